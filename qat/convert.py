@@ -1,0 +1,108 @@
+"""Conversion: everything that leads from parameters to a site's weight is computed once, and only integers are kept."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from qat.engines import engines
+from qat.jaxpr import bind, evaluate, used_inputs
+from qat.numerics import QTensor
+from qat.plan import Plan, abstract, make_plan
+from qat.simulate import activations_given, run, weights_given
+from qat.state import QuantState, activations, check_state
+
+Structure = tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]
+"""A tree and what its leaves are: enough to trace a function with, without their values."""
+
+
+def structure_of(tree: Any) -> Structure:
+    """The structure of a tree of arrays."""
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef, tuple(abstract(leaf) for leaf in leaves)
+
+
+def shapes(structure: Structure) -> Any:
+    """The tree with abstract leaves."""
+    return jax.tree.unflatten(*structure)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("leaves", "weights", "grids"), meta_fields=("structure",))
+@dataclass(frozen=True)
+class Converted:
+    """A function's parameters with its weights in integers: what `serve` needs, and nothing else.
+
+    `leaves` are the parameters that the served function still reads in float (biases, norms), `weights` the integers, and
+    `grids` those of the activations: of a dynamic one, its code range. No quantized weight has a float copy.
+    """
+
+    leaves: dict[str, Array]
+    weights: dict[str, QTensor]
+    grids: dict[str, Any]
+    structure: Structure
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict]:
+    plan = make_plan(program.fn, program.recipe, params, shapes(like))
+    weights = {key: g["q"] for key, g in weights_given(plan, jax.tree.leaves(params), state).items()}
+    weights = {key: replace(q, bits=_bits(state.clips[key].qmax)) for key, q in weights.items()}
+    grids = {key: {k: g[k] for k in ("grid", "codes") if k in g} for key, g in activations_given(plan, state).items()}
+    return weights, grids
+
+
+def _bits(qmax: Array) -> Array:
+    """The width of a grid whose largest code is 2**(bits - 1) - 1."""
+    return 32 - jax.lax.clz(jnp.max(qmax) + 1)
+
+
+def convert(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Converted:
+    """The served form of `params`; of `inputs` only shapes and dtypes count, and those of later calls may differ."""
+    plan = make_plan(program.fn, program.recipe, params, inputs)
+    check_state(plan, state)
+    weights, grids = _integers(program, structure_of(inputs), params, state)
+    converted = Converted({}, weights, grids, structure_of(params))
+    _, used = _served_jaxpr(program, plan, converted, inputs)
+    leaves = {path: leaf for path, leaf, u in zip(plan.leaves, jax.tree.leaves(params), used, strict=False) if u}
+    return replace(converted, leaves=leaves)
+
+
+def _served_jaxpr(program: Any, plan: Plan, converted: Converted, inputs: tuple[Any, ...]) -> tuple[Any, list[bool]]:
+    """The served function on (all float leaves, weights, grids, inputs), without dead code, and which of these it reads."""
+
+    def served(leaves: tuple[Any, ...], weights: dict[str, QTensor], grids: dict[str, Any], inputs: tuple[Any, ...]):
+        given = {key: {"q": replace(q, bits=None)} for key, q in weights.items()} | grids
+        return run(plan, engines.build(program.serving), [*leaves, *jax.tree.leaves(inputs)], given, train=False)[0]
+
+    jaxpr = jax.make_jaxpr(served)(converted.structure[1], converted.weights, converted.grids, inputs)
+    return used_inputs(jaxpr)
+
+
+@partial(jax.jit, static_argnums=0)
+def serve(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Any:
+    """The function on integer weights; the float parameters that were dropped are not read."""
+    plan = make_plan(program.fn, program.recipe, shapes(converted.structure), inputs)
+    alive, used = _served_jaxpr(program, plan, converted, inputs)
+    args = [*(converted.leaves.get(path) for path in plan.leaves),
+            *jax.tree.leaves((converted.weights, converted.grids, inputs))]  # fmt: skip
+    missing = [path for path, u in zip(plan.leaves, used, strict=False) if u and path not in converted.leaves]
+    if missing:
+        raise ValueError(f"at these input shapes the function reads {', '.join(missing[:3])} in float, which conversion "
+                         "dropped. Convert with inputs of this shape.")  # fmt: skip
+    out = evaluate(alive, [x for x, u in zip(args, used, strict=True) if u], lambda _, eqn, args: bind(eqn, args))
+    return jax.tree.unflatten(plan.out_tree, out)
+
+
+def check_converted(program: Any, converted: Any, inputs: tuple[Any, ...]) -> None:
+    """Raise `ValueError` where `converted` is not what this program serves."""
+    if not isinstance(converted, Converted):
+        raise ValueError(f"`serve` needs what `convert` returns, got {type(converted).__name__}. "
+                         "Call `q.convert(params, state, *inputs)` first.")  # fmt: skip
+    plan = make_plan(program.fn, program.recipe, shapes(converted.structure), inputs)
+    want, have = {*plan.weights, *activations(plan)}, {*converted.weights, *converted.grids}
+    if want != have:
+        raise ValueError("the converted tree is of another function or recipe: "
+                         f"missing {sorted(want - have)[:3]}, unexpected {sorted(have - want)[:3]}.")  # fmt: skip

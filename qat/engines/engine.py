@@ -1,0 +1,30 @@
+"""What an engine is: exact integer products of int8 codes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Array, Int8, Int32
+
+from qat.registry import Registry
+
+DotDimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """`dot(lhs, rhs, dimension_numbers)` and `conv(lhs, rhs, **parameters of conv_general_dilated)` take int8 codes and
+    return the int32 sums. Engines differ in speed only: an integer sum has one value."""
+
+    dot: Callable[[Int8[Array, "..."], Int8[Array, "..."], DotDimensions], Int32[Array, "..."]]
+    conv: Callable[..., Int32[Array, "..."]]
+
+
+engines: Registry[Engine] = Registry("engine")
+register = engines.register
+
+
+def conv_parameters(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a `conv_general_dilated` equation that shape an integer convolution as well."""
+    names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers", "feature_group_count")
+    return {name: params[name] for name in names}

@@ -1,0 +1,16 @@
+"""Find, name and rewrite the contractions of a function; knows no quantization.
+
+The one package that needs jax's extend layer and its dead-code elimination (`layouts.py` says which).
+"""
+
+from qat.jaxpr.find import find, trace
+from qat.jaxpr.known import known_operands
+from qat.jaxpr.layouts import bind, closes_over_tracers, evaluate, used_inputs
+from qat.jaxpr.rewrite import Rewriting, rewrite
+from qat.jaxpr.sites import Contraction, Location, Operand, Origin, contracted, leaf_path
+
+__all__ = [
+    "Contraction", "Location", "Operand", "Origin", "Rewriting", "bind", "closes_over_tracers", "contracted",
+    "evaluate", "find", "known_operands",
+    "leaf_path", "rewrite", "trace", "used_inputs",
+]  # fmt: skip

@@ -1,0 +1,261 @@
+"""Find and name every contraction of a function; knows no quantization."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qat.jaxpr import layouts
+from qat.jaxpr.sites import Contraction, Location, Operand, Origin, clean_scope, contracted, leaf_path, site_path
+
+OPS = {"dot_general": "dot_general", "conv_general_dilated": "conv", "gather": "embedding"}
+LISTED_ONLY = {"ragged_dot_general", "ragged_dot"}
+FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
+LONGEST = 2**17 - 1  # int8 products of a longer contraction may not fit the int32 sum
+
+
+class Info(NamedTuple):
+    """What is known of a value: whether it depends on parameters and constants alone, on which leaf, behind which sites.
+
+    A `spread` one is repeated along new axes (learned queries, one copy an example): its shape may follow the batch, so it
+    is no weight.
+    """
+
+    known: bool
+    origin: Origin | None
+    upstream: frozenset[Location]
+    spread: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where in the nesting of jaxprs an equation stands."""
+
+    location: Location = ()
+    names: str = ""
+    scans: tuple[Location, ...] = ()
+    stack: tuple[int, ...] = ()
+    blocked: str | None = None
+    record: bool = True
+
+    def enter(self, index: int, name: str, eqn: Any, **changes: Any) -> "Scope":
+        names = f"{self.names}/{eqn.source_info.name_stack}"
+        return replace(self, location=(*self.location, index, name), names=names, **changes)
+
+
+@dataclass
+class _Walk:
+    """Contractions met so far, and the sites that some later weight depends on."""
+
+    found: list[Contraction] = field(default_factory=list)
+    followed: set[Location] = field(default_factory=set)
+
+
+def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
+    """The contractions of a traced function whose first inputs are the parameter `leaves` (key path, aval)."""
+    inner, _ = layouts.open_jaxpr(jaxpr)
+    infos = [Info(False, None, frozenset())] * len(inner.invars)
+    for i, (path, leaf) in enumerate(leaves):
+        infos[i] = Info(True, Origin(i, leaf_path(path), leaf.dtype, tuple(range(len(leaf.shape)))), frozenset())
+    walk = _Walk()
+    _jaxpr(walk, jaxpr, infos, Scope())
+    counts: Counter[tuple[str, str]] = Counter()
+    sites = []
+    for c in walk.found:
+        number = counts[c.path, c.op]
+        counts[c.path, c.op] += 1
+        sites.append(replace(c, id=f"{c.path}:{c.op}:{number}", last=c.location not in walk.followed))
+    return sites
+
+
+def _jaxpr(walk: _Walk, jaxpr: Any, infos: list[Info], scope: Scope) -> list[Info]:
+    inner, _ = layouts.open_jaxpr(jaxpr)
+    constant = Info(True, None, frozenset())
+    env: dict[Any, Info] = dict.fromkeys(inner.constvars, constant)
+    env.update(zip(inner.invars, infos, strict=True))
+
+    def read(atom: Any) -> Info:
+        return constant if layouts.is_literal(atom) else env[atom]
+
+    for index, eqn in enumerate(inner.eqns):
+        args = [read(v) for v in eqn.invars]
+        env.update(zip(eqn.outvars, _equation(walk, index, eqn, args, scope), strict=True))
+    return [read(v) for v in inner.outvars]
+
+
+def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    name = eqn.primitive.name
+    if name in OPS or name in LISTED_ONLY:
+        return _contraction(walk, index, eqn, args, scope)
+    if name in layouts.INLINED or name in layouts.REMAT:
+        return _jaxpr(walk, layouts.inlined_jaxpr(eqn), args, scope.enter(index, "call", eqn))
+    if name in CONTROL:
+        return CONTROL[name](walk, index, eqn, args, scope)
+    for sub, jaxpr in layouts.subjaxprs(eqn):
+        inside = scope.enter(index, sub, eqn, blocked=scope.blocked or f"inside `{name}`, which is not rewritten")
+        invars = layouts.open_jaxpr(jaxpr)[0].invars
+        _jaxpr(walk, jaxpr, [Info(False, None, frozenset())] * len(invars), inside)
+    return [_follow(eqn, args)] * len(eqn.outvars)
+
+
+def _follow(eqn: Any, args: list[Info]) -> Info:
+    """The information on an ordinary equation's result."""
+    upstream = frozenset().union(*(a.upstream for a in args))
+    if not all(a.known for a in args) or eqn.effects:
+        return Info(False, None, upstream)
+    origins = [(v.aval.size, a.origin) for v, a in zip(eqn.invars, args, strict=True) if a.origin is not None]
+    if not origins:
+        return Info(True, None, upstream)
+    origin = max(origins, key=lambda o: o[0])[1]
+    moved = _moved(eqn, origin) if len(args) == 1 else replace(origin, perm=None)
+    return Info(True, moved, upstream, _is_spread(eqn, args))
+
+
+def _is_spread(eqn: Any, args: list[Info]) -> bool:
+    """Whether a value of parameters is repeated along an axis; one combined elementwise with a whole parameter is not."""
+    spread = [a.spread for a in args if a.origin is not None]
+    shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
+    out = eqn.outvars[0].aval
+    if eqn.primitive.name == "broadcast_in_dim":
+        grows = out.size > eqn.invars[0].aval.size or (len(out.shape) > len(shapes[0]) and 0 not in
+                                                       eqn.params["broadcast_dimensions"])  # fmt: skip
+        return grows or any(spread)
+    same = all(shape == out.shape for shape in shapes)
+    return all(spread) if same else any(spread)
+
+
+def _moved(eqn: Any, origin: Origin) -> Origin:
+    name = eqn.primitive.name
+    if origin.perm is not None and name == "transpose":
+        return replace(origin, perm=tuple(origin.perm[i] for i in eqn.params["permutation"]))
+    dtype = eqn.outvars[0].aval.dtype
+    if origin.perm is not None and name == "convert_element_type" and not origin.cast and dtype in FLOATS:
+        return replace(origin, dtype=dtype, cast=True)
+    return replace(origin, perm=None)
+
+
+def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    args = [Info(False, None, a.upstream) if a.spread else a for a in args]
+    out, op = _follow(eqn, args), OPS.get(eqn.primitive.name, eqn.primitive.name)
+    if op == "embedding" and args[0].origin is None:
+        return [out]
+    operands = tuple(
+        Operand(v.aval.shape, v.aval.dtype, a.origin if a.known else None)
+        for v, a in zip(eqn.invars[:2], args[:2], strict=True)
+    )
+    location, origin = (*scope.location, index), args[0].origin or args[1].origin
+    weighted = op != "embedding" and not out.known and origin is not None
+    if scope.record:
+        blocked = scope.blocked or _blocked(op, eqn, args, operands)
+        path = site_path(clean_scope(f"{scope.names}/{eqn.source_info.name_stack}"), origin.path if origin else None)
+        first = weighted and not out.upstream
+        aval = eqn.outvars[0].aval
+        walk.found.append(
+            Contraction("", path, op, location, operands, aval.shape, aval.dtype, eqn.params, scope.scans, scope.stack,
+                        blocked, first)
+        )  # fmt: skip
+        if weighted:
+            walk.followed.update(out.upstream)
+        else:
+            walk.followed.add(location)
+    return [out._replace(upstream=frozenset([location])) if weighted else out]
+
+
+def _blocked(op: str, eqn: Any, args: list[Info], operands: tuple[Operand, ...]) -> str | None:
+    """Why a contraction stays as it is, or None where it can be rewritten."""
+    if op in LISTED_ONLY:
+        return f"`{op}` is not rewritten"
+    if all(a.known for a in args):
+        return "depends on parameters and constants alone"
+    if any(a.known and a.origin is None for a in args[:2]) and op != "embedding":
+        return "an operand is a constant of the function; pass it in the parameters to quantize it"
+    bad = [str(o.dtype) for o in operands[: 1 if op == "embedding" else 2] if o.dtype not in FLOATS]
+    if bad:
+        return f"{bad[0]} operand; float32, bfloat16 and float16 are rewritten"
+    if op == "embedding":
+        return _not_lookup(eqn.params, operands[0].shape)
+    if op == "conv" and eqn.params["batch_group_count"] != 1:
+        return "a convolution with batch groups is not rewritten"
+    length = contracted(op, (operands[0], operands[1]), eqn.params)
+    return f"contracts {length} products, over the {LONGEST} whose sum fits int32" if length > LONGEST else None
+
+
+def _not_lookup(params: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+    numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+    rows = set(numbers.collapsed_slice_dims)
+    whole = all(sizes[i] == shape[i] for i in range(len(shape)) if i not in rows)
+    if rows == set(numbers.start_index_map) and rows and whole and not numbers.operand_batching_dims:
+        return None
+    return "a gather that does not look up whole rows"
+
+
+def _settle(body: Callable[[list[Info]], list[Info]], carry: list[Info]) -> list[Info]:
+    """Loop-carried information once another turn adds nothing; what a loop carries is never a weight."""
+    carry = [Info(False, None, c.upstream) for c in carry]
+    while True:
+        out = body(carry)
+        merged = [Info(False, None, c.upstream | o.upstream) for c, o in zip(carry, out, strict=True)]
+        if merged == carry:
+            return carry
+        carry = merged
+
+
+def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    s = layouts.scan_layout(eqn)
+    consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
+    here: Location = (*scope.location, index)
+    layered = any(x.known and x.origin is not None for x in xs)
+    sliced = [x._replace(origin=_sliced(x.origin, here)) if x.origin else x for x in xs]
+    inside = scope.enter(index, "call", eqn)
+    if layered:
+        inside = replace(inside, scans=(*scope.scans, here), stack=(*scope.stack, s.length))
+
+    def body(c: list[Info], where: Scope) -> list[Info]:
+        return _jaxpr(walk, s.body, [*consts, *c, *sliced], where)
+
+    carry = _settle(lambda c: body(c, replace(inside, record=False))[: s.carry], carry)
+    out = body(carry, inside)
+    ys = [Info(False, None, o.upstream) for o in out[s.carry :]]
+    return [*_settle(lambda c: out[: s.carry], carry), *ys]
+
+
+def _sliced(origin: Origin, scan: Location) -> Origin:
+    """The origin of one slice along the leading axis; a leaf already transposed cannot be followed further."""
+    plain = origin.perm is not None and origin.perm == tuple(range(len(origin.perm)))
+    return replace(origin, perm=tuple(range(len(origin.perm) - 1)) if plain and origin.perm else None,
+                   scans=(*origin.scans, scan))  # fmt: skip
+
+
+def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    p = eqn.params
+    n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+
+    def body(c: list[Info], record: bool) -> list[Info]:
+        return _jaxpr(walk, p["body_jaxpr"], [*args[n:m], *c],
+                      scope.enter(index, "call", eqn, record=record and scope.record))  # fmt: skip
+
+    carry = _settle(lambda c: body(c, False), args[m:])
+    why = "in the condition of a while loop, which returns nothing but whether to go on"
+    cond = scope.enter(index, "cond_jaxpr", eqn, blocked=scope.blocked or why)
+    _jaxpr(walk, p["cond_jaxpr"], [*args[:n], *carry], cond)
+    body(carry, True)
+    return carry
+
+
+def _cond(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    branches = eqn.params["branches"]
+    outs = [_jaxpr(walk, b, args[1:], scope.enter(index, f"branches[{i}]", eqn)) for i, b in enumerate(branches)]
+    upstream = args[0].upstream
+    return [Info(False, None, upstream.union(*(o.upstream for o in each))) for each in zip(*outs, strict=True)]
+
+
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+
+
+def trace(fn: Callable[..., Any], args: Any) -> tuple[Any, Any]:
+    """The jaxpr of `fn(*args)` (args' leaves may be abstract), and the tree structure of what it returns."""
+    jaxpr, out = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return jaxpr, jax.tree.structure(out)

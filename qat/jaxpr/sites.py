@@ -1,0 +1,105 @@
+"""What a contraction in a jaxpr is: its name, its operands and where each comes from."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+Location = tuple[int | str, ...]
+"""Indices of equations from the outermost jaxpr down, with the name of the sub-jaxpr between two of them."""
+
+PARAMETER_NAMES = {"kernel", "embedding", "weight", "weights", "w", "scale", "table", "kernel_init"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The parameter leaf that a value comes from.
+
+    `perm` is the permutation of the leaf's axes (less those that `scans` slice off), or None where the value is computed
+    by more than one cast and transposes; then `leaf` is only the largest of those it depends on.
+    """
+
+    leaf: int
+    path: str
+    dtype: Any
+    perm: tuple[int, ...] | None
+    cast: bool = False
+    scans: tuple[Location, ...] = ()
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Shape and dtype of a contraction's operand, and its `origin` where everything it depends on is a parameter."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    origin: Origin | None
+
+    @property
+    def is_weight(self) -> bool:
+        return self.origin is not None
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One `dot_general`, `conv` or `embedding` equation; `blocked` says why it cannot be rewritten, else None.
+
+    `scans` are the enclosing layer scans (which slice stacked parameters) and `stack` their lengths. `first` and `last` say
+    that no other contraction with a weight lies before it, or behind it, in the flow of data; embeddings do not count.
+    """
+
+    id: str
+    path: str
+    op: str
+    location: Location
+    operands: tuple[Operand, Operand]
+    out_shape: tuple[int, ...]
+    out_dtype: Any
+    params: dict[str, Any]
+    scans: tuple[Location, ...]
+    stack: tuple[int, ...]
+    blocked: str | None
+    first: bool = False
+    last: bool = False
+
+
+def leaf_path(key_path: tuple[Any, ...]) -> str:
+    """A parameter leaf's key path as `params/encoder/kernel`; NNX's trailing `.value` is dropped."""
+    parts = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in key_path]
+    if len(parts) > 1 and isinstance(key_path[-1], jax.tree_util.GetAttrKey) and parts[-1] in ("value", "raw_value"):
+        parts = parts[:-1]
+    return "/".join(parts)
+
+
+def clean_scope(stack: str) -> str:
+    """A name stack without the marks of transformations (`vmap(x)` -> `x`) and without empty parts."""
+    bare = re.sub(r"\b\w+\((?=[^()]*\))|\)", "", stack)
+    return "/".join(part for part in bare.split("/") if part)
+
+
+def site_path(scope: str, leaf: str | None) -> str:
+    """A site's path: its name scope where that names the module, else the parameter's own path less `params` and `kernel`."""
+    if leaf is None:
+        return scope
+    parts = leaf.split("/")
+    parts = parts[1:] if parts[0] == "params" and len(parts) > 1 else parts
+    module = parts[:-1] if parts[-1] in PARAMETER_NAMES and len(parts) > 1 else parts
+    scopes = [s for s in scope.split("/") if s and "->" not in s]
+    if any(s == module[-1] or s.startswith(module[-1] + ".") for s in scopes):
+        return "/".join(scopes)
+    return "/".join(module)
+
+
+def contracted(op: str, operands: tuple[Operand, Operand], params: dict[str, Any]) -> int:
+    """How many products are summed into one output."""
+    size = 1
+    if op == "dot_general":
+        (axes, _), _ = params["dimension_numbers"]
+        for axis in axes:
+            size *= operands[0].shape[axis]
+    elif op == "conv":
+        out_axis = params["dimension_numbers"].rhs_spec[0]
+        for axis, length in enumerate(operands[1].shape):
+            size *= 1 if axis == out_axis else length
+    return size

@@ -1,0 +1,159 @@
+"""Integer grids and what lives on them: `QParams`, `QTensor`, and the functions between float and integer.
+
+Codes of every width are stored as int8 in [-128, 127]. An unsigned or affine grid of n bits is stored shifted by
+-2**(n-1), so that a ReLU output keeps all 2**n levels and still feeds a signed integer product.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int8, Int32
+
+GRIDS = ("symmetric", "affine", "unsigned")
+MIN_BITS, MAX_BITS = 2, 8
+SMALLEST_SCALE = 1e-30  # its reciprocal is finite in float32; an all-zero tensor never divides by zero
+
+
+def code_range(bits: int, grid: str) -> tuple[int, int]:
+    """Smallest and largest code of a grid. A symmetric one is narrow (-127..127 at 8 bits), the others use every code.
+
+    Raises `ValueError` for bits outside [2, 8] or an unknown grid.
+    """
+    if not (isinstance(bits, int) and MIN_BITS <= bits <= MAX_BITS):
+        raise ValueError(
+            f"`bits` must be an integer in [{MIN_BITS}, {MAX_BITS}], got {bits!r}. "
+            "Leave the spec out (None) to keep the tensor in float."
+        )
+    if grid not in GRIDS:
+        raise ValueError(f"`grid` must be one of {', '.join(GRIDS)}, got {grid!r}.")
+    high = 2 ** (bits - 1) - 1
+    return (-high if grid == "symmetric" else -high - 1), high
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QParams:
+    """The grid of one tensor: `value = (code - zero_point) * scale`, codes in [qmin, qmax].
+
+    `scale` is positive and broadcasts against the tensor, except along a grouped axis, where it has one entry per group;
+    `zero_point` is None on a symmetric grid, else shaped as `scale`. All are arrays: changing them recompiles nothing.
+    """
+
+    scale: Float[Array, "..."]
+    zero_point: Int32[Array, "..."] | None
+    qmin: Int32[Array, "..."]
+    qmax: Int32[Array, "..."]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QTensor:
+    """Integer codes with their scale and zero point; `bits` says how many bits a code needs on disk.
+
+    `totals` are the sums of the codes over the axes that a product contracts (kept, with length one or one a group): what
+    the other operand's zero point is multiplied by. They follow from the codes and are never stored.
+    """
+
+    codes: Int8[Array, "..."]
+    scale: Float[Array, "..."]
+    zero_point: Int32[Array, "..."] | None
+    bits: Int32[Array, ""] | None = None
+    totals: Int32[Array, "..."] | None = None
+
+
+def affine_params(low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
+    """The grid on which [low, high], widened to hold zero, just fits; zero is exactly a code.
+
+    Divisions only: a product followed by a sum could be contracted in one compiled program and not in another.
+    """
+    low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
+    scale = _guarded((high - low) / (qmax - qmin).astype(jnp.float32))
+    return QParams(scale, qmin - jnp.round(low / scale).astype(jnp.int32), qmin, qmax)
+
+
+def symmetric_params(low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
+    """The grid centred on zero on which max(-low, high) is the largest code."""
+    bound = jnp.maximum(-low, high)
+    return QParams(_guarded(bound / qmax.astype(jnp.float32)), None, qmin, qmax)
+
+
+def params_of_range(grid: str, low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
+    """`QParams` of a clip range on a grid of the given kind; `unsigned` clips everything below zero."""
+    low, high = low.astype(jnp.float32), high.astype(jnp.float32)
+    if grid == "symmetric":
+        return symmetric_params(low, high, qmin, qmax)
+    return affine_params(jnp.zeros_like(low) if grid == "unsigned" else low, high, qmin, qmax)
+
+
+def _guarded(scale: Array) -> Array:
+    return jnp.where(scale > SMALLEST_SCALE, scale, jnp.ones_like(scale))
+
+
+def expand(scale: Array, shape: tuple[int, ...]) -> Array:
+    """`scale` made broadcastable to `shape`: an axis with one entry per group is repeated over the group."""
+    for axis, (have, want) in enumerate(zip(scale.shape, shape, strict=False) if scale.ndim else ()):
+        if have not in (1, want):
+            scale = jnp.repeat(scale, want // have, axis)
+    return scale
+
+
+def round_ste(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Round to nearest even with the gradient of the identity (Bengio et al. 2013, arXiv 1308.3432)."""
+    return x + jax.lax.stop_gradient(jnp.round(x) - x)
+
+
+@jax.custom_vjp
+def clip_closed(x: Array, low: Array, high: Array) -> Array:
+    """Clip to [low, high]; the gradient to `x` is one on the closed interval, so a value at the very bound still learns."""
+    return jnp.clip(x, low, high)
+
+
+def _clip_forward(x: Array, low: Array, high: Array):
+    return jnp.clip(x, low, high), ((x >= low) & (x <= high), low, high)
+
+
+def _clip_backward(residual, g: Array):
+    inside, low, high = residual
+    return jnp.where(inside, g, jnp.zeros_like(g)), jnp.zeros_like(low), jnp.zeros_like(high)
+
+
+clip_closed.defvjp(_clip_forward, _clip_backward)
+
+
+def _steps(x: Array, p: QParams, rounding) -> Array:
+    """`x` in steps of the scale from zero, clipped to the grid, then rounded: codes less their zero point, in float32."""
+    zero = jnp.zeros((), jnp.int32) if p.zero_point is None else expand(p.zero_point, x.shape)
+    low, high = (p.qmin - zero).astype(jnp.float32), (p.qmax - zero).astype(jnp.float32)
+    inverse = expand(1.0 / p.scale, x.shape)
+    return rounding(clip_closed(x.astype(jnp.float32) * inverse, low, high))
+
+
+def quantize(x: Float[Array, "..."], p: QParams) -> Int8[Array, "..."]:
+    """Codes of `x` on the grid `p`. Multiplies by the reciprocal of the scale, clips, then rounds to nearest even."""
+    steps = jax.lax.stop_gradient(_steps(x, p, jnp.round)).astype(jnp.int32)
+    codes = steps if p.zero_point is None else steps + expand(p.zero_point, x.shape)
+    return codes.astype(jnp.int8)
+
+
+def dequantize(q: QTensor, dtype: jnp.dtype | type = jnp.float32) -> Float[Array, "..."]:
+    """The values that the codes of `q` stand for."""
+    codes = q.codes.astype(jnp.int32)
+    if q.zero_point is not None:
+        codes = codes - expand(q.zero_point, q.codes.shape)
+    return (codes.astype(jnp.float32) * expand(q.scale, q.codes.shape)).astype(dtype)
+
+
+def fake_quant(x: Float[Array, "..."], p: QParams) -> Float[Array, "..."]:
+    """`dequantize(quantize(x))`, differentiable: straight through to `x` inside the clip range and zero outside; and to
+    `p.scale` as the chain rule gives it. Stop the scale's gradient where it does not learn."""
+    return (_steps(x, p, round_ste) * expand(p.scale, x.shape)).astype(x.dtype)
+
+
+def broadcast_params(p: QParams, ndim: int) -> QParams:
+    """`p` with its per-stack code range shaped to broadcast against a tensor of `ndim` axes."""
+
+    def shape(bound: Array) -> Array:
+        return bound.reshape(bound.shape + (1,) * (ndim - bound.ndim)) if bound.ndim else bound
+
+    return replace(p, qmin=shape(p.qmin), qmax=shape(p.qmax))

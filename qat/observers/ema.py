@@ -1,0 +1,27 @@
+"""An exponential moving average of each batch's range."""
+
+import jax.numpy as jnp
+
+from qat.observers.observer import Observer, register
+
+
+@register
+def ema(momentum: float = 0.99) -> Observer:
+    """Moving average of the batches' smallest and largest values, starting at the first batch's (Jacob et al. 2018,
+    arXiv 1712.05877). `momentum` in [0, 1) is the weight of the past."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"`momentum` must be in [0, 1), got {momentum}. Larger values forget more slowly.")
+
+    def update(s, x):
+        low, high, seen = s
+        keep = jnp.where(seen > 0, momentum, 0.0)
+        first = seen == 0
+        low = jnp.where(first, x.min(-1), keep * low + (1 - keep) * x.min(-1))
+        high = jnp.where(first, x.max(-1), keep * high + (1 - keep) * x.max(-1))
+        return low, high, seen + 1
+
+    return Observer(
+        init=lambda channels: (jnp.full(channels, jnp.inf), jnp.full(channels, -jnp.inf), jnp.zeros((), jnp.int32)),
+        update=update,
+        range=lambda s, steps, symmetric: (s[0], s[1]),
+    )

@@ -1,0 +1,28 @@
+"""What an observer is: what range did this tensor take? Three pure functions over a state."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Array, Float
+
+from qat.registry import Registry
+
+State = Any
+Values = Float[Array, "channels values"]
+Bound = Float[Array, "channels"]
+
+
+@dataclass(frozen=True)
+class Observer:
+    """`init(channels)` makes a state, `update(state, values)` takes in a batch of (channels, values) float32 in bounded
+    memory, and `range(state, steps, symmetric)` is the clip range (low, high) of each channel for a grid of `steps` steps,
+    centred on zero or not."""
+
+    init: Callable[[int], State]
+    update: Callable[[State, Values], State]
+    range: Callable[[State, Float[Array, ""], bool], tuple[Bound, Bound]]
+
+
+observers: Registry[Observer] = Registry("observer")
+register = observers.register

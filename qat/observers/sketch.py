@@ -1,0 +1,76 @@
+"""A histogram of a stream in bounded memory; what the percentile, histogram and mse observers share.
+
+Bins are equal and centred on zero; the span is a power of two and doubles when a value falls outside, so that old bins
+merge by twos, exactly. The smallest and largest value are kept exactly. From a batch at most `SAMPLES` values a channel
+are counted, at an even stride whose start moves from batch to batch.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+BINS = 2048
+SAMPLES = 8192
+
+
+class Sketch(NamedTuple):
+    """Counts of equal bins over [-span, span], exact extremes, and the number of batches taken in."""
+
+    counts: Float[Array, "channels bins"]
+    span: Float[Array, "channels"]
+    low: Float[Array, "channels"]
+    high: Float[Array, "channels"]
+    batches: Int32[Array, ""]
+
+
+def empty(channels: int) -> Sketch:
+    """A sketch of nothing; its range is empty (low above high)."""
+    full = jnp.full(channels, jnp.inf)
+    return Sketch(jnp.zeros((channels, BINS)), jnp.zeros(channels), full, -full, jnp.zeros((), jnp.int32))
+
+
+def take_in(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
+    """The sketch with a batch of values added."""
+    low, high = jnp.minimum(s.low, x.min(-1)), jnp.maximum(s.high, x.max(-1))
+    bound = jnp.maximum(jnp.maximum(-low, high), 1e-30)
+    span = jnp.maximum(s.span, jnp.exp2(jnp.ceil(jnp.log2(bound))))
+    merged = jax.vmap(_widen)(s.counts, jnp.where(s.span > 0, jnp.log2(span / jnp.maximum(s.span, 1e-38)), 0.0))
+    counts = jax.vmap(_count)(merged, span, _sample(x, s.batches))
+    return Sketch(counts, span, low, high, s.batches + 1)
+
+
+def _sample(x: Array, batch: Array) -> Array:
+    stride = -(-x.shape[-1] // SAMPLES)
+    if stride == 1:
+        return x
+    kept = x.shape[-1] // stride
+    start = jnp.mod(batch * 7919, x.shape[-1] - (kept - 1) * stride)
+    return jax.lax.dynamic_slice_in_dim(x, start, (kept - 1) * stride + 1, -1)[..., ::stride]
+
+
+def _widen(counts: Array, doublings: Array) -> Array:
+    """Counts over a span 2**doublings as wide: bins merge towards the centre."""
+    index = jnp.arange(BINS) - BINS // 2
+    target = jnp.floor_divide(index, jnp.exp2(jnp.minimum(doublings, 31.0)).astype(jnp.int32)) + BINS // 2
+    return jax.lax.cond(doublings > 0, lambda c: jnp.zeros_like(c).at[target].add(c), lambda c: c, counts)
+
+
+def _count(counts: Array, span: Array, x: Array) -> Array:
+    index = jnp.clip(jnp.floor((x / span + 1) * (BINS // 2)), 0, BINS - 1).astype(jnp.int32)
+    return counts.at[index].add(1.0)
+
+
+def centers(s: Sketch) -> Float[Array, "channels bins"]:
+    """The value that each bin's count stands for: its middle, within the extremes."""
+    middle = ((jnp.arange(BINS) + 0.5) / (BINS // 2) - 1.0)[None] * s.span[:, None]
+    return jnp.clip(middle, s.low[:, None], s.high[:, None])
+
+
+def quantile(s: Sketch, fraction: Float[Array, ""] | float) -> Float[Array, "channels"]:
+    """The value below which the given fraction of all values lies, to within a bin and never beyond the extremes."""
+    cumulative = jnp.cumsum(s.counts, -1)
+    index = jnp.argmax(cumulative >= fraction * cumulative[:, -1:], -1)
+    edge = index + (jnp.asarray(fraction) > 0.5)
+    return jnp.clip((edge / (BINS // 2) - 1.0) * s.span, s.low, s.high)

@@ -1,0 +1,37 @@
+"""Parameterized clipping."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from qat.numerics import SMALLEST_SCALE, QParams, expand, fake_quant
+from qat.quantizers.quantizer import Learned, Quantizer, register
+
+
+def _codes_above_zero(p: QParams):
+    """How many steps lie between zero and the upper clip bound; at least one."""
+    return jnp.maximum(p.qmax - (0 if p.zero_point is None else p.zero_point), 1).astype(jnp.float32)
+
+
+def _grid(p: QParams, values: Learned) -> QParams:
+    return replace(p, scale=jnp.maximum(jnp.abs(values["high"]) / _codes_above_zero(p), SMALLEST_SCALE))
+
+
+def _fake_quant(x, p: QParams, values: Learned):
+    high = expand(jnp.abs(values["high"]), x.shape)
+    clipped = jnp.where(x.astype(jnp.float32) > high, high, x.astype(jnp.float32))
+    grid = _grid(p, values)
+    return fake_quant(clipped, replace(grid, scale=jax.lax.stop_gradient(grid.scale))).astype(x.dtype)
+
+
+@register
+def pact() -> Quantizer:
+    """The upper clip bound learns from the values it clips; the scale follows it (Choi et al. 2018, arXiv 1805.06085).
+    On a symmetric grid the lower bound is its negative and passes no gradient."""
+    return Quantizer(
+        learned=("high",),
+        init=lambda p: {"high": p.scale * _codes_above_zero(p)},
+        grid=_grid,
+        fake_quant=_fake_quant,
+    )

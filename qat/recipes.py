@@ -1,0 +1,191 @@
+"""What to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model; presets by name."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from qat.numerics import GRIDS, code_range
+from qat.observers import observers
+from qat.quantizers import quantizers
+from qat.registry import did_you_mean, parse_call
+
+OPS = ("dot_general", "conv", "embedding")
+GRANULARITIES = ("tensor", "channel", "group", "token")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """How one tensor is quantized.
+
+    `grid` is symmetric, affine or unsigned. `per` is one scale a tensor, an output channel, a group of `group_size`
+    products along the contraction (weights), or a token, that is one for each row that is contracted (dynamic
+    activations). A `dynamic` range is that of the very values at each call; a static one is the `observer`'s, taken
+    in calibration. The `quantizer` says how gradients pass and whether the scale learns.
+    """
+
+    bits: int = 8
+    grid: Literal["symmetric", "affine", "unsigned"] = "symmetric"
+    per: Literal["tensor", "channel", "group", "token"] = "tensor"
+    group_size: int | None = None
+    dynamic: bool = False
+    observer: str = "minmax"
+    quantizer: str = "ste"
+
+    def __post_init__(self) -> None:
+        code_range(self.bits, self.grid)
+        if self.per not in GRANULARITIES:
+            raise ValueError(f"`per` must be one of {', '.join(GRANULARITIES)}, got {self.per!r}.")
+        if (self.per == "group") != (self.group_size is not None):
+            raise ValueError(f"`group_size` goes with per='group', got per={self.per!r}, group_size={self.group_size!r}.")
+        if self.group_size is not None and self.group_size < 1:
+            raise ValueError(f"`group_size` must be at least 1, got {self.group_size}.")
+        observers.build(self.observer)
+        learned = quantizers.build(self.quantizer).learned
+        if learned and self.dynamic:
+            raise ValueError(f"quantizer {self.quantizer!r} learns {', '.join(learned)}: it needs dynamic=False.")
+        if self.per == "token" and not self.dynamic:
+            raise ValueError("per='token' needs dynamic=True: a static scale per token would fix the sequence length.")
+
+
+def weight_spec(bits: int = 8, **changes: Any) -> TensorSpec:
+    """Symmetric, per channel, static."""
+    return replace(TensorSpec(bits=bits, per="channel"), **changes)
+
+
+def activation_spec(bits: int = 8, **changes: Any) -> TensorSpec:
+    """Affine, per tensor, static: a ReLU output uses every code."""
+    return replace(TensorSpec(bits=bits, grid="affine"), **changes)
+
+
+@dataclass(frozen=True)
+class QuantRule:
+    """Specs for the sites whose path matches the regular expression `pattern` (`re.search`) and whose op is `op`.
+
+    A spec of None leaves those tensors in float; both None leaves the sites in float. `products=False` leaves products
+    of two activations (attention) in float.
+    """
+
+    pattern: str = ".*"
+    op: str | None = None
+    weights: TensorSpec | None = None
+    activations: TensorSpec | None = None
+    products: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"`pattern` {self.pattern!r} is no regular expression: {error}.") from None
+        if self.op is not None and self.op not in OPS:
+            known = ", ".join(OPS)
+            raise ValueError(f"`op` must be one of {known}, got {self.op!r}.{did_you_mean(self.op, OPS)}")
+        if self.weights is not None and self.weights.per == "token":
+            raise ValueError("`weights` cannot be per='token'; use 'tensor', 'channel' or 'group'.")
+        if self.activations is not None and self.activations.per in ("channel", "group"):
+            raise ValueError(f"`activations` are per='tensor' or 'token', got {self.activations.per!r}.")
+
+    def matches(self, path: str, op: str) -> bool:
+        """Whether this rule is for a site of that path and op."""
+        return (self.op is None or self.op == op) and re.search(self.pattern, path) is not None
+
+
+@dataclass(frozen=True)
+class QuantRecipe:
+    """Rules, the first that matches a site wins; `first` and `last` go before them at the outermost layers with weights.
+
+    A layer is first when no other layer with weights feeds it, last when it feeds none (every output of a detector);
+    embeddings do not count. A site that no rule matches stays in float.
+    """
+
+    rules: tuple[QuantRule, ...]
+    first: QuantRule | None = None
+    last: QuantRule | None = None
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise ValueError("`rules` is empty: the recipe would quantize nothing. Give at least one QuantRule.")
+
+    def rule_for(self, path: str, op: str, *, first: bool = False, last: bool = False) -> QuantRule | None:
+        """The rule that a site gets, or None."""
+        for edge, rule in ((first, self.first), (last, self.last)):
+            if edge and rule is not None and rule.matches(path, op):
+                return rule
+        return next((rule for rule in self.rules if rule.matches(path, op)), None)
+
+    def check_used(self, sites: Sequence[tuple[str, str]]) -> None:
+        """Raise `ValueError` for a rule that no site (path, op) gets, with the paths nearest to its pattern."""
+        for i, rule in enumerate(self.rules):
+            if any(self.rule_for(*site) is rule for site in sites):
+                continue
+            matched = sum(rule.matches(*site) for site in sites)
+            if matched:
+                raise ValueError(f"rule {i} ({rule.pattern!r}) matches {matched} sites, but earlier rules take them all. "
+                                 "Move it up, or leave it out.")  # fmt: skip
+            paths = sorted({path for path, _ in sites})
+            near = difflib.get_close_matches(rule.pattern, paths, n=5, cutoff=0.3) or paths[:5]
+            op = f" with op {rule.op!r}" if rule.op else ""
+            raise ValueError(f"rule {i} ({rule.pattern!r}{op}) matches no site. Nearest paths: {', '.join(near)}.")
+
+
+PRESET = re.compile(r"w([2-8])(?:a([2-8]))?(_dynamic)?")
+PRESET_EXAMPLES = ("w8a8", "w8a8_dynamic", "w8", "w4", "w4a8", "w4a4", "w3a3", "w2a4")
+
+
+def recipe(
+    name: str,
+    *,
+    observer: str | None = None,
+    quantizer: str = "ste",
+    edges: int | Literal["float", "same"] = 8,
+    products: bool = True,
+    group_size: int | None = None,
+) -> QuantRecipe:
+    """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
+    (weights alone), and so on for 2 to 8 bits.
+
+    Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones symmetric
+    per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at least `edges` bits
+    ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature. `products=False` leaves
+    attention's products in float. Options may stand in the name: `w4a4(quantizer='lsq')`.
+    """
+    text, args, options = parse_call(name)
+    match = PRESET.fullmatch(text)
+    if match is None or args or (match[3] and not match[2]):
+        hint = did_you_mean(text, PRESET_EXAMPLES)
+        raise ValueError(f"Unknown recipe {name!r}. Known: {', '.join(PRESET_EXAMPLES)} and the like.{hint}")
+    if options:
+        given = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products}
+        try:
+            return replace(recipe(text, **{**given, "group_size": group_size, **options}), name=name)
+        except TypeError as error:
+            raise ValueError(f"recipe {name!r}: {error}.") from None
+    w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
+
+    def rule(least: int) -> QuantRule:
+        w, a = max(w_bits, least), None if a_bits is None else max(a_bits, least)
+        return QuantRule(
+            weights=_preset_weights(w, observer, quantizer, group_size),
+            activations=None if a is None else _preset_activations(a, observer, quantizer, bool(match[3])),
+            products=products,
+        )
+
+    edge = QuantRule() if edges == "float" else None if edges == "same" else rule(edges)
+    return QuantRecipe((rule(0),), first=edge, last=edge, name=name)
+
+
+def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size: int | None) -> TensorSpec:
+    per = "group" if group_size else "channel"
+    return TensorSpec(bits, per=per, group_size=group_size, observer=_observer(bits, observer), quantizer=quantizer)
+
+
+def _preset_activations(bits: int, observer: str | None, quantizer: str, dynamic: bool) -> TensorSpec:
+    if dynamic:
+        return TensorSpec(bits, per="token", dynamic=True)
+    return TensorSpec(bits, grid="affine", observer=_observer(bits, observer), quantizer=quantizer)
+
+
+def _observer(bits: int, observer: str | None) -> str:
+    return observer or ("minmax" if bits == 8 else "mse")

@@ -1,0 +1,111 @@
+"""Evaluate a planned function with integer products: what `simulate` and `serve` both run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from qat.engines import Engine
+from qat.jaxpr import Contraction, Rewriting, rewrite
+from qat.numerics import QParams, QTensor, params_of_range, quantize
+from qat.plan import Activation, Plan, SitePlan, contracted_axes
+from qat.product import forward, product
+from qat.quantizers import quantizers
+from qat.state import QuantState, activations, base_grid
+from qat.weights import in_operand_layout, integers, present_range, weight_values
+
+Given = dict[str, Any]
+"""By key: of a weight its QTensor (`q`) and, to differentiate, its float values (`hat`); of an activation its grid (`grid`,
+absent where it is dynamic: then its `codes`, the smallest and largest) and, to differentiate, `base` and `learned`."""
+
+
+def weights_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
+    """Integers and fake-quantized floats of every weight, computed from the parameters once, outside of every loop."""
+    given: Given = {}
+    for key, x in weight_values(plan, leaves).items():
+        w, clip = plan.weights[key], state.clips[key]
+        if w.spec.dynamic:
+            low, high = present_range(w, jax.lax.stop_gradient(x))
+            clip = replace(clip, low=low, high=high)
+        quantizer, learned = quantizers.build(w.spec.quantizer), state.learned.get(key, {})
+        base = base_grid(w.spec, clip, x.ndim)
+        q = jax.lax.stop_gradient(integers(w, x, quantizer.grid(base, learned)))
+        given[key] = {"q": jax.lax.optimization_barrier(q), "hat": quantizer.fake_quant(x, base, learned)}
+    return given
+
+
+def activations_given(plan: Plan, state: QuantState) -> Given:
+    """The grids of static activations and the code ranges of dynamic ones."""
+    given: Given = {}
+    for key, (site, a) in activations(plan).items():
+        clip = state.clips[key]
+        if a.spec.dynamic:
+            given[key] = {"codes": (clip.qmin, clip.qmax)}
+            continue
+        base, learned = base_grid(a.spec, clip, len(site.contraction.stack)), state.learned.get(key, {})
+        grid = jax.lax.stop_gradient(quantizers.build(a.spec.quantizer).grid(base, learned))
+        given[key] = {"grid": grid, "base": base, "learned": learned}
+    return given
+
+
+def dynamic_grid(c: Contraction, side: int, a: Activation, x: Array, codes: tuple[Array, Array]) -> QParams:
+    """The grid of the very values of `x`: one scale, or one for each row that is contracted."""
+    axes = contracted_axes(c, side) if a.spec.per == "token" else tuple(range(x.ndim))
+    x = jax.lax.stop_gradient(x)
+    low, high = x.min(axes, keepdims=True), x.max(axes, keepdims=True)
+    return params_of_range(a.spec.grid, low, high, *codes)
+
+
+def activation_grid(c: Contraction, side: int, a: Activation, x: Array, given: Any) -> QParams:
+    """The grid that an activation is quantized on."""
+    return given["grid"] if "grid" in given else dynamic_grid(c, side, a, x, given["codes"])
+
+
+def activation_hat(a: Activation, x: Array, grid: QParams, given: Any) -> Array:
+    """The differentiable float value that an activation's integers stand for."""
+    return quantizers.build(a.spec.quantizer).fake_quant(x, given.get("base", grid), given.get("learned", {}))
+
+
+def site_result(site: SitePlan, plan: Plan, engine: Engine, operands: list[Any], given: Given, train: bool) -> Array:
+    """The result of one site. Where it need not be differentiated only the integers are handled."""
+    c, hats, parts, groups = site.contraction, [], [], None
+    for side, (how, x) in enumerate(zip(site.operands, operands, strict=False)):
+        if how is None:
+            hat, part = x, x
+        elif isinstance(how, Activation):
+            grid = activation_grid(c, side, how, x, given[how.key])
+            part = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
+            hat = activation_hat(how, x, grid, given[how.key]) if train else None
+        else:
+            key, perm = how
+            part = in_operand_layout(given[key]["q"], perm)
+            hat = given[key]["hat"].transpose(perm) if train else None
+            w = plan.weights[key]
+            groups = w.shape[w.group] // (w.spec.group_size or 1) if w.group is not None else groups
+        hats.append(hat)
+        parts.append(part)
+    if c.op == "embedding":
+        hats.append(None)
+        parts.append(operands[1])
+    if train:
+        return product(c, engine, tuple(hats), tuple(parts), groups)
+    return forward(c, engine, tuple(parts), groups)
+
+
+def run(plan: Plan, engine: Engine, args: list[Any], given: Given, train: bool, observe: Callable | None = None,
+        kept: dict[str, Any] | None = None) -> tuple[list[Any], dict[str, Any]]:  # fmt: skip
+    """Outputs of the planned function with integer sites; `observe(site, operands, kept, given) -> (kept, given)` may look
+    at a site's operands and replace what it is given."""
+    sites = plan.quantized
+
+    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, kept_here: Any):
+        site = sites[c.location]
+        if observe is not None and kept_here is not None:
+            kept_here, given = observe(site, operands, kept_here, given)
+        return site_result(site, plan, engine, operands, given, train), kept_here
+
+    rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
+    return rewrite(rewriting, plan.jaxpr, args, given, kept or {})
+

@@ -1,0 +1,105 @@
+"""The quantization state: for every tensor its clip range and code range, what of it learns, and what observers saw.
+
+All of it is data: other bit widths or clip ranges of the same rules run the same compiled program.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+from qat.numerics import QParams, broadcast_params, code_range, params_of_range
+from qat.plan import Activation, Plan, SitePlan
+from qat.quantizers import quantizers
+from qat.recipes import TensorSpec
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Clip:
+    """A tensor's clip range (None where it is taken from the values at each call) and the codes that it maps onto."""
+
+    low: Float[Array, "..."] | None
+    high: Float[Array, "..."] | None
+    qmin: Int32[Array, "..."]
+    qmax: Int32[Array, "..."]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QuantState:
+    """State by tensor: weights under their parameter's path, activations under `site id/lhs` or `/rhs`.
+
+    `learned` is the trainable part (empty unless a quantizer learns): differentiate with respect to it and put it back
+    with `dataclasses.replace(state, learned=...)`. `observers` is what calibration saw, for further observation.
+    """
+
+    clips: dict[str, Clip]
+    learned: dict[str, dict[str, Array]] = field(default_factory=dict)
+    observers: dict[str, Any] = field(default_factory=dict)
+
+
+def activations(plan: Plan) -> dict[str, tuple[SitePlan, Activation]]:
+    """The activations that the plan quantizes, by key."""
+    return {a.key: (s, a) for s in plan.sites for a in s.operands if isinstance(a, Activation)}
+
+
+def specs(plan: Plan) -> dict[str, tuple[TensorSpec, tuple[int, ...], int]]:
+    """By key, a tensor's spec, the lengths of its scanned leading axes, and its number of axes (0 for one scale)."""
+    acts = {key: (a.spec, s.contraction.stack, len(s.contraction.stack)) for key, (s, a) in activations(plan).items()}
+    return {**acts, **{key: (w.spec, w.shape[: w.depth], len(w.shape)) for key, w in plan.weights.items()}}
+
+
+def make_clip(spec: TensorSpec, stack: tuple[int, ...], low: Array | None = None, high: Array | None = None) -> Clip:
+    """The clip range with the spec's code range, the latter with a leading axis for each layer scan."""
+    qmin, qmax = (jnp.full(stack, code, jnp.int32) for code in code_range(spec.bits, spec.grid))
+    return Clip(low, high, qmin, qmax)
+
+
+def base_grid(spec: TensorSpec, clip: Clip, ndim: int) -> QParams:
+    """The grid of a clip range."""
+    assert clip.low is not None and clip.high is not None
+    bounds = broadcast_params(QParams(clip.low, None, clip.qmin, clip.qmax), ndim)
+    return params_of_range(spec.grid, clip.low, clip.high, bounds.qmin, bounds.qmax)
+
+
+def start_learning(plan: Plan, clips: dict[str, Clip]) -> dict[str, dict[str, Array]]:
+    """Trainable values of every tensor whose quantizer learns, from its calibrated range."""
+    learned = {}
+    for key, (spec, _, ndim) in specs(plan).items():
+        quantizer = quantizers.build(spec.quantizer)
+        if quantizer.learned:
+            learned[key] = quantizer.init(base_grid(spec, clips[key], ndim))
+    return learned
+
+
+def check_state(plan: Plan, state: Any) -> None:
+    """Raise `ValueError` where `state` is no state of this plan, saying what is missing."""
+    if not isinstance(state, QuantState):
+        raise ValueError(f"`state` must be the QuantState that `calibrate` returns, got {type(state).__name__}. "
+                         "Call `state = q.calibrate(params, batches)` first.")  # fmt: skip
+    for key, (spec, stack, _) in specs(plan).items():
+        if key not in state.clips:
+            near = _some(k for k in state.clips if k not in specs(plan))
+            raise ValueError(f"`state` has no range for {key!r}; it was calibrated for other sites ({near}). "
+                             "Calibrate with this function, these parameters and this recipe.")  # fmt: skip
+        clip = state.clips[key]
+        if (clip.low is None) != spec.dynamic:
+            kind = "dynamic" if spec.dynamic else "static"
+            raise ValueError(f"`state` of {key!r} does not fit its {kind} range. Calibrate with this recipe.")
+        if clip.qmin.shape != stack:
+            raise ValueError(f"`state` of {key!r} is for layers {clip.qmin.shape}, the function has {stack}. "
+                             "Calibrate with these parameters.")  # fmt: skip
+    for key, w in plan.weights.items():
+        low = state.clips[key].low
+        if low is not None and any(a not in (1, b) and b % a for a, b in zip(low.shape, w.shape, strict=False)):
+            raise ValueError(f"`state` of {key!r} has scales of shape {low.shape}, the weight is {w.shape}. "
+                             "Calibrate with these parameters.")  # fmt: skip
+
+
+def _some(keys: Iterable[str]) -> str:
+    found = list(keys)
+    return ", ".join(found[:3]) + (", ..." if len(found) > 3 else "") if found else "none besides"

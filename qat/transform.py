@@ -1,0 +1,121 @@
+"""The transformation: `quantize(fn, recipe)` with `sites`, `calibrate`, `simulate`, `convert` and `serve`."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+
+from qat import calibrate as calibration
+from qat import convert as conversion
+from qat.convert import Converted
+from qat.engines import engines
+from qat.jaxpr import evaluate
+from qat.plan import make_plan
+from qat.recipes import QuantRecipe, QuantRule, TensorSpec
+from qat.simulate import activations_given, run, weights_given
+from qat.sites import Sites, describe
+from qat.state import QuantState, check_state
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled: the function, its rules and the engines. Programs that are equal share their compiled code."""
+
+    fn: Function
+    recipe: QuantRecipe
+    engine: str = "aqt"
+    serving: str = "integer"
+
+    def simulate(self, params: Any, state: QuantState, *inputs: Any) -> Any:
+        """The function's result with integer products and straight-through gradients."""
+        check_state(make_plan(self.fn, self.recipe, params, inputs), state)
+        return _simulate(self, params, state, inputs)
+
+
+@partial(jax.jit, static_argnums=0)
+def _simulate(program: Program, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Any:
+    plan = make_plan(program.fn, program.recipe, params, inputs)
+    leaves = jax.tree.leaves(params)
+    given = weights_given(plan, leaves, state) | activations_given(plan, state)
+    out, _ = run(plan, engines.build(program.engine), [*leaves, *jax.tree.leaves(inputs)], given, train=True)
+    return jax.tree.unflatten(plan.out_tree, out)
+
+
+def _without(spec: TensorSpec | None, observers: bool) -> TensorSpec | None:
+    return spec and replace(spec, bits=8, observer="minmax" if observers else spec.observer)
+
+
+def _skeleton(recipe: QuantRecipe, observers: bool) -> QuantRecipe:
+    """The recipe without what is data: bit widths, and observers where they do not run."""
+
+    def rule(r: QuantRule) -> QuantRule:
+        return replace(r, weights=_without(r.weights, observers), activations=_without(r.activations, observers))
+
+    first, last = (r and rule(r) for r in (recipe.first, recipe.last))
+    return QuantRecipe(tuple(rule(r) for r in recipe.rules), first, last)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized function; made by `quantize`. Holds no arrays: parameters and state go in, results come out."""
+
+    fn: Function
+    recipe: QuantRecipe
+    engine: str = "aqt"
+    serving: str = "integer"
+
+    @cached_property
+    def program(self) -> Program:
+        """What `simulate` and `serve` compile: equal for recipes that differ only in bit widths and observers."""
+        return Program(self.fn, _skeleton(self.recipe, observers=True), self.engine, self.serving)
+
+    @cached_property
+    def _exact(self) -> Program:
+        return Program(self.fn, self.recipe, self.engine, self.serving)
+
+    def sites(self, params: Any, *inputs: Any) -> Sites:
+        """Every contraction and look-up of the function with what the recipe makes of it; prints as a table."""
+        return describe(make_plan(self.fn, self.recipe, params, inputs))
+
+    def calibrate(self, params: Any, batches: Iterable[Any]) -> QuantState:
+        """The state after the float function ran on all `batches` (each the tuple of inputs, or the one input).
+
+        Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, a site never reached.
+        """
+        observing = Program(self.fn, _skeleton(self.recipe, observers=False), self.engine, self.serving)
+        return calibration.calibrate(observing, self._exact, params, batches)
+
+    def simulate(self, params: Any, state: QuantState, *inputs: Any, observe: bool = False) -> Any:
+        """The function's result as integer arithmetic gives it, differentiable with respect to `params`, `state.learned`
+        and `inputs`. With `observe` returns (result, state): the ranges take in these activations first."""
+        if not observe:
+            return self.program.simulate(params, state, *inputs)
+        check_state(make_plan(self.fn, self.recipe, params, inputs), state)
+        observing = Program(self.fn, _skeleton(self.recipe, observers=False), self.engine, self.serving)
+        return calibration.simulate_observing(observing, params, state, inputs)
+
+    def convert(self, params: Any, state: QuantState, *inputs: Any) -> Converted:
+        """The served form of `params`: integer weights, and in float only what the served function still reads."""
+        return conversion.convert(self.program, params, state, inputs)
+
+    def serve(self, converted: Converted, *inputs: Any) -> Any:
+        """The function's result from integer weights; equal to `simulate`'s bit for bit."""
+        conversion.check_converted(self.program, converted, inputs)
+        return conversion.serve(self.program, converted, inputs)
+
+
+def quantize(fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving: str = "integer") -> Quantized:
+    """`fn(params, *inputs)` transformed so that its contractions and look-ups run on integers, as `recipe` says.
+
+    `engine` multiplies in `simulate`, `serving` in `serve`; all engines give the same integers.
+    """
+    if not callable(fn):
+        raise ValueError(f"`fn` must be a function of (params, *inputs), got {type(fn).__name__}.")
+    if not isinstance(recipe, QuantRecipe):
+        raise ValueError(f"`recipe` must be a QuantRecipe, got {recipe!r}. For a preset write qat.recipe('w8a8').")
+    engines.build(engine), engines.build(serving)
+    return Quantized(fn, recipe, engine, serving)

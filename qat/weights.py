@@ -1,0 +1,92 @@
+"""Weights of a plan: their values from the parameters, their observed ranges, and their integers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from qat.jaxpr import known_operands
+from qat.numerics import QParams, QTensor, quantize
+from qat.observers import observers
+from qat.plan import Plan, Weight
+
+
+def weight_values(plan: Plan, leaves: list[Any]) -> dict[str, Array]:
+    """The float values of every stored weight, by key; those that are no leaf are computed from the leaves."""
+    computed = {w.place[0]: w for w in plan.weights.values() if w.leaf is None}
+    sites = plan.quantized
+    wanted = {place: (sites[place].contraction, w.place[1]) for place, w in computed.items()}
+    found = known_operands(plan.jaxpr, leaves, wanted)
+    return {
+        key: found[w.place[0]] if w.leaf is None else leaves[w.leaf].astype(w.dtype) for key, w in plan.weights.items()
+    }
+
+
+def reduced_shape(w: Weight) -> tuple[int, ...]:
+    """The shape of the weight's scale: one on every axis without scales of its own, the number of groups on a grouped one."""
+    groups = {w.group: w.shape[w.group] // w.spec.group_size} if w.group is not None and w.spec.group_size else {}
+    return tuple(n if i in w.channels else groups.get(i, 1) for i, n in enumerate(w.shape))
+
+
+def by_channel(w: Weight, x: Array) -> Float[Array, "channels values"]:
+    """The weight's values with those that share a scale in one row, in float32."""
+    kept = list(w.channels)
+    if w.group is not None and w.spec.group_size:
+        x = x.reshape(*x.shape[: w.group], -1, w.spec.group_size, *x.shape[w.group + 1 :])
+        kept = sorted([i + (i > w.group) for i in kept] + [w.group])
+    order = (*kept, *(i for i in range(x.ndim) if i not in kept))
+    rows = 1
+    for i in kept:
+        rows *= x.shape[i]
+    return x.transpose(order).reshape(rows, -1).astype(jnp.float32)
+
+
+def observed_range(w: Weight, x: Array) -> tuple[Array, Array]:
+    """The clip range (low, high) that the weight's observer finds, shaped as its scale."""
+    observer = observers.build(w.spec.observer)
+    rows = by_channel(w, x)
+    steps = jnp.float32(2**w.spec.bits - (2 if w.spec.grid == "symmetric" else 1))
+    low, high = observer.range(observer.update(observer.init(rows.shape[0]), rows), steps, w.spec.grid == "symmetric")
+    shape = reduced_shape(w)
+    return low.reshape(shape), high.reshape(shape)
+
+
+def present_range(w: Weight, x: Array) -> tuple[Array, Array]:
+    """The range (low, high) of the very values, shaped as the weight's scale."""
+    rows, shape = by_channel(w, x), reduced_shape(w)
+    return rows.min(-1).reshape(shape), rows.max(-1).reshape(shape)
+
+
+def integers(w: Weight, x: Array, grid: QParams) -> QTensor:
+    """The weight on its grid, with the sums of its codes where a product needs them."""
+    q = QTensor(quantize(x, grid), grid.scale, grid.zero_point)
+    return replace(q, totals=code_totals(w, q.codes) if w.totals else None)
+
+
+def code_totals(w: Weight, codes: Array) -> Array:
+    """Sums of the codes over the contracted axes, which stay with length one, or one a group."""
+    sums = codes.astype(jnp.int32)
+    if w.group is not None and w.spec.group_size:
+        grouped = sums.reshape(*codes.shape[: w.group], -1, w.spec.group_size, *codes.shape[w.group + 1 :])
+        return grouped.sum(w.group + 1)
+    return sums.sum(w.summed, keepdims=True)
+
+
+def in_operand_layout(q: QTensor, perm: tuple[int, ...]) -> QTensor:
+    """A stored weight (less its scanned axes) with its axes as the site's operand has them."""
+
+    def turn(x: Array | None) -> Array | None:
+        return x if x is None or x.ndim == 0 else x.transpose(perm)
+
+    return replace(q, codes=q.codes.transpose(perm), scale=turn(q.scale), zero_point=turn(q.zero_point),
+                   totals=turn(q.totals), bits=None)  # fmt: skip
+
+
+def map_stack(fn: Callable[..., Any], depth: int) -> Callable[..., Any]:
+    """`fn` mapped over the given number of leading axes."""
+    for _ in range(depth):
+        fn = jax.vmap(fn)
+    return fn
