@@ -1,0 +1,31 @@
+"""Data sets by name, as sources with random access; a new file here that registers a function is a new data set.
+
+@data.register
+def mine() -> Dataset: ...
+
+digits = data.build("digits")
+batches = data.Batches(digits.splits["train"], batch_size=64, seed=0)
+"""
+
+from qat.data.batches import Batches, in_order
+from qat.data.source import Columns, Dataset, InMemory, Source, fingerprint
+from qat.registry import Registry, load_members
+
+datasets: Registry[Dataset] = Registry("data set")
+register, build, names = datasets.register, datasets.build, datasets.names
+
+load_members(__path__, __name__)
+
+__all__ = [
+    "Batches",
+    "Columns",
+    "Dataset",
+    "InMemory",
+    "Source",
+    "build",
+    "datasets",
+    "fingerprint",
+    "in_order",
+    "names",
+    "register",
+]
