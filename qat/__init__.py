@@ -1,11 +1,11 @@
 """qat: quantization as a JAX transformation, and the experiments that say what it costs.
 
-    q = qat.quantize(fn, qat.recipe("w8a8"))    # any function of (params, *inputs)
-    print(q.sites(params, x))                   # what is there, and what stays float and why
-    state = q.calibrate(params, batches)        # ranges
-    y = q.simulate(params, state, x)            # integer arithmetic with straight-through gradients
-    int8 = q.convert(params, state, x)          # integer weights
-    y8 = q.serve(int8, x)                       # the same result, bit for bit
+q = qat.quantize(fn, qat.recipe("w8a8"))    # any function of (params, *inputs)
+print(q.sites(params, x))                   # what is there, and what stays float and why
+state = q.calibrate(params, batches)        # ranges
+y = q.simulate(params, state, x)            # integer arithmetic with straight-through gradients
+int8 = q.convert(params, state, x)          # integer weights
+y8 = q.serve(int8, x)                       # the same result, bit for bit
 """
 
 import importlib
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qat.convert import Converted as Converted
-    from qat.transform import Quantized as Quantized
-    from qat.transform import quantize as quantize
     from qat.recipes import QuantRecipe as QuantRecipe
     from qat.recipes import QuantRule as QuantRule
     from qat.recipes import TensorSpec as TensorSpec
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from qat.state import QuantState as QuantState
     from qat.store import load as load
     from qat.store import save as save
+    from qat.transform import Quantized as Quantized
+    from qat.transform import quantize as quantize
 
 _HOME = {
     "Converted": "qat.convert",

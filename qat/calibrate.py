@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from qat.convert import Structure, shapes, structure_of
+from qat.convert import Structure, structure_of
 from qat.engines import engines
 from qat.jaxpr import Contraction, Rewriting, bind, rewrite
 from qat.observers import observers
-from qat.plan import Activation, Plan, SitePlan, make_plan
+from qat.plan import Plan, SitePlan, make_plan
 from qat.quantizers import quantizers
 from qat.recipes import TensorSpec
 from qat.simulate import activations_given, run, weights_given
-from qat.state import Clip, QuantState, base_grid, make_clip, specs, start_learning
+from qat.state import Clip, QuantState, base_grid, check_state, make_clip, specs, start_learning
+from qat.tensors import Activation
 from qat.weights import map_stack, observed_range, weight_values
 
 Kept = dict[str, dict[str, Any]]
@@ -27,29 +28,37 @@ Kept = dict[str, dict[str, Any]]
 CHECK_EVERY = 16  # batches between two looks at the flags, which wait for the device
 
 
+def _read(site: SitePlan) -> list[tuple[int, Activation]]:
+    """The activations that this site reads, each with a side that it is on."""
+    return list({a.key: (side, a) for side, a in enumerate(site.operands) if isinstance(a, Activation)}.values())
+
+
 def _sides(site: SitePlan) -> list[tuple[int, Activation]]:
-    return [(side, how) for side, how in enumerate(site.operands) if isinstance(how, Activation)]
+    """The activations that are observed at this site; one that several sites share, at the first."""
+    return [(side, a) for side, a in _read(site) if a.key.startswith(f"{site.contraction.id}/")]
 
 
 def empty_observations(plan: Plan) -> Kept:
-    """Observer states that have seen nothing, with a leading axis for each layer scan."""
+    """Observer states that have seen nothing, with a leading axis for each layer scan; typed as what the step
+    returns."""
     kept: Kept = {}
     for site in plan.sites:
         stack = site.contraction.stack
         for _, a in _sides(site):
             one = {"finite": jnp.array(True), "seen": jnp.array(False)}
             one |= {} if a.spec.dynamic else {"observer": observers.build(a.spec.observer).init(1)}
-            entry = jax.tree.map(lambda x, s=stack: jnp.broadcast_to(x, (*s, *x.shape)), one)
+            entry = jax.tree.map(lambda x, s=stack: jnp.full((*s, *x.shape), x, x.dtype), one)
             kept.setdefault(site.contraction.id, {})[a.key] = entry
     return kept
 
 
 def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
     """An operand's observations with the values of one call added."""
-    x = jax.lax.stop_gradient(x).astype(jnp.float32)
-    entry = {**entry, "finite": entry["finite"] & jnp.isfinite(x).all(), "seen": jnp.array(True)}
+    values = jax.lax.stop_gradient(x).astype(jnp.float32).reshape(1, -1)
+    finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # the extremes that most observers take anyway
+    entry = {**entry, "finite": entry["finite"] & finite[0], "seen": jnp.array(True)}
     if not spec.dynamic:
-        entry["observer"] = observers.build(spec.observer).update(entry["observer"], x.reshape(1, -1))
+        entry["observer"] = observers.build(spec.observer).update(entry["observer"], values)
     return entry
 
 
@@ -65,9 +74,11 @@ def _step(program: Any, params: Any, kept: Kept, inputs: tuple[Any, ...]) -> Kep
     plan = make_plan(program.fn, program.recipe, params, inputs)
     sites = plan.quantized
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Any, entry: Any):
-        del given
-        new = entry and {a.key: observe_operand(a.spec, entry[a.key], operands[i]) for i, a in _sides(sites[c.location])}
+    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Any, entry: Any, scope: Any):
+        del given, scope
+        new = entry and {
+            a.key: observe_operand(a.spec, entry[a.key], operands[i]) for i, a in _sides(sites[c.location])
+        }
         return bind(eqn, operands)[0], new
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, {})
@@ -76,7 +87,7 @@ def _step(program: Any, params: Any, kept: Kept, inputs: tuple[Any, ...]) -> Kep
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _weight_ranges(program: Any, like: Structure, params: Any) -> dict[str, tuple[Array, Array]]:
-    plan = make_plan(program.fn, program.recipe, params, shapes(like))
+    plan = make_plan(program.fn, program.recipe, params, like.abstract)
     values = weight_values(plan, jax.tree.leaves(params))
     return {key: observed_range(w, values[key]) for key, w in plan.weights.items() if not w.spec.dynamic}
 
@@ -88,6 +99,11 @@ def as_inputs(batch: Any) -> tuple[Any, ...]:
 
 def _checked(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     """The batches as inputs, each of the first one's structure, dtypes and ranks."""
+    if hasattr(batches, "dtype") or isinstance(batches, str | dict) or not isinstance(batches, Iterable):
+        raise ValueError(
+            f"`batches` must be an iterable of batches, got one {type(batches).__name__}. "
+            "For a single batch write [batch]."
+        )
     first = None
     for number, batch in enumerate(batches):
         inputs = as_inputs(batch)
@@ -95,16 +111,18 @@ def _checked(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
         form = (tree, [(jax.typeof(x).dtype, len(jax.typeof(x).shape)) for x in leaves])
         first = first or form
         if form != first:
-            raise ValueError(f"calibration batch {number} has another structure than the first: expected {first}, "
-                             f"got {form}. Batch sizes may differ, nothing else.")  # fmt: skip
+            raise ValueError(
+                f"calibration batch {number} has another structure than the first: expected {first}, "
+                f"got {form}. Batch sizes may differ, nothing else."
+            )
         yield inputs
 
 
 def calibrate(program: Any, exact: Any, params: Any, batches: Iterable[Any]) -> QuantState:
     """The state of every site of `exact` (the program with its bit widths) after all batches.
 
-    Raises `ValueError` for no batch, a batch of another structure, a NaN or infinity in a site's operand (naming the site
-    and the batches it came in), or a site that no batch reached.
+    Raises `ValueError` for no batch, a batch of another structure, a NaN or infinity in a site's operand (naming the
+    site and the batches it came in), or a site that no batch reached.
     """
     stream = _checked(batches)
     head = next(stream, None)
@@ -115,35 +133,46 @@ def calibrate(program: Any, exact: Any, params: Any, batches: Iterable[Any]) -> 
     for number, inputs in enumerate(itertools.chain([head], stream)):
         kept = _step(program, params, kept, inputs)
         if number % CHECK_EVERY == CHECK_EVERY - 1:
-            _refuse_not_finite(kept, done, number)
+            _refuse_not_finite(plan, kept, done, number)
             done = number + 1
-    _refuse_not_finite(kept, done, number)
+    _refuse_not_finite(plan, kept, done, number)
     return _state(exact, plan, params, head, kept)
 
 
-def _refuse_not_finite(kept: Kept, first: int, last: int) -> None:
-    bad = [key for entry in kept.values() for key, e in entry.items() if not bool(jnp.all(e["finite"]))]
+def _entries(plan: Plan, kept: Kept) -> dict[str, dict[str, Any]]:
+    """The observations by key, in the order of the function's data flow."""
+    return {a.key: kept[site.contraction.id][a.key] for site in plan.sites for _, a in _sides(site)}
+
+
+def _refuse_not_finite(plan: Plan, kept: Kept, first: int, last: int) -> None:
+    bad = [key for key, e in _entries(plan, kept).items() if not bool(jnp.all(e["finite"]))]
     if bad:
         more = f" and {len(bad) - 1} more behind it" if len(bad) > 1 else ""
-        raise ValueError(f"NaN or infinity in the activation {bad[0]!r}{more}, in calibration batches {first} to {last}. "
-                         "Check the data and the parameters; the float model itself gives it.")  # fmt: skip
+        raise ValueError(
+            f"NaN or infinity in the activation {bad[0]!r}{more}, in calibration batches {first} to {last}. "
+            "Check the data and the parameters; the float model itself gives it."
+        )
 
 
 def _state(exact: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: Kept) -> QuantState:
-    entries = {key: e for entry in kept.values() for key, e in entry.items()}
+    entries = {key: e for key, e in _entries(plan, kept).items() if not specs(plan)[key][0].dynamic}
     unseen = [key for key, e in entries.items() if not bool(jnp.all(e["seen"]))]
     if unseen:
-        raise ValueError(f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken?): its range is unknown. "
-                         "Add batches that reach it, or make its activations dynamic or float by a rule.")  # fmt: skip
+        raise ValueError(
+            f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken?): its range is unknown. "
+            "Add batches that reach it, or make its activations dynamic or float by a rule."
+        )
     weights = _weight_ranges(exact, structure_of(like), params)
+    bad = [key for key, bounds in weights.items() if not bool(jnp.isfinite(jnp.stack(bounds)).all())]
+    if bad:
+        raise ValueError(f"NaN or infinity in the parameter {bad[0]!r} ({len(bad)} in all). Was the training healthy?")
     clips = {}
     for key, (spec, stack, _) in specs(plan).items():
         low, high = weights.get(key, (None, None))
         clips[key] = make_clip(spec, stack, low, high)
-        if key in entries and not spec.dynamic:
+        if key in entries:
             clips[key] = _ranges(spec, len(stack), entries[key], clips[key])
-    observed = {key: e for key, e in entries.items() if not specs(plan)[key][0].dynamic}
-    return QuantState(clips, start_learning(plan, clips), observed)
+    return QuantState(clips, start_learning(plan, clips), entries)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -155,18 +184,21 @@ def _ranges(spec: TensorSpec, depth: int, entry: dict[str, Any], clip: Clip) -> 
 def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> tuple[Any, QuantState]:
     """The simulated output at ranges that first take in this call's activations, and the state with those ranges."""
     plan = make_plan(program.fn, program.recipe, params, inputs)
+    check_state(plan, state)
     leaves = jax.tree.leaves(params)
     given = weights_given(plan, leaves, state) | activations_given(plan, state)
     kept: dict[str, Any] = {}
-    for site in plan.sites:
-        for _, a in _sides(site):
+    for site in plan.sites:  # every reader of a shared activation observes it, to use the new range as the first does
+        for _, a in _read(site):
             if not a.spec.dynamic and not quantizers.build(a.spec.quantizer).learned:
+                if a.key not in state.observers:
+                    raise ValueError(f"`state.observers` lacks {a.key!r}: to observe on, keep those of `calibrate`.")
                 entry = {"seen": state.observers[a.key], "clip": state.clips[a.key]}
                 kept.setdefault(site.contraction.id, {})[a.key] = entry
 
     def observe(site: SitePlan, operands: list[Any], kept: dict[str, Any], given: dict[str, Any]):
         kept, given = dict(kept), dict(given)
-        for side, a in _sides(site):
+        for side, a in _read(site):
             if a.key in kept:
                 seen = observe_operand(a.spec, kept[a.key]["seen"], operands[side])
                 clip = clip_of(a.spec, seen, kept[a.key]["clip"])
@@ -174,7 +206,9 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
                 given[a.key] = {"grid": base_grid(a.spec, clip, 0)}
         return kept, given
 
-    out, kept = run(plan, engines.build(program.engine), [*leaves, *jax.tree.leaves(inputs)], given, True, observe, kept)
+    out, kept = run(
+        plan, engines.build(program.engine), [*leaves, *jax.tree.leaves(inputs)], given, True, observe, kept
+    )
     fresh = {key: e for entry in kept.values() for key, e in entry.items()}
     clips = {**state.clips, **{key: e["clip"] for key, e in fresh.items()}}
     seen = {**state.observers, **{key: e["seen"] for key, e in fresh.items()}}

@@ -1,7 +1,7 @@
 """Conversion: everything that leads from parameters to a site's weight is computed once, and only integers are kept."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -13,21 +13,35 @@ from qat.jaxpr import bind, evaluate, used_inputs
 from qat.numerics import QTensor
 from qat.plan import Plan, abstract, make_plan
 from qat.simulate import activations_given, run, weights_given
-from qat.state import QuantState, activations, check_state
+from qat.state import QuantState, activations, check_state, require_state
+from qat.tensors import Activation, Weight
+from qat.weights import reduced_shape
 
-Structure = tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]
-"""A tree and what its leaves are: enough to trace a function with, without their values."""
+
+@dataclass(frozen=True)
+class Structure:
+    """A tree and what its leaves are: enough to trace a function with, without their values."""
+
+    tree: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.tree, self.leaves))
+
+    @property
+    def abstract(self) -> Any:
+        """The tree with abstract leaves."""
+        return jax.tree.unflatten(self.tree, self.leaves)
 
 
 def structure_of(tree: Any) -> Structure:
     """The structure of a tree of arrays."""
     leaves, treedef = jax.tree.flatten(tree)
-    return treedef, tuple(abstract(leaf) for leaf in leaves)
-
-
-def shapes(structure: Structure) -> Any:
-    """The tree with abstract leaves."""
-    return jax.tree.unflatten(*structure)
+    return Structure(treedef, tuple(abstract(leaf) for leaf in leaves))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("leaves", "weights", "grids"), meta_fields=("structure",))
@@ -35,8 +49,8 @@ def shapes(structure: Structure) -> Any:
 class Converted:
     """A function's parameters with its weights in integers: what `serve` needs, and nothing else.
 
-    `leaves` are the parameters that the served function still reads in float (biases, norms), `weights` the integers, and
-    `grids` those of the activations: of a dynamic one, its code range. No quantized weight has a float copy.
+    `leaves` are the parameters that the served function still reads in float (biases, norms), `weights` the integers,
+    and `grids` those of the activations: of a dynamic one, its code range. No quantized weight has a float copy.
     """
 
     leaves: dict[str, Array]
@@ -47,7 +61,7 @@ class Converted:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict]:
-    plan = make_plan(program.fn, program.recipe, params, shapes(like))
+    plan = make_plan(program.fn, program.recipe, params, like.abstract)
     weights = {key: g["q"] for key, g in weights_given(plan, jax.tree.leaves(params), state).items()}
     weights = {key: replace(q, bits=_bits(state.clips[key].qmax)) for key, q in weights.items()}
     grids = {key: {k: g[k] for k in ("grid", "codes") if k in g} for key, g in activations_given(plan, state).items()}
@@ -61,6 +75,7 @@ def _bits(qmax: Array) -> Array:
 
 def convert(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Converted:
     """The served form of `params`; of `inputs` only shapes and dtypes count, and those of later calls may differ."""
+    require_state(state)
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     weights, grids = _integers(program, structure_of(inputs), params, state)
@@ -71,38 +86,58 @@ def convert(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...
 
 
 def _served_jaxpr(program: Any, plan: Plan, converted: Converted, inputs: tuple[Any, ...]) -> tuple[Any, list[bool]]:
-    """The served function on (all float leaves, weights, grids, inputs), without dead code, and which of these it reads."""
+    """The served function on (all float leaves, weights, grids, inputs), without dead code, and which of these it
+    reads."""
 
     def served(leaves: tuple[Any, ...], weights: dict[str, QTensor], grids: dict[str, Any], inputs: tuple[Any, ...]):
         given = {key: {"q": replace(q, bits=None)} for key, q in weights.items()} | grids
         return run(plan, engines.build(program.serving), [*leaves, *jax.tree.leaves(inputs)], given, train=False)[0]
 
-    jaxpr = jax.make_jaxpr(served)(converted.structure[1], converted.weights, converted.grids, inputs)
+    jaxpr = jax.make_jaxpr(served)(converted.structure.leaves, converted.weights, converted.grids, inputs)
     return used_inputs(jaxpr)
 
 
 @partial(jax.jit, static_argnums=0)
 def serve(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Any:
     """The function on integer weights; the float parameters that were dropped are not read."""
-    plan = make_plan(program.fn, program.recipe, shapes(converted.structure), inputs)
+    plan = make_plan(program.fn, program.recipe, converted.structure.abstract, inputs)
+    _check_keys(plan, converted)
     alive, used = _served_jaxpr(program, plan, converted, inputs)
-    args = [*(converted.leaves.get(path) for path in plan.leaves),
-            *jax.tree.leaves((converted.weights, converted.grids, inputs))]  # fmt: skip
+    args = [
+        *(converted.leaves.get(path) for path in plan.leaves),
+        *jax.tree.leaves((converted.weights, converted.grids, inputs)),
+    ]
     missing = [path for path, u in zip(plan.leaves, used, strict=False) if u and path not in converted.leaves]
     if missing:
-        raise ValueError(f"at these input shapes the function reads {', '.join(missing[:3])} in float, which conversion "
-                         "dropped. Convert with inputs of this shape.")  # fmt: skip
+        raise ValueError(
+            f"at these input shapes the function reads {', '.join(missing[:3])} in float, which conversion "
+            "dropped. Convert with inputs of this shape."
+        )
     out = evaluate(alive, [x for x, u in zip(args, used, strict=True) if u], lambda _, eqn, args: bind(eqn, args))
     return jax.tree.unflatten(plan.out_tree, out)
 
 
-def check_converted(program: Any, converted: Any, inputs: tuple[Any, ...]) -> None:
-    """Raise `ValueError` where `converted` is not what this program serves."""
-    if not isinstance(converted, Converted):
-        raise ValueError(f"`serve` needs what `convert` returns, got {type(converted).__name__}. "
-                         "Call `q.convert(params, state, *inputs)` first.")  # fmt: skip
-    plan = make_plan(program.fn, program.recipe, shapes(converted.structure), inputs)
+def _check_keys(plan: Plan, converted: Converted) -> None:
     want, have = {*plan.weights, *activations(plan)}, {*converted.weights, *converted.grids}
     if want != have:
-        raise ValueError("the converted tree is of another function or recipe: "
-                         f"missing {sorted(want - have)[:3]}, unexpected {sorted(have - want)[:3]}.")  # fmt: skip
+        raise ValueError(
+            "the converted tree is of another function or recipe: "
+            f"missing {sorted(want - have)[:3]}, unexpected {sorted(have - want)[:3]}."
+        )
+    other = [key for key, w in plan.weights.items() if not _fits_weight(w, converted.weights[key])]
+    other += [key for key, (_, a) in activations(plan).items() if not _fits_activation(a, converted.grids[key])]
+    if other:
+        raise ValueError(
+            f"the converted tree is of another recipe: {other[0]!r} has another kind of grid or other scales. "
+            "Convert with the recipe that serves it."
+        )
+
+
+def _fits_weight(w: Weight, q: QTensor) -> bool:
+    return q.scale.shape == reduced_shape(w) and (q.zero_point is None) == (w.spec.grid == "symmetric")
+
+
+def _fits_activation(a: Activation, given: dict[str, Any]) -> bool:
+    if a.spec.dynamic or "grid" not in given:
+        return a.spec.dynamic == ("grid" not in given)
+    return (given["grid"].zero_point is None) == (a.spec.grid == "symmetric")

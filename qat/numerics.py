@@ -4,7 +4,9 @@ Codes of every width are stored as int8 in [-128, 127]. An unsigned or affine gr
 -2**(n-1), so that a ReLU output keeps all 2**n levels and still feeds a signed integer product.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from jaxtyping import Array, Float, Int8, Int32
 
 GRIDS = ("symmetric", "affine", "unsigned")
 MIN_BITS, MAX_BITS = 2, 8
+ROUNDING = 2.0**-12  # of a step: more than float32 rounding moves a number of at most 255 steps
 SMALLEST_SCALE = 1e-30  # its reciprocal is finite in float32; an all-zero tensor never divides by zero
 
 
@@ -36,8 +39,9 @@ def code_range(bits: int, grid: str) -> tuple[int, int]:
 class QParams:
     """The grid of one tensor: `value = (code - zero_point) * scale`, codes in [qmin, qmax].
 
-    `scale` is positive and broadcasts against the tensor, except along a grouped axis, where it has one entry per group;
-    `zero_point` is None on a symmetric grid, else shaped as `scale`. All are arrays: changing them recompiles nothing.
+    `scale` is positive and broadcasts against the tensor, except along a grouped axis, where it has one entry per
+    group; `zero_point` is None on a symmetric grid, else shaped as `scale`. All are arrays: changing them recompiles
+    nothing.
     """
 
     scale: Float[Array, "..."]
@@ -51,8 +55,8 @@ class QParams:
 class QTensor:
     """Integer codes with their scale and zero point; `bits` says how many bits a code needs on disk.
 
-    `totals` are the sums of the codes over the axes that a product contracts (kept, with length one or one a group): what
-    the other operand's zero point is multiplied by. They follow from the codes and are never stored.
+    `totals` are the sums of the codes over the axes that a product contracts (kept, with length one or one a group):
+    what the other operand's zero point is multiplied by. They follow from the codes and are never stored.
     """
 
     codes: Int8[Array, "..."]
@@ -65,17 +69,23 @@ class QTensor:
 def affine_params(low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
     """The grid on which [low, high], widened to hold zero, just fits; zero is exactly a code.
 
-    Divisions only: a product followed by a sum could be contracted in one compiled program and not in another.
+    No product followed by a sum: it could be contracted in one compiled program and not in another.
     """
     low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
-    scale = _guarded((high - low) / (qmax - qmin).astype(jnp.float32))
+    scale = _guarded((high - low) * _reciprocal(qmax - qmin))
     return QParams(scale, qmin - jnp.round(low / scale).astype(jnp.int32), qmin, qmax)
 
 
 def symmetric_params(low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
     """The grid centred on zero on which max(-low, high) is the largest code."""
     bound = jnp.maximum(-low, high)
-    return QParams(_guarded(bound / qmax.astype(jnp.float32)), None, qmin, qmax)
+    return QParams(_guarded(bound * _reciprocal(qmax)), None, qmin, qmax)
+
+
+def _reciprocal(codes: Array) -> Array:
+    """1 / codes in float32. XLA turns a division by a broadcast number into this product in one program (on one
+    device) and not in another (sharded), so that scales would differ in the last bit."""
+    return 1.0 / codes.astype(jnp.float32)
 
 
 def params_of_range(grid: str, low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
@@ -105,12 +115,16 @@ def round_ste(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @jax.custom_vjp
 def clip_closed(x: Array, low: Array, high: Array) -> Array:
-    """Clip to [low, high]; the gradient to `x` is one on the closed interval, so a value at the very bound still learns."""
+    """Clip to [low, high]; the gradient to `x` is one on the closed interval, so a value at the very bound still
+    learns.
+
+    `x` is in steps: a value at the bound may come out a few units in the last place beyond it, which counts as at it.
+    """
     return jnp.clip(x, low, high)
 
 
 def _clip_forward(x: Array, low: Array, high: Array):
-    return jnp.clip(x, low, high), ((x >= low) & (x <= high), low, high)
+    return jnp.clip(x, low, high), ((x >= low - ROUNDING) & (x <= high + ROUNDING), low, high)
 
 
 def _clip_backward(residual, g: Array):
@@ -121,22 +135,23 @@ def _clip_backward(residual, g: Array):
 clip_closed.defvjp(_clip_forward, _clip_backward)
 
 
-def _steps(x: Array, p: QParams, rounding) -> Array:
-    """`x` in steps of the scale from zero, clipped to the grid, then rounded: codes less their zero point, in float32."""
+def _steps(x: Array, p: QParams, clip: Callable[..., Array], rounding: Callable[[Array], Array]) -> Array:
+    """`x` in steps of the scale from zero, clipped to the grid, then rounded: codes less their zero point, in
+    float32."""
     zero = jnp.zeros((), jnp.int32) if p.zero_point is None else expand(p.zero_point, x.shape)
     low, high = (p.qmin - zero).astype(jnp.float32), (p.qmax - zero).astype(jnp.float32)
     inverse = expand(1.0 / p.scale, x.shape)
-    return rounding(clip_closed(x.astype(jnp.float32) * inverse, low, high))
+    return rounding(clip(x.astype(jnp.float32) * inverse, low, high))
 
 
 def quantize(x: Float[Array, "..."], p: QParams) -> Int8[Array, "..."]:
     """Codes of `x` on the grid `p`. Multiplies by the reciprocal of the scale, clips, then rounds to nearest even."""
-    steps = jax.lax.stop_gradient(_steps(x, p, jnp.round)).astype(jnp.int32)
+    steps = _steps(jax.lax.stop_gradient(x), jax.lax.stop_gradient(p), jnp.clip, jnp.round).astype(jnp.int32)
     codes = steps if p.zero_point is None else steps + expand(p.zero_point, x.shape)
     return codes.astype(jnp.int8)
 
 
-def dequantize(q: QTensor, dtype: jnp.dtype | type = jnp.float32) -> Float[Array, "..."]:
+def dequantize(q: QTensor, dtype: Any = jnp.float32) -> Float[Array, "..."]:
     """The values that the codes of `q` stand for."""
     codes = q.codes.astype(jnp.int32)
     if q.zero_point is not None:
@@ -147,7 +162,7 @@ def dequantize(q: QTensor, dtype: jnp.dtype | type = jnp.float32) -> Float[Array
 def fake_quant(x: Float[Array, "..."], p: QParams) -> Float[Array, "..."]:
     """`dequantize(quantize(x))`, differentiable: straight through to `x` inside the clip range and zero outside; and to
     `p.scale` as the chain rule gives it. Stop the scale's gradient where it does not learn."""
-    return (_steps(x, p, round_ste) * expand(p.scale, x.shape)).astype(x.dtype)
+    return (_steps(x, p, clip_closed, round_ste) * expand(p.scale, x.shape)).astype(x.dtype)
 
 
 def broadcast_params(p: QParams, ndim: int) -> QParams:

@@ -6,7 +6,7 @@ Both operands are codes, or one of them is float (weight-only). With `x = (a - z
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,57 +14,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qat.engines import Engine, conv_parameters
-from qat.jaxpr import Contraction
+from qat.jaxpr import Contraction, bind
+from qat.layout import Layout, conv_layout, dot_layout
 from qat.numerics import QTensor, dequantize
 
 Part = QTensor | Array
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How an operand's kept axes lie in the product's result: for each side, axes in the result's order and its shape."""
-
-    order: tuple[tuple[int, ...], tuple[int, ...]]
-    shape: Callable[[int, tuple[int, ...]], tuple[int, ...]]
-    summed: tuple[tuple[int, ...], tuple[int, ...]]
-
-    def place(self, side: int, value: Array) -> Array:
-        """A value shaped as an operand, with ones on its contracted axes, made to broadcast against the result."""
-        if value.ndim == 0:
-            return value
-        moved = value.transpose(*self.order[side], *self.summed[side])
-        return moved.reshape(self.shape(side, moved.shape[: len(self.order[side])]))
-
-
-def dot_layout(dimension_numbers: Any, ndims: tuple[int, int]) -> Layout:
-    """`Layout` of a dot_general: batch axes, then the left operand's free axes, then the right one's."""
-    summed, batch = dimension_numbers
-    free = [tuple(i for i in range(n) if i not in (*s, *b)) for n, s, b in zip(ndims, summed, batch, strict=True)]
-
-    def shape(side: int, kept: tuple[int, ...]) -> tuple[int, ...]:
-        n = len(batch[0])
-        ones = (1,) * len(free[1 - side])
-        return (*kept, *ones) if side == 0 else (*kept[:n], *ones, *kept[n:])
-
-    order = ((*batch[0], *free[0]), (*batch[1], *free[1]))
-    return Layout(order, shape, (tuple(summed[0]), tuple(summed[1])))
-
-
-def conv_layout(numbers: Any) -> Layout:
-    """`Layout` of a convolution: of the left operand the batch axis is kept, of the right one the output features."""
-    ndim = len(numbers.out_spec)
-
-    def shape(side: int, kept: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(kept[0] if i == numbers.out_spec[side] else 1 for i in range(ndim))
-
-    lhs, rhs = numbers.lhs_spec, numbers.rhs_spec
-    return Layout(((lhs[0],), (rhs[0],)), shape, (tuple(lhs[1:]), tuple(rhs[1:])))
-
-
 def forward(c: Contraction, engine: Engine, parts: tuple[Part, ...], groups: int | None) -> Array:
     """The site's result from its operands: codes multiply as integers, sums become float by one rescale."""
     if c.op == "embedding":
-        return look_up(c, parts[0], parts[1]).astype(c.out_dtype)
+        return look_up(c, *parts).astype(c.out_dtype)
     if c.op == "conv":
         sums, layout = _conv(c, engine, parts)
     else:
@@ -102,9 +62,13 @@ def _conv(c: Contraction, engine: Engine, parts: tuple[Part, ...]) -> tuple[Arra
         sums = engine.conv(*codes, **params)
     else:
         dtype = next(p.dtype for p in parts if not isinstance(p, QTensor))
-        sums = jax.lax.conv_general_dilated(codes[0].astype(dtype), codes[1].astype(dtype), **params,
-                                            precision=c.params["precision"],
-                                            preferred_element_type=jnp.float32)  # fmt: skip
+        sums = jax.lax.conv_general_dilated(
+            codes[0].astype(dtype),
+            codes[1].astype(dtype),
+            **params,
+            precision=c.params["precision"],
+            preferred_element_type=jnp.float32,
+        )
 
     def totals(side: int) -> Array:
         return _totals(rhs, layout.summed[1]) if side == 1 else _windows(c, engine, parts, params)
@@ -115,8 +79,10 @@ def _conv(c: Contraction, engine: Engine, parts: tuple[Part, ...]) -> tuple[Arra
 
 def _offsets(parts: tuple[Part, ...], layout: Layout, totals: Callable[[int], Array], length: int, conv: bool = False):
     """What the zero points add to the sums of codes; the integer 0 where every grid is symmetric."""
-    zeros = [layout.place(i, p.zero_point) if isinstance(p, QTensor) and p.zero_point is not None else None
-             for i, p in enumerate(parts)]  # fmt: skip
+    zeros = [
+        layout.place(i, p.zero_point) if isinstance(p, QTensor) and p.zero_point is not None else None
+        for i, p in enumerate(parts)
+    ]
     out: Any = 0
     if zeros[0] is not None:
         out = out + zeros[0] * layout.place(1, totals(1))
@@ -127,12 +93,19 @@ def _offsets(parts: tuple[Part, ...], layout: Layout, totals: Callable[[int], Ar
 
 
 def _totals(part: Part, axes: tuple[int, ...]) -> Array:
-    """Sums of an operand's codes over its contracted axes, which stay with length one."""
+    """Sums of an operand's codes over its contracted axes, which stay with length one.
+
+    An activation's are taken by a product with ones, which is faster on a CPU than an integer reduction.
+    """
     if not isinstance(part, QTensor):
         return jnp.sum(part.astype(jnp.float32), axes, keepdims=True)
     if part.totals is not None:
         return part.totals
-    return jnp.sum(part.codes.astype(jnp.int32), axes, keepdims=True)
+    ones = jnp.ones([part.codes.shape[i] for i in axes], jnp.int8)
+    sums = jax.lax.dot_general(
+        part.codes, ones, ((axes, tuple(range(len(axes)))), ((), ())), preferred_element_type=jnp.int32
+    )
+    return jnp.expand_dims(sums, axes)
 
 
 def _windows(c: Contraction, engine: Engine, parts: tuple[Part, ...], params: dict[str, Any]) -> Array:
@@ -185,15 +158,24 @@ def _grouped(parts: tuple[Part, ...], numbers: Any, groups: int) -> tuple[tuple[
     return new, (((axes[0] + 1,), (axes[1] + 1,)), (moved(lhs_batch, axes[0]), moved(rhs_batch, axes[1])))
 
 
-def look_up(c: Contraction, table: Part, indices: Array) -> Float[Array, "..."]:
+def look_up(c: Contraction, table: Part, indices: Part) -> Float[Array, "..."]:
     """Rows of a quantized table in float32; an index out of range gives what the float look-up gives."""
     assert isinstance(table, QTensor)
+    assert isinstance(indices, jax.Array)
     p, rows = c.params, c.params["dimension_numbers"].collapsed_slice_dims
 
     def gather(x: Array, fill: Any) -> Array:
         sizes = tuple(min(n, have) for n, have in zip(p["slice_sizes"], x.shape, strict=True))
-        return jax.lax.gather(x, indices, p["dimension_numbers"], sizes, unique_indices=p["unique_indices"],
-                              indices_are_sorted=p["indices_are_sorted"], mode=p["mode"], fill_value=fill)  # fmt: skip
+        return jax.lax.gather(
+            x,
+            indices,
+            p["dimension_numbers"],
+            sizes,
+            unique_indices=p["unique_indices"],
+            indices_are_sorted=p["indices_are_sorted"],
+            mode=p["mode"],
+            fill_value=fill,
+        )
 
     def by_row(x: Array) -> Array:
         return jnp.broadcast_to(x, [table.codes.shape[i] if i in rows else 1 for i in range(table.codes.ndim)])
@@ -204,27 +186,13 @@ def look_up(c: Contraction, table: Part, indices: Array) -> Float[Array, "..."]:
     return codes.astype(jnp.float32) * gather(by_row(table.scale), p["fill_value"])
 
 
-def reference(c: Contraction, operands: tuple[Array, ...]) -> Array:
-    """The float product that a site computes: its own equation, on other operands."""
-    p = c.params
-    if c.op == "dot_general":
-        return jax.lax.dot_general(*operands, p["dimension_numbers"], precision=p["precision"],
-                                   preferred_element_type=c.out_dtype)  # fmt: skip
-    if c.op == "conv":
-        return jax.lax.conv_general_dilated(*operands, **conv_parameters(p), precision=p["precision"],
-                                            preferred_element_type=c.out_dtype)  # fmt: skip
-    return jax.lax.gather(*operands, p["dimension_numbers"], p["slice_sizes"], unique_indices=p["unique_indices"],
-                          indices_are_sorted=p["indices_are_sorted"], mode=p["mode"],
-                          fill_value=p["fill_value"])  # fmt: skip
-
-
 def product(
     c: Contraction, engine: Engine, hats: tuple[Array | None, ...], parts: tuple[Part, ...], groups: int | None
 ) -> Array:
     """`forward`, differentiable with respect to `hats`, the float values that the parts stand for.
 
-    The gradient is that of fake quantization: the float product's, at the operands as the forward pass saw them. The hats
-    themselves are not read, so a compiled forward pass does not compute them.
+    The gradient is that of fake quantization: the float product's, at the operands as the forward pass saw them. The
+    hats themselves are not read, so a compiled forward pass does not compute them.
     """
 
     @jax.custom_vjp
@@ -235,11 +203,13 @@ def product(
         return forward(c, engine, parts, groups), parts
 
     def run_backward(parts: tuple[Part, ...], g: Array):
-        seen = [dequantize(p, o.dtype) if isinstance(p, QTensor) else p for p, o in zip(parts, c.operands, strict=False)]
+        seen = [
+            dequantize(p, o.dtype) if isinstance(p, QTensor) else p for p, o in zip(parts, c.operands, strict=False)
+        ]
         if c.op == "embedding":
-            _, pull = jax.vjp(lambda table: reference(c, (table, parts[1])), seen[0])
+            _, pull = jax.vjp(lambda table: bind(c.equation, [table, parts[1]])[0], seen[0])
             return (pull(g)[0], None), None
-        _, pull = jax.vjp(lambda *operands: reference(c, operands), *seen)
+        _, pull = jax.vjp(lambda *operands: bind(c.equation, [*operands])[0], *seen)
         return tuple(pull(g)), None
 
     run.defvjp(run_forward, run_backward)

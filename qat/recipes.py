@@ -1,4 +1,5 @@
-"""What to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model; presets by name."""
+"""What to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model; presets by
+name."""
 
 import difflib
 import re
@@ -6,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from qat.numerics import GRIDS, code_range
+from qat.numerics import code_range
 from qat.observers import observers
 from qat.quantizers import quantizers
 from qat.registry import did_you_mean, parse_call
@@ -38,7 +39,9 @@ class TensorSpec:
         if self.per not in GRANULARITIES:
             raise ValueError(f"`per` must be one of {', '.join(GRANULARITIES)}, got {self.per!r}.")
         if (self.per == "group") != (self.group_size is not None):
-            raise ValueError(f"`group_size` goes with per='group', got per={self.per!r}, group_size={self.group_size!r}.")
+            raise ValueError(
+                f"`group_size` goes with per='group', got per={self.per!r}, group_size={self.group_size!r}."
+            )
         if self.group_size is not None and self.group_size < 1:
             raise ValueError(f"`group_size` must be at least 1, got {self.group_size}.")
         observers.build(self.observer)
@@ -93,7 +96,8 @@ class QuantRule:
 
 @dataclass(frozen=True)
 class QuantRecipe:
-    """Rules, the first that matches a site wins; `first` and `last` go before them at the outermost layers with weights.
+    """Rules, the first that matches a site wins; `first` and `last` go before them at the outermost layers with
+    weights.
 
     A layer is first when no other layer with weights feeds it, last when it feeds none (every output of a detector);
     embeddings do not count. A site that no rule matches stays in float.
@@ -110,20 +114,30 @@ class QuantRecipe:
 
     def rule_for(self, path: str, op: str, *, first: bool = False, last: bool = False) -> QuantRule | None:
         """The rule that a site gets, or None."""
-        for edge, rule in ((first, self.first), (last, self.last)):
-            if edge and rule is not None and rule.matches(path, op):
-                return rule
-        return next((rule for rule in self.rules if rule.matches(path, op)), None)
+        return self.named_rule_for(path, op, first=first, last=last)[1]
+
+    def named_rule_for(self, path: str, op: str, *, first: bool, last: bool) -> tuple[str, QuantRule | None]:
+        """The rule that a site gets with its place in the recipe: `first`, `last`, or its number among the rules."""
+        places = [
+            ("first", self.first if first else None),
+            ("last", self.last if last else None),
+            *((str(i), rule) for i, rule in enumerate(self.rules)),
+        ]
+        return next(
+            ((place, rule) for place, rule in places if rule is not None and rule.matches(path, op)), ("", None)
+        )
 
     def check_used(self, sites: Sequence[tuple[str, str]]) -> None:
         """Raise `ValueError` for a rule that no site (path, op) gets, with the paths nearest to its pattern."""
         for i, rule in enumerate(self.rules):
-            if any(self.rule_for(*site) is rule for site in sites):
+            if any(self.named_rule_for(*site, first=False, last=False)[0] == str(i) for site in sites):
                 continue
             matched = sum(rule.matches(*site) for site in sites)
             if matched:
-                raise ValueError(f"rule {i} ({rule.pattern!r}) matches {matched} sites, but earlier rules take them all. "
-                                 "Move it up, or leave it out.")  # fmt: skip
+                raise ValueError(
+                    f"rule {i} ({rule.pattern!r}) matches {matched} sites, but earlier rules take them all. "
+                    "Move it up, or leave it out."
+                )
             paths = sorted({path for path, _ in sites})
             near = difflib.get_close_matches(rule.pattern, paths, n=5, cutoff=0.3) or paths[:5]
             op = f" with op {rule.op!r}" if rule.op else ""
@@ -146,11 +160,13 @@ def recipe(
     """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
     (weights alone), and so on for 2 to 8 bits.
 
-    Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones symmetric
-    per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at least `edges` bits
-    ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature. `products=False` leaves
-    attention's products in float. Options may stand in the name: `w4a4(quantizer='lsq')`.
+    Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones
+    symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at
+    least `edges` bits ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature.
+    `products=False` leaves attention's products in float. Options may stand in the name: `w4a4(quantizer='lsq')`.
     """
+    if edges not in ("float", "same") and not isinstance(edges, int):
+        raise ValueError(f"`edges` must be a number of bits, 'float' or 'same', got {edges!r}.")
     text, args, options = parse_call(name)
     match = PRESET.fullmatch(text)
     if match is None or args or (match[3] and not match[2]):

@@ -10,15 +10,17 @@ from jaxtyping import Array
 from qat.engines import Engine
 from qat.jaxpr import Contraction, Rewriting, rewrite
 from qat.numerics import QParams, QTensor, params_of_range, quantize
-from qat.plan import Activation, Plan, SitePlan, contracted_axes
+from qat.plan import Plan, SitePlan
 from qat.product import forward, product
 from qat.quantizers import quantizers
 from qat.state import QuantState, activations, base_grid
+from qat.tensors import Activation, contracted_axes
 from qat.weights import in_operand_layout, integers, present_range, weight_values
 
 Given = dict[str, Any]
-"""By key: of a weight its QTensor (`q`) and, to differentiate, its float values (`hat`); of an activation its grid (`grid`,
-absent where it is dynamic: then its `codes`, the smallest and largest) and, to differentiate, `base` and `learned`."""
+"""By key: of a weight its QTensor (`q`) and, to differentiate, its float values (`hat`); of an activation its grid
+(`grid`, absent where it is dynamic: then its `codes`, the smallest and largest) and, to differentiate, `base` and
+`learned`."""
 
 
 def weights_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
@@ -58,26 +60,28 @@ def dynamic_grid(c: Contraction, side: int, a: Activation, x: Array, codes: tupl
     return params_of_range(a.spec.grid, low, high, *codes)
 
 
-def activation_grid(c: Contraction, side: int, a: Activation, x: Array, given: Any) -> QParams:
-    """The grid that an activation is quantized on."""
-    return given["grid"] if "grid" in given else dynamic_grid(c, side, a, x, given["codes"])
+def activation(c: Contraction, side: int, a: Activation, x: Array, given: Any, train: bool) -> tuple[Any, QTensor]:
+    """An activation's differentiable float value (None where it need not be differentiated) and its integers."""
+    grid = given["grid"] if "grid" in given else dynamic_grid(c, side, a, x, given["codes"])
+    part = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
+    if not train:
+        return None, part
+    quantizer = quantizers.build(a.spec.quantizer)
+    return quantizer.fake_quant(x, given.get("base", grid), given.get("learned", {})), part
 
 
-def activation_hat(a: Activation, x: Array, grid: QParams, given: Any) -> Array:
-    """The differentiable float value that an activation's integers stand for."""
-    return quantizers.build(a.spec.quantizer).fake_quant(x, given.get("base", grid), given.get("learned", {}))
-
-
-def site_result(site: SitePlan, plan: Plan, engine: Engine, operands: list[Any], given: Given, train: bool) -> Array:
-    """The result of one site. Where it need not be differentiated only the integers are handled."""
+def site_result(
+    site: SitePlan, plan: Plan, engine: Engine, operands: list[Any], given: Given, train: bool, scope: dict[str, Any]
+) -> Array:
+    """The result of one site. An activation that other sites read as well is quantized once a `scope`."""
     c, hats, parts, groups = site.contraction, [], [], None
     for side, (how, x) in enumerate(zip(site.operands, operands, strict=False)):
         if how is None:
             hat, part = x, x
         elif isinstance(how, Activation):
-            grid = activation_grid(c, side, how, x, given[how.key])
-            part = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
-            hat = activation_hat(how, x, grid, given[how.key]) if train else None
+            if how.key not in scope:
+                scope[how.key] = activation(c, side, how, x, given[how.key], train)
+            hat, part = scope[how.key]
         else:
             key, perm = how
             part = in_operand_layout(given[key]["q"], perm)
@@ -94,18 +98,24 @@ def site_result(site: SitePlan, plan: Plan, engine: Engine, operands: list[Any],
     return forward(c, engine, tuple(parts), groups)
 
 
-def run(plan: Plan, engine: Engine, args: list[Any], given: Given, train: bool, observe: Callable | None = None,
-        kept: dict[str, Any] | None = None) -> tuple[list[Any], dict[str, Any]]:  # fmt: skip
-    """Outputs of the planned function with integer sites; `observe(site, operands, kept, given) -> (kept, given)` may look
-    at a site's operands and replace what it is given."""
+def run(
+    plan: Plan,
+    engine: Engine,
+    args: list[Any],
+    given: Given,
+    train: bool,
+    observe: Callable | None = None,
+    kept: dict[str, Any] | None = None,
+) -> tuple[list[Any], dict[str, Any]]:
+    """Outputs of the planned function with integer sites; `observe(site, operands, kept, given) -> (kept, given)` may
+    look at a site's operands and replace what it is given."""
     sites = plan.quantized
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, kept_here: Any):
+    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, kept_here: Any, scope: dict[str, Any]):
         site = sites[c.location]
         if observe is not None and kept_here is not None:
             kept_here, given = observe(site, operands, kept_here, given)
-        return site_result(site, plan, engine, operands, given, train), kept_here
+        return site_result(site, plan, engine, operands, given, train, scope), kept_here
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
     return rewrite(rewriting, plan.jaxpr, args, given, kept or {})
-

@@ -1,12 +1,14 @@
-"""What `sites` returns: every contraction with its rule, bits and cost, or why it stays in float; a table in the terminal."""
+"""What `sites` returns: every contraction with its rule, bits and cost, or why it stays in float; a table in the
+terminal."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from qat.plan import Activation, Plan, SitePlan, macs
+from qat.plan import Plan, SitePlan, macs
 from qat.recipes import QuantRule
+from qat.tensors import Activation
 
 
 @dataclass(frozen=True)
@@ -14,9 +16,9 @@ class Site:
     """A contraction or look-up. `rule` is None and `reason` says why where it stays in float.
 
     `operands` names each side: weight, activation or indices. `bits` are those of its weights and its activations, None
-    where they are float (32 stands in the table). `macs` counts multiply-accumulates of one call at the traced shapes, all
-    turns of a layer scan included; `bytes` is the size of its weights as stored, `float_bytes` in their own dtype; shared
-    weights count at their first site only.
+    where they are float (32 stands in the table). `macs` counts multiply-accumulates of one call at the traced
+    shapes, all turns of its scans included; `bytes` is the size of its weights as stored, `float_bytes` in their own
+    dtype; shared weights count at their first site only.
     """
 
     id: str
@@ -54,9 +56,9 @@ class Sites(Sequence[Site]):
 
     def __rich__(self) -> Any:
         """The table."""
-        from qat.tables import sites_table
+        from qat.tables import SitesTable
 
-        return sites_table(self)
+        return SitesTable(self)
 
     def __repr__(self) -> str:
         from qat.tables import as_text
@@ -70,27 +72,44 @@ def describe(plan: Plan) -> Sites:
     return Sites([_site(plan, s, counted) for s in plan.sites])
 
 
+def _once(counted: set[str], key: str) -> bool:
+    """Whether `key` is met for the first time."""
+    first = key not in counted
+    counted.add(key)
+    return first
+
+
 def _site(plan: Plan, s: SitePlan, counted: set[str]) -> Site:
     c, stored, whole = s.contraction, 0.0, 0
     sides = tuple("weight" if o.is_weight else "activation" for o in c.operands)
     names = (sides[0], "indices" if c.op == "embedding" else sides[1])
     weight_bits = activation_bits = None
-    for how in s.operands:
+    for how, o in zip(s.operands, c.operands, strict=False):
         if isinstance(how, Activation):
             activation_bits = how.spec.bits
         elif how is not None:
             w = plan.weights[how[0]]
             weight_bits = w.spec.bits
-            if w.key not in counted:
-                counted.add(w.key)
-                stored += math.prod(w.shape) * w.spec.bits / 8
-                whole += math.prod(w.shape) * w.dtype.itemsize
-    if s.reason:
-        for o in (o for o in c.operands if o.is_weight and o.origin and o.origin.path not in counted):
-            counted.add(o.origin.path)
-            whole += math.prod((*c.stack, *o.shape)) * o.dtype.itemsize
-            stored = float(whole)
+            size = math.prod(w.shape)
+            stored += _once(counted, w.key) * size * w.spec.bits / 8
+            whole += _once(counted, f"{w.key.split('~')[0]} as given") * size * w.dtype.itemsize
+        elif o.origin is not None:
+            size = math.prod((*c.stack, *o.shape)) * o.dtype.itemsize
+            stored += _once(counted, f"{o.origin.path} in float") * size
+            whole += _once(counted, f"{o.origin.path} as given") * size
     shapes = (c.operands[0].shape, c.operands[1].shape, c.out_shape)
     rule = None if s.reason else s.rule
-    return Site(c.id, c.path, c.op, names, shapes, rule, s.reason, weight_bits, activation_bits,
-                macs(c) * math.prod(c.stack), stored, whole)  # fmt: skip
+    return Site(
+        c.id,
+        c.path,
+        c.op,
+        names,
+        shapes,
+        rule,
+        s.reason,
+        weight_bits,
+        activation_bits,
+        macs(c) * c.turns,
+        stored,
+        whole,
+    )

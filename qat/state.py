@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
 from qat.numerics import QParams, broadcast_params, code_range, params_of_range
-from qat.plan import Activation, Plan, SitePlan
+from qat.plan import Plan, SitePlan
 from qat.quantizers import quantizers
 from qat.recipes import TensorSpec
+from qat.tensors import Activation
+from qat.weights import reduced_shape
 
 
 @jax.tree_util.register_dataclass
@@ -43,8 +45,8 @@ class QuantState:
 
 
 def activations(plan: Plan) -> dict[str, tuple[SitePlan, Activation]]:
-    """The activations that the plan quantizes, by key."""
-    return {a.key: (s, a) for s in plan.sites for a in s.operands if isinstance(a, Activation)}
+    """The activations that the plan quantizes, by key, with the first site of each."""
+    return {a.key: (s, a) for s in reversed(plan.sites) for a in s.operands if isinstance(a, Activation)}
 
 
 def specs(plan: Plan) -> dict[str, tuple[TensorSpec, tuple[int, ...], int]]:
@@ -76,28 +78,46 @@ def start_learning(plan: Plan, clips: dict[str, Clip]) -> dict[str, dict[str, Ar
     return learned
 
 
-def check_state(plan: Plan, state: Any) -> None:
-    """Raise `ValueError` where `state` is no state of this plan, saying what is missing."""
+def require_state(state: Any) -> None:
+    """Raise `ValueError` for what is no state at all."""
     if not isinstance(state, QuantState):
-        raise ValueError(f"`state` must be the QuantState that `calibrate` returns, got {type(state).__name__}. "
-                         "Call `state = q.calibrate(params, batches)` first.")  # fmt: skip
+        raise ValueError(
+            f"`state` must be the QuantState that `calibrate` returns, got {type(state).__name__}. "
+            "Call `state = q.calibrate(params, batches)` first."
+        )
+
+
+def check_state(plan: Plan, state: QuantState) -> None:
+    """Raise `ValueError` where `state` is no state of this plan, saying what is missing."""
     for key, (spec, stack, _) in specs(plan).items():
         if key not in state.clips:
             near = _some(k for k in state.clips if k not in specs(plan))
-            raise ValueError(f"`state` has no range for {key!r}; it was calibrated for other sites ({near}). "
-                             "Calibrate with this function, these parameters and this recipe.")  # fmt: skip
+            raise ValueError(
+                f"`state` has no range for {key!r}; it was calibrated for other sites ({near}). "
+                "Calibrate with this function, these parameters and this recipe."
+            )
         clip = state.clips[key]
         if (clip.low is None) != spec.dynamic:
             kind = "dynamic" if spec.dynamic else "static"
             raise ValueError(f"`state` of {key!r} does not fit its {kind} range. Calibrate with this recipe.")
         if clip.qmin.shape != stack:
-            raise ValueError(f"`state` of {key!r} is for layers {clip.qmin.shape}, the function has {stack}. "
-                             "Calibrate with these parameters.")  # fmt: skip
+            raise ValueError(
+                f"`state` of {key!r} is for layers {clip.qmin.shape}, the function has {stack}. "
+                "Calibrate with these parameters."
+            )
+        have, want = sorted(state.learned.get(key, {})), sorted(quantizers.build(spec.quantizer).learned)
+        if have != want:
+            raise ValueError(
+                f"`state` of {key!r} learns {have or 'nothing'}, its quantizer {spec.quantizer!r} learns "
+                f"{want or 'nothing'}. Calibrate with this recipe."
+            )
     for key, w in plan.weights.items():
         low = state.clips[key].low
-        if low is not None and any(a not in (1, b) and b % a for a, b in zip(low.shape, w.shape, strict=False)):
-            raise ValueError(f"`state` of {key!r} has scales of shape {low.shape}, the weight is {w.shape}. "
-                             "Calibrate with these parameters.")  # fmt: skip
+        if low is not None and low.shape != reduced_shape(w):
+            raise ValueError(
+                f"`state` of {key!r} has scales of shape {low.shape}, the weight {w.shape} needs "
+                f"{reduced_shape(w)}. Calibrate with these parameters and this recipe."
+            )
 
 
 def _some(keys: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """The transformation: `quantize(fn, recipe)` with `sites`, `calibrate`, `simulate`, `convert` and `serve`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -11,12 +11,11 @@ from qat import calibrate as calibration
 from qat import convert as conversion
 from qat.convert import Converted
 from qat.engines import engines
-from qat.jaxpr import evaluate
 from qat.plan import make_plan
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
 from qat.simulate import activations_given, run, weights_given
 from qat.sites import Sites, describe
-from qat.state import QuantState, check_state
+from qat.state import QuantState, check_state, require_state
 
 Function = Callable[..., Any]
 
@@ -30,15 +29,32 @@ class Program:
     engine: str = "aqt"
     serving: str = "integer"
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.fn, self.recipe, self.engine, self.serving))
+
     def simulate(self, params: Any, state: QuantState, *inputs: Any) -> Any:
         """The function's result with integer products and straight-through gradients."""
-        check_state(make_plan(self.fn, self.recipe, params, inputs), state)
-        return _simulate(self, params, state, inputs)
+        require_state(state)
+        return _simulate(self, params, replace(state, observers={}), inputs)  # recipes differ in observers: not in code
+
+    def serve(self, converted: Converted, *inputs: Any) -> Any:
+        """The function's result from integer weights."""
+        if not isinstance(converted, Converted):
+            raise ValueError(
+                f"`serve` needs what `convert` returns, got {type(converted).__name__}. "
+                "Call `q.convert(params, state, *inputs)` first."
+            )
+        return conversion.serve(self, converted, inputs)
 
 
 @partial(jax.jit, static_argnums=0)
 def _simulate(program: Program, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Any:
     plan = make_plan(program.fn, program.recipe, params, inputs)
+    check_state(plan, state)
     leaves = jax.tree.leaves(params)
     given = weights_given(plan, leaves, state) | activations_given(plan, state)
     out, _ = run(plan, engines.build(program.engine), [*leaves, *jax.tree.leaves(inputs)], given, train=True)
@@ -84,17 +100,19 @@ class Quantized:
     def calibrate(self, params: Any, batches: Iterable[Any]) -> QuantState:
         """The state after the float function ran on all `batches` (each the tuple of inputs, or the one input).
 
-        Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, a site never reached.
+        Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, a site never
+        reached.
         """
         observing = Program(self.fn, _skeleton(self.recipe, observers=False), self.engine, self.serving)
         return calibration.calibrate(observing, self._exact, params, batches)
 
     def simulate(self, params: Any, state: QuantState, *inputs: Any, observe: bool = False) -> Any:
-        """The function's result as integer arithmetic gives it, differentiable with respect to `params`, `state.learned`
-        and `inputs`. With `observe` returns (result, state): the ranges take in these activations first."""
+        """The function's result as integer arithmetic gives it, differentiable with respect to `params`,
+        `state.learned` and `inputs`. With `observe` returns (result, state): the ranges take in these activations
+        first."""
         if not observe:
             return self.program.simulate(params, state, *inputs)
-        check_state(make_plan(self.fn, self.recipe, params, inputs), state)
+        require_state(state)
         observing = Program(self.fn, _skeleton(self.recipe, observers=False), self.engine, self.serving)
         return calibration.simulate_observing(observing, params, state, inputs)
 
@@ -104,8 +122,7 @@ class Quantized:
 
     def serve(self, converted: Converted, *inputs: Any) -> Any:
         """The function's result from integer weights; equal to `simulate`'s bit for bit."""
-        conversion.check_converted(self.program, converted, inputs)
-        return conversion.serve(self.program, converted, inputs)
+        return self.program.serve(converted, *inputs)
 
 
 def quantize(fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving: str = "integer") -> Quantized:
@@ -115,7 +132,13 @@ def quantize(fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving:
     """
     if not callable(fn):
         raise ValueError(f"`fn` must be a function of (params, *inputs), got {type(fn).__name__}.")
+    if not isinstance(fn, Hashable):
+        raise ValueError(
+            f"`fn` must be hashable to be compiled once, got a {type(fn).__name__} that is not. "
+            "Give its bound method or a lambda."
+        )
     if not isinstance(recipe, QuantRecipe):
         raise ValueError(f"`recipe` must be a QuantRecipe, got {recipe!r}. For a preset write qat.recipe('w8a8').")
-    engines.build(engine), engines.build(serving)
+    for name in (engine, serving):
+        engines.build(name)
     return Quantized(fn, recipe, engine, serving)

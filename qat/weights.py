@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from qat.jaxpr import known_operands
 from qat.numerics import QParams, QTensor, quantize
 from qat.observers import observers
-from qat.plan import Plan, Weight
+from qat.plan import Plan
+from qat.tensors import Weight
 
 
 def weight_values(plan: Plan, leaves: list[Any]) -> dict[str, Array]:
@@ -26,7 +27,8 @@ def weight_values(plan: Plan, leaves: list[Any]) -> dict[str, Array]:
 
 
 def reduced_shape(w: Weight) -> tuple[int, ...]:
-    """The shape of the weight's scale: one on every axis without scales of its own, the number of groups on a grouped one."""
+    """The shape of the weight's scale: one on every axis without scales of its own, the number of groups on a grouped
+    one."""
     groups = {w.group: w.shape[w.group] // w.spec.group_size} if w.group is not None and w.spec.group_size else {}
     return tuple(n if i in w.channels else groups.get(i, 1) for i, n in enumerate(w.shape))
 
@@ -68,11 +70,14 @@ def integers(w: Weight, x: Array, grid: QParams) -> QTensor:
 
 def code_totals(w: Weight, codes: Array) -> Array:
     """Sums of the codes over the contracted axes, which stay with length one, or one a group."""
-    sums = codes.astype(jnp.int32)
-    if w.group is not None and w.spec.group_size:
-        grouped = sums.reshape(*codes.shape[: w.group], -1, w.spec.group_size, *codes.shape[w.group + 1 :])
-        return grouped.sum(w.group + 1)
-    return sums.sum(w.summed, keepdims=True)
+    groups = {w.group: w.shape[w.group] // w.spec.group_size} if w.group is not None and w.spec.group_size else {}
+    return sums_to(codes, tuple(groups.get(i, 1) if i in w.summed else n for i, n in enumerate(w.shape)))
+
+
+def sums_to(codes: Array, shape: tuple[int, ...]) -> Array:
+    """Sums of equal stretches of the codes along each axis, as many as `shape` has there."""
+    split = [n for have, want in zip(codes.shape, shape, strict=True) for n in (want, have // want)]
+    return codes.astype(jnp.int32).reshape(split).sum(tuple(range(1, len(split), 2)))
 
 
 def in_operand_layout(q: QTensor, perm: tuple[int, ...]) -> QTensor:
@@ -81,8 +86,14 @@ def in_operand_layout(q: QTensor, perm: tuple[int, ...]) -> QTensor:
     def turn(x: Array | None) -> Array | None:
         return x if x is None or x.ndim == 0 else x.transpose(perm)
 
-    return replace(q, codes=q.codes.transpose(perm), scale=turn(q.scale), zero_point=turn(q.zero_point),
-                   totals=turn(q.totals), bits=None)  # fmt: skip
+    return replace(
+        q,
+        codes=q.codes.transpose(perm),
+        scale=turn(q.scale),
+        zero_point=turn(q.zero_point),
+        totals=turn(q.totals),
+        bits=None,
+    )
 
 
 def map_stack(fn: Callable[..., Any], depth: int) -> Callable[..., Any]:

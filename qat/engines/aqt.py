@@ -4,6 +4,7 @@ AQT's convolution multiplies floats and passes no gradient, so convolutions are 
 """
 
 import warnings
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -15,19 +16,24 @@ from qat.engines.engine import DotDimensions, Engine, register
 def dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
     """AQT's dot on codes that are already integers: int8 operands, int32 sum, no scale of its own.
 
-    AQT reads the result's dtype off operands that it is given beside the integers and does not compute with: zeros here.
+    AQT reads the result's dtype off operands that it is given beside the integers and does not compute with: zeros
+    here.
     """
     from aqt.jax.v2 import aqt_dot_general, aqt_tensor
 
-    def tensor(codes: Array) -> aqt_tensor.QTensor:
-        return aqt_tensor.QTensor(qvalue=codes, scale=[], scale_t=None, bias=[], dequant_dtype=jnp.int32)
+    make: Any = aqt_tensor.QTensor  # AQT makes its dataclasses in a way that type checkers do not follow
 
-    raw = aqt_dot_general.dot_general_raw_make(None, None)
+    def tensor(codes: Array) -> Any:
+        return make(qvalue=codes, scale=[], scale_t=None, bias=[], dequant_dtype=jnp.int32)
+
+    raw: Any = aqt_dot_general.dot_general_raw_make(None, None)
     raw.dg_accumulator_dtype = jnp.int32
     like = (jnp.broadcast_to(jnp.int32(0), lhs.shape), jnp.broadcast_to(jnp.int32(0), rhs.shape))
     with warnings.catch_warnings():
         # AQT 0.9 passes arrays where jax wants their dtype.
-        warnings.filterwarnings("ignore", message="Implicit conversion of an array to a dtype", category=DeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", message="Implicit conversion of an array to a dtype", category=DeprecationWarning
+        )
         sums, _ = raw(*like, tensor(lhs), tensor(rhs), dimension_numbers)
     return sums
 

@@ -19,7 +19,8 @@ def dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
 
 
 def conv(lhs: Array, rhs: Array, **params: Any) -> Array:
-    """The int8 convolution with an int32 sum; by float32 arithmetic on the codes where that is faster and still exact."""
+    """The int8 convolution with an int32 sum; by float32 arithmetic on the codes where that is faster and still
+    exact."""
     out_features = params["dimension_numbers"].rhs_spec[0]
     in_features = params["dimension_numbers"].rhs_spec[1]
     products = math.prod(rhs.shape) // rhs.shape[out_features]

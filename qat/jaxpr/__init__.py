@@ -10,7 +10,19 @@ from qat.jaxpr.rewrite import Rewriting, rewrite
 from qat.jaxpr.sites import Contraction, Location, Operand, Origin, contracted, leaf_path
 
 __all__ = [
-    "Contraction", "Location", "Operand", "Origin", "Rewriting", "bind", "closes_over_tracers", "contracted",
-    "evaluate", "find", "known_operands",
-    "leaf_path", "rewrite", "trace", "used_inputs",
-]  # fmt: skip
+    "Contraction",
+    "Location",
+    "Operand",
+    "Origin",
+    "Rewriting",
+    "bind",
+    "closes_over_tracers",
+    "contracted",
+    "evaluate",
+    "find",
+    "known_operands",
+    "leaf_path",
+    "rewrite",
+    "trace",
+    "used_inputs",
+]

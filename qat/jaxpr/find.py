@@ -3,31 +3,17 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from qat.jaxpr import layouts
+from qat.jaxpr.provenance import FLOATS, Info, follow, repeats, sliced
 from qat.jaxpr.sites import Contraction, Location, Operand, Origin, clean_scope, contracted, leaf_path, site_path
 
 OPS = {"dot_general": "dot_general", "conv_general_dilated": "conv", "gather": "embedding"}
 LISTED_ONLY = {"ragged_dot_general", "ragged_dot"}
-FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
 LONGEST = 2**17 - 1  # int8 products of a longer contraction may not fit the int32 sum
-
-
-class Info(NamedTuple):
-    """What is known of a value: whether it depends on parameters and constants alone, on which leaf, behind which sites.
-
-    A `spread` one is repeated along new axes (learned queries, one copy an example): its shape may follow the batch, so it
-    is no weight.
-    """
-
-    known: bool
-    origin: Origin | None
-    upstream: frozenset[Location]
-    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,20 +24,23 @@ class Scope:
     names: str = ""
     scans: tuple[Location, ...] = ()
     stack: tuple[int, ...] = ()
+    turns: int = 1
     blocked: str | None = None
     record: bool = True
 
     def enter(self, index: int, name: str, eqn: Any, **changes: Any) -> "Scope":
+        """The scope of a jaxpr that an equation here holds."""
         names = f"{self.names}/{eqn.source_info.name_stack}"
         return replace(self, location=(*self.location, index, name), names=names, **changes)
 
 
 @dataclass
 class _Walk:
-    """Contractions met so far, and the sites that some later weight depends on."""
+    """Contractions met so far, the sites that some later weight depends on, and the scans that slice a weight."""
 
     found: list[Contraction] = field(default_factory=list)
     followed: set[Location] = field(default_factory=set)
+    sliced: set[Location] = field(default_factory=set)
 
 
 def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
@@ -75,15 +64,20 @@ def _jaxpr(walk: _Walk, jaxpr: Any, infos: list[Info], scope: Scope) -> list[Inf
     inner, _ = layouts.open_jaxpr(jaxpr)
     constant = Info(True, None, frozenset())
     env: dict[Any, Info] = dict.fromkeys(inner.constvars, constant)
-    env.update(zip(inner.invars, infos, strict=True))
+    env.update(zip(inner.invars, _identified(infos, (*scope.location, "in")), strict=True))
 
     def read(atom: Any) -> Info:
         return constant if layouts.is_literal(atom) else env[atom]
 
     for index, eqn in enumerate(inner.eqns):
-        args = [read(v) for v in eqn.invars]
-        env.update(zip(eqn.outvars, _equation(walk, index, eqn, args, scope), strict=True))
+        outs = _equation(walk, index, eqn, [read(v) for v in eqn.invars], scope)
+        env.update(zip(eqn.outvars, _identified(outs, (*scope.location, index)), strict=True))
     return [read(v) for v in inner.outvars]
+
+
+def _identified(infos: list[Info], place: Location) -> list[Info]:
+    """The infos, those of a new value with its name."""
+    return [i._replace(value=(place, n)) if i.value is None else i for n, i in enumerate(infos)]
 
 
 def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
@@ -98,54 +92,24 @@ def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope)
         inside = scope.enter(index, sub, eqn, blocked=scope.blocked or f"inside `{name}`, which is not rewritten")
         invars = layouts.open_jaxpr(jaxpr)[0].invars
         _jaxpr(walk, jaxpr, [Info(False, None, frozenset())] * len(invars), inside)
-    return [_follow(eqn, args)] * len(eqn.outvars)
-
-
-def _follow(eqn: Any, args: list[Info]) -> Info:
-    """The information on an ordinary equation's result."""
-    upstream = frozenset().union(*(a.upstream for a in args))
-    if not all(a.known for a in args) or eqn.effects:
-        return Info(False, None, upstream)
-    origins = [(v.aval.size, a.origin) for v, a in zip(eqn.invars, args, strict=True) if a.origin is not None]
-    if not origins:
-        return Info(True, None, upstream)
-    origin = max(origins, key=lambda o: o[0])[1]
-    moved = _moved(eqn, origin) if len(args) == 1 else replace(origin, perm=None)
-    return Info(True, moved, upstream, _is_spread(eqn, args))
-
-
-def _is_spread(eqn: Any, args: list[Info]) -> bool:
-    """Whether a value of parameters is repeated along an axis; one combined elementwise with a whole parameter is not."""
-    spread = [a.spread for a in args if a.origin is not None]
-    shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
-    out = eqn.outvars[0].aval
-    if eqn.primitive.name == "broadcast_in_dim":
-        grows = out.size > eqn.invars[0].aval.size or (len(out.shape) > len(shapes[0]) and 0 not in
-                                                       eqn.params["broadcast_dimensions"])  # fmt: skip
-        return grows or any(spread)
-    same = all(shape == out.shape for shape in shapes)
-    return all(spread) if same else any(spread)
-
-
-def _moved(eqn: Any, origin: Origin) -> Origin:
-    name = eqn.primitive.name
-    if origin.perm is not None and name == "transpose":
-        return replace(origin, perm=tuple(origin.perm[i] for i in eqn.params["permutation"]))
-    dtype = eqn.outvars[0].aval.dtype
-    if origin.perm is not None and name == "convert_element_type" and not origin.cast and dtype in FLOATS:
-        return replace(origin, dtype=dtype, cast=True)
-    return replace(origin, perm=None)
+    return [follow(eqn, args)] * len(eqn.outvars)
 
 
 def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
-    args = [Info(False, None, a.upstream) if a.spread else a for a in args]
-    out, op = _follow(eqn, args), OPS.get(eqn.primitive.name, eqn.primitive.name)
+    args = [
+        Info(False, None, a.upstream, value=a.value) if repeats(eqn, args, side) else a for side, a in enumerate(args)
+    ]
+    name: str = eqn.primitive.name
+    out, op = follow(eqn, args), OPS.get(name, name)
     if op == "embedding" and args[0].origin is None:
         return [out]
-    operands = tuple(
-        Operand(v.aval.shape, v.aval.dtype, a.origin if a.known else None)
+    lhs, rhs = (
+        Operand(v.aval.shape, v.aval.dtype, a.origin if a.known else None, a.value)
         for v, a in zip(eqn.invars[:2], args[:2], strict=True)
     )
+    operands = (lhs, rhs)
+    if not all(a.known for a in args):
+        walk.sliced.update(scan for o in operands if o.origin for scan in o.origin.scans)
     location, origin = (*scope.location, index), args[0].origin or args[1].origin
     weighted = op != "embedding" and not out.known and origin is not None
     if scope.record:
@@ -154,9 +118,22 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
         first = weighted and not out.upstream
         aval = eqn.outvars[0].aval
         walk.found.append(
-            Contraction("", path, op, location, operands, aval.shape, aval.dtype, eqn.params, scope.scans, scope.stack,
-                        blocked, first)
-        )  # fmt: skip
+            Contraction(
+                "",
+                path,
+                op,
+                location,
+                operands,
+                aval.shape,
+                aval.dtype,
+                eqn,
+                scope.scans,
+                scope.stack,
+                scope.turns,
+                blocked,
+                first,
+            )
+        )
         if weighted:
             walk.followed.update(out.upstream)
         else:
@@ -192,6 +169,11 @@ def _not_lookup(params: dict[str, Any], shape: tuple[int, ...]) -> str | None:
     return "a gather that does not look up whole rows"
 
 
+def _anew(infos: list[Info]) -> list[Info]:
+    """The infos inside a loop or branch, where the values count as others."""
+    return [i._replace(value=None) for i in infos]
+
+
 def _settle(body: Callable[[list[Info]], list[Info]], carry: list[Info]) -> list[Info]:
     """Loop-carried information once another turn adds nothing; what a loop carries is never a weight."""
     carry = [Info(False, None, c.upstream) for c in carry]
@@ -207,26 +189,18 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     s = layouts.scan_layout(eqn)
     consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
     here: Location = (*scope.location, index)
-    layered = any(x.known and x.origin is not None for x in xs)
-    sliced = [x._replace(origin=_sliced(x.origin, here)) if x.origin else x for x in xs]
-    inside = scope.enter(index, "call", eqn)
-    if layered:
-        inside = replace(inside, scans=(*scope.scans, here), stack=(*scope.stack, s.length))
+    slices = [x._replace(origin=sliced(x.origin, here)) if x.origin else x for x in xs]
+    inside = scope.enter(index, "call", eqn, turns=scope.turns * s.length)
 
     def body(c: list[Info], where: Scope) -> list[Info]:
-        return _jaxpr(walk, s.body, [*consts, *c, *sliced], where)
+        return _jaxpr(walk, s.body, _anew([*consts, *c, *slices]), where)
 
     carry = _settle(lambda c: body(c, replace(inside, record=False))[: s.carry], carry)
+    if here in walk.sliced:  # a layer scan, not one over time that only adds a parameter's row to each step
+        inside = replace(inside, scans=(*scope.scans, here), stack=(*scope.stack, s.length))
     out = body(carry, inside)
     ys = [Info(False, None, o.upstream) for o in out[s.carry :]]
     return [*_settle(lambda c: out[: s.carry], carry), *ys]
-
-
-def _sliced(origin: Origin, scan: Location) -> Origin:
-    """The origin of one slice along the leading axis; a leaf already transposed cannot be followed further."""
-    plain = origin.perm is not None and origin.perm == tuple(range(len(origin.perm)))
-    return replace(origin, perm=tuple(range(len(origin.perm) - 1)) if plain and origin.perm else None,
-                   scans=(*origin.scans, scan))  # fmt: skip
 
 
 def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
@@ -234,8 +208,12 @@ def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) ->
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
 
     def body(c: list[Info], record: bool) -> list[Info]:
-        return _jaxpr(walk, p["body_jaxpr"], [*args[n:m], *c],
-                      scope.enter(index, "call", eqn, record=record and scope.record))  # fmt: skip
+        return _jaxpr(
+            walk,
+            p["body_jaxpr"],
+            _anew([*args[n:m], *c]),
+            scope.enter(index, "call", eqn, record=record and scope.record),
+        )
 
     carry = _settle(lambda c: body(c, False), args[m:])
     why = "in the condition of a while loop, which returns nothing but whether to go on"
@@ -247,7 +225,7 @@ def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) ->
 
 def _cond(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
     branches = eqn.params["branches"]
-    outs = [_jaxpr(walk, b, args[1:], scope.enter(index, f"branches[{i}]", eqn)) for i, b in enumerate(branches)]
+    outs = [_jaxpr(walk, b, _anew(args[1:]), scope.enter(index, f"branches[{i}]", eqn)) for i, b in enumerate(branches)]
     upstream = args[0].upstream
     return [Info(False, None, upstream.union(*(o.upstream for o in each))) for each in zip(*outs, strict=True)]
 

@@ -21,8 +21,8 @@ def known_operands(
 ) -> dict[Location, Any]:
     """Values of the wanted operands (a site and which of its operands), by the site's location.
 
-    Those inside layer scans come stacked along a leading axis a scan. Whatever the function's inputs, control flow included,
-    every wanted operand is computed, and only once.
+    Those inside layer scans come stacked along a leading axis a scan. Whatever the function's inputs, control flow
+    included, every wanted operand is computed, and only once.
     """
     inner, _ = layouts.open_jaxpr(jaxpr)
     found: dict[Location, Any] = {}

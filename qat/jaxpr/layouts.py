@@ -1,14 +1,14 @@
 """How jax lays out the primitives that hold other jaxprs; the one place that changes when jax changes them.
 
-Written for jax 0.11 and 0.12. `scan` keeps its constant, carry and sliced operands' counts in `ft_in`; `jit` and remat hold
-one jaxpr; `custom_jvp_call` and `custom_vjp_call` hold their forward code; `cond` and `while` hold several.
+Written for jax 0.11 and 0.12. `scan` keeps its constant, carry and sliced operands' counts in `ft_in`; `jit` and
+remat hold one jaxpr; `custom_jvp_call` and `custom_vjp_call` hold their forward code; `cond` and `while` hold several.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jax
+from jax.core import Tracer
 from jax.extend.core import Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 
@@ -105,6 +105,6 @@ def evaluate(jaxpr: Any, args: list[Any], rule: Callable[[int, JaxprEqn, list[An
 def closes_over_tracers(jaxpr: Any) -> bool:
     """Whether a jaxpr, or one inside it, holds values of a transformation in progress among its constants."""
     inner, consts = open_jaxpr(jaxpr)
-    if any(isinstance(c, jax.core.Tracer) for c in consts):
+    if any(isinstance(c, Tracer) for c in consts):
         return True
     return any(closes_over_tracers(sub) for eqn in inner.eqns for _, sub in subjaxprs(eqn))

@@ -16,8 +16,11 @@ from qat.jaxpr import layouts
 from qat.jaxpr.sites import Contraction, Location
 
 Values = dict[str, Any]
-Handler = Callable[[Contraction, Any, list[Any], Values, Any], tuple[Any, Any]]
-"""(site, equation, operands, given, kept value of this site) -> (the equation's result, the kept value anew)."""
+Handler = Callable[[Contraction, Any, list[Any], Values, Any, Values], tuple[Any, Any]]
+"""(site, equation, operands, given, kept value of this site, scope) -> (the equation's result, the kept value anew).
+
+`scope` is a dict that the sites of one jaxpr, and of calls in it, share while it is evaluated: for what two of them
+need."""
 
 
 @dataclass(frozen=True)
@@ -40,39 +43,38 @@ class Rewriting:
 
 def rewrite(rewriting: Rewriting, jaxpr: Any, args: list[Any], given: Values, kept: Values) -> tuple[list[Any], Values]:
     """Outputs of `jaxpr` with its sites handled, and the kept values by site id."""
-    return _run(rewriting, jaxpr, args, (), given, kept)
+    return _run(rewriting, jaxpr, args, (), given, kept, {})
 
 
-def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values, kept: Values):
+def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values, kept: Values, scope: Values):
     kept = dict(kept)
 
     def rule(index: int, eqn: Any, operands: list[Any]) -> list[Any]:
         here = (*at, index)
         if here in r.sites:
             site = r.sites[here]
-            out, state = r.handler(site, eqn, operands, given, kept.get(site.id))
+            out, state = r.handler(site, eqn, operands, given, kept.get(site.id), scope)
             kept.update({site.id: state} if site.id in kept else {})
             return [out]
         if here not in r.nests:
             return layouts.bind(eqn, operands)
         name = eqn.primitive.name
-        call = _inline if name in layouts.INLINED else _remat if name in layouts.REMAT else CONTROL[name]
-        outs, new = call(r, eqn, operands, here, given, {c.id: kept[c.id] for c in r.inside(here) if c.id in kept})
+        own = {c.id: kept[c.id] for c in r.inside(here) if c.id in kept}
+        if name in layouts.INLINED:
+            outs, new = _run(r, layouts.inlined_jaxpr(eqn), operands, (*here, "call"), given, own, scope)
+        else:
+            outs, new = (_remat if name in layouts.REMAT else CONTROL[name])(r, eqn, operands, here, given, own)
         kept.update(new)
         return outs
 
     return layouts.evaluate(jaxpr, args, rule), kept
 
 
-def _inline(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
-    return _run(r, layouts.inlined_jaxpr(eqn), args, (*at, "call"), given, kept)
-
-
 def _remat(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
     p = eqn.params
 
     def body(args: list[Any], given: Values, kept: Values):
-        return _run(r, p["jaxpr"], args, (*at, "call"), given, kept)
+        return _run(r, p["jaxpr"], args, (*at, "call"), given, kept, {})
 
     return jax.checkpoint(body, prevent_cse=p["prevent_cse"], policy=p["policy"])(args, given, kept)
 
@@ -88,8 +90,9 @@ def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, 
     def body(state: Any, x: Any):
         carry, carried = state
         slices, given_here, kept_here = x
-        outs, new = _run(r, s.body, [*consts, *carry, *slices], (*at, "call"), {**given, **given_here},
-                         {**carried, **kept_here})  # fmt: skip
+        outs, new = _run(
+            r, s.body, [*consts, *carry, *slices], (*at, "call"), {**given, **given_here}, {**carried, **kept_here}, {}
+        )
         return (outs[: s.carry], {k: new[k] for k in carried}), (outs[s.carry :], {k: new[k] for k in kept_here})
 
     (carry, kept_carry), (ys, kept_ys) = jax.lax.scan(
@@ -106,16 +109,14 @@ def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values,
         return layouts.evaluate(p["cond_jaxpr"], [*args[:n], *state[0]], lambda _, e, v: layouts.bind(e, v))[0]
 
     def body(state: Any):
-        return _run(r, p["body_jaxpr"], [*args[n:m], *state[0]], (*at, "call"), given, state[1])
+        return _run(r, p["body_jaxpr"], [*args[n:m], *state[0]], (*at, "call"), given, state[1], {})
 
     return jax.lax.while_loop(cond, body, (args[m:], kept))
 
 
 def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
     def branch(i: int) -> Callable[..., Any]:
-        return lambda args, kept: _run(
-            r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, kept
-        )
+        return lambda args, kept: _run(r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, kept, {})
 
     return jax.lax.switch(args[0], [branch(i) for i in range(len(eqn.params["branches"]))], args[1:], kept)
 

@@ -16,8 +16,8 @@ PARAMETER_NAMES = {"kernel", "embedding", "weight", "weights", "w", "scale", "ta
 class Origin:
     """The parameter leaf that a value comes from.
 
-    `perm` is the permutation of the leaf's axes (less those that `scans` slice off), or None where the value is computed
-    by more than one cast and transposes; then `leaf` is only the largest of those it depends on.
+    `perm` is the permutation of the leaf's axes (less those that `scans` slice off), or None where the value is
+    computed by more than one cast and transposes; then `leaf` is only the largest of those it depends on.
     """
 
     leaf: int
@@ -30,14 +30,19 @@ class Origin:
 
 @dataclass(frozen=True)
 class Operand:
-    """Shape and dtype of a contraction's operand, and its `origin` where everything it depends on is a parameter."""
+    """Shape and dtype of a contraction's operand, and its `origin` where everything it depends on is a parameter.
+
+    Operands of equal `value` are one and the same array.
+    """
 
     shape: tuple[int, ...]
     dtype: Any
     origin: Origin | None
+    value: Any = None
 
     @property
     def is_weight(self) -> bool:
+        """Whether the operand depends on parameters alone."""
         return self.origin is not None
 
 
@@ -45,7 +50,8 @@ class Operand:
 class Contraction:
     """One `dot_general`, `conv` or `embedding` equation; `blocked` says why it cannot be rewritten, else None.
 
-    `scans` are the enclosing layer scans (which slice stacked parameters) and `stack` their lengths. `first` and `last` say
+    `scans` are the enclosing layer scans (which slice stacked parameters) and `stack` their lengths; `turns` is how
+    often all scans around it run it (a `while` counts once). `first` and `last` say
     that no other contraction with a weight lies before it, or behind it, in the flow of data; embeddings do not count.
     """
 
@@ -56,12 +62,18 @@ class Contraction:
     operands: tuple[Operand, Operand]
     out_shape: tuple[int, ...]
     out_dtype: Any
-    params: dict[str, Any]
+    equation: Any
     scans: tuple[Location, ...]
     stack: tuple[int, ...]
+    turns: int
     blocked: str | None
     first: bool = False
     last: bool = False
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The equation's parameters: dimension numbers and the like."""
+        return self.equation.params
 
 
 def leaf_path(key_path: tuple[Any, ...]) -> str:
@@ -74,12 +86,13 @@ def leaf_path(key_path: tuple[Any, ...]) -> str:
 
 def clean_scope(stack: str) -> str:
     """A name stack without the marks of transformations (`vmap(x)` -> `x`) and without empty parts."""
-    bare = re.sub(r"\b\w+\((?=[^()]*\))|\)", "", stack)
+    bare = re.sub(r"\b\w+\(|\)", "", stack)
     return "/".join(part for part in bare.split("/") if part)
 
 
 def site_path(scope: str, leaf: str | None) -> str:
-    """A site's path: its name scope where that names the module, else the parameter's own path less `params` and `kernel`."""
+    """A site's path: its name scope where that names the module, else the parameter's own path less `params` and
+    `kernel`."""
     if leaf is None:
         return scope
     parts = leaf.split("/")

@@ -14,19 +14,20 @@ Cost = Callable[[Float[Array, " bins"], Float[Array, " bins"], Array, Array, Arr
 
 
 def least_cost_range(cost: Cost, s: Sketch, steps: Array, symmetric: bool, candidates: int) -> tuple[Array, Array]:
-    """Each channel's observed range, widened to hold zero as every grid does, times the fraction in [0.1, 1] of least cost.
-    For a symmetric grid the range is first widened to the same on both sides."""
+    """Each channel's observed range, widened to hold zero as every grid does, times the fraction in [0.1, 1] of least
+    cost. For a symmetric grid the range is first widened to the same on both sides."""
     fractions = jnp.linspace(1.0, SMALLEST, candidates)
 
-    def channel(center: Array, count: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    def channel(center: Array, count: Array, span: Array, low: Array, high: Array) -> tuple[Array, Array]:
         low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
         if symmetric:
             low, high = jnp.minimum(low, -high), jnp.maximum(high, -low)
-        costs = jax.lax.map(lambda f: cost(center, count, low * f, high * f, steps), fractions)
+        c, a, b = center / span, low / span, high / span  # squares of very large values would overflow
+        costs = jax.lax.map(lambda f: cost(c, count, a * f, b * f, steps), fractions)
         best = fractions[jnp.argmin(costs)]
         return low * best, high * best
 
-    return jax.vmap(channel)(centers(s), s.counts, s.low, s.high)
+    return jax.vmap(channel)(centers(s), s.counts, s.span, s.low, s.high)
 
 
 def code_of(center: Array, low: Array, high: Array, steps: Array) -> tuple[Array, Array]:

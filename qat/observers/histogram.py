@@ -11,24 +11,28 @@ MOST_CODES = 256
 
 
 def divergence(center, count, low, high, steps):
-    """Kullback-Leibler divergence of the clipped histogram from the same with each code's mass spread over its bins."""
+    """Kullback-Leibler divergence of the clipped histogram from the same with each code's mass spread over its bins.
+
+    The mass beyond a bound goes to the outermost bin within it; a code that holds nothing but such mass costs dearly.
+    """
     _, code = code_of(center, low, high, steps)
     code = code.astype(jnp.int32)
-    inside = (center >= low) & (center <= high) & (count > 0)
+    inside = (center >= low) & (center <= high)
 
     def per_code(values):
         return jax.ops.segment_sum(values, code, MOST_CODES)[code]
 
     kept = jnp.where(inside, count, 0.0)
-    clipped = kept + jnp.where(inside, _outside(count, inside, center, low, high), 0.0)
-    spread = jnp.where(inside, per_code(kept) / jnp.maximum(per_code(inside.astype(jnp.float32)), 1.0), 0.0)
+    clipped = kept + _outside(count, inside, center, low, high)
+    occupied = clipped > 0
+    spread = jnp.where(occupied, per_code(kept) / jnp.maximum(per_code(occupied.astype(jnp.float32)), 1.0), 0.0)
     p = clipped / jnp.maximum(jnp.sum(clipped), 1.0)
     q = spread / jnp.maximum(jnp.sum(spread), 1.0)
     return jnp.sum(jnp.where(p > 0, p * jnp.log(p / jnp.maximum(q, 1e-12)), 0.0))
 
 
 def _outside(count, inside, center, low, high):
-    """The mass beyond each bound, put on the outermost occupied bin within it."""
+    """The mass beyond each bound, put on the outermost bin within it."""
     bins = jnp.arange(center.size)
     first, last = jnp.argmax(inside), center.size - 1 - jnp.argmax(inside[::-1])
     below, above = jnp.sum(jnp.where(center < low, count, 0.0)), jnp.sum(jnp.where(center > high, count, 0.0))
@@ -37,9 +41,9 @@ def _outside(count, inside, center, low, high):
 
 @register
 def histogram(candidates: int = 40) -> Observer:
-    """Shrinks the range of all values seen to the fraction, out of `candidates`, whose quantized histogram diverges least
-    from the observed one (entropy calibration: Migacz 2017, "8-bit inference with TensorRT"; Wu et al. 2020, arXiv
-    2004.09602)."""
+    """Shrinks the range of all values seen to the fraction, out of `candidates`, whose quantized histogram diverges
+    least from the observed one (entropy calibration: Migacz 2017, "8-bit inference with TensorRT"; Wu et al. 2020,
+    arXiv 2004.09602)."""
     return Observer(
         init=sketch.empty,
         update=sketch.take_in,

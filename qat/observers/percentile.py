@@ -11,7 +11,9 @@ def percentile(p: float = 99.99) -> Observer:
     `p` in (50, 100], in percent (Wu et al. 2020, arXiv 2004.09602).
     """
     if not 50 < p <= 100:
-        raise ValueError(f"`p` must be in (50, 100] percent, got {p}. 99.99 clips one value in ten thousand at each end.")
+        raise ValueError(
+            f"`p` must be in (50, 100] percent, got {p}. 99.99 clips one value in ten thousand at each end."
+        )
     tail = 1 - p / 100
     return Observer(
         init=sketch.empty,

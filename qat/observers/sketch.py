@@ -2,7 +2,8 @@
 
 Bins are equal and centred on zero; the span is a power of two and doubles when a value falls outside, so that old bins
 merge by twos, exactly. The smallest and largest value are kept exactly. From a batch at most `SAMPLES` values a channel
-are counted, at an even stride whose start moves from batch to batch.
+are counted, one at a scattered place in each of equal stretches: an even stride would meet a single channel again and
+again where the number of channels divides it.
 """
 
 from typing import NamedTuple
@@ -13,15 +14,16 @@ from jaxtyping import Array, Float, Int32
 
 BINS = 2048
 SAMPLES = 8192
+GOLDEN = 2654435769  # 2**32 over the golden ratio: its multiples scatter evenly (Knuth)
 
 
 class Sketch(NamedTuple):
     """Counts of equal bins over [-span, span], exact extremes, and the number of batches taken in."""
 
     counts: Float[Array, "channels bins"]
-    span: Float[Array, "channels"]
-    low: Float[Array, "channels"]
-    high: Float[Array, "channels"]
+    span: Float[Array, " channels"]
+    low: Float[Array, " channels"]
+    high: Float[Array, " channels"]
     batches: Int32[Array, ""]
 
 
@@ -35,31 +37,40 @@ def take_in(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
     """The sketch with a batch of values added."""
     low, high = jnp.minimum(s.low, x.min(-1)), jnp.maximum(s.high, x.max(-1))
     bound = jnp.maximum(jnp.maximum(-low, high), 1e-30)
-    span = jnp.maximum(s.span, jnp.exp2(jnp.ceil(jnp.log2(bound))))
-    merged = jax.vmap(_widen)(s.counts, jnp.where(s.span > 0, jnp.log2(span / jnp.maximum(s.span, 1e-38)), 0.0))
+    span = jnp.maximum(s.span, _power_of_two(bound))
+    doublings = jnp.where(s.span > 0, jnp.frexp(span)[1] - jnp.frexp(s.span)[1], 0)
+    merged = jax.vmap(_widen)(s.counts, doublings)
     counts = jax.vmap(_count)(merged, span, _sample(x, s.batches))
     return Sketch(counts, span, low, high, s.batches + 1)
 
 
+def _power_of_two(bound: Array) -> Array:
+    """The smallest power of two not below `bound`, exactly: the compiled `exp2` and `log2` are off by a bit."""
+    mantissa, exponent = jnp.frexp(bound)
+    return jnp.ldexp(jnp.ones_like(bound), jnp.where(mantissa == 0.5, exponent - 1, exponent))
+
+
 def _sample(x: Array, batch: Array) -> Array:
-    stride = -(-x.shape[-1] // SAMPLES)
-    if stride == 1:
+    n = x.shape[-1]
+    if n <= SAMPLES:
         return x
-    kept = x.shape[-1] // stride
-    start = jnp.mod(batch * 7919, x.shape[-1] - (kept - 1) * stride)
-    return jax.lax.dynamic_slice_in_dim(x, start, (kept - 1) * stride + 1, -1)[..., ::stride]
+    number = jnp.arange(SAMPLES, dtype=jnp.int32)
+    start = number * (n // SAMPLES) + number * (n % SAMPLES) // SAMPLES
+    scattered = (number + batch * SAMPLES).astype(jnp.uint32) * jnp.uint32(GOLDEN) >> 16
+    place = start + (scattered % -(-n // SAMPLES)).astype(jnp.int32)
+    return x[..., place]
 
 
 def _widen(counts: Array, doublings: Array) -> Array:
     """Counts over a span 2**doublings as wide: bins merge towards the centre."""
-    index = jnp.arange(BINS) - BINS // 2
-    target = jnp.floor_divide(index, jnp.exp2(jnp.minimum(doublings, 31.0)).astype(jnp.int32)) + BINS // 2
+    target = ((jnp.arange(BINS) - BINS // 2) >> jnp.minimum(doublings, 31)) + BINS // 2
     return jax.lax.cond(doublings > 0, lambda c: jnp.zeros_like(c).at[target].add(c), lambda c: c, counts)
 
 
 def _count(counts: Array, span: Array, x: Array) -> Array:
-    index = jnp.clip(jnp.floor((x / span + 1) * (BINS // 2)), 0, BINS - 1).astype(jnp.int32)
-    return counts.at[index].add(1.0)
+    """The counts with those of a batch added, which are summed on their own: ones added to a large float are lost."""
+    index = jnp.clip(jnp.floor(x / span * (BINS // 2)) + BINS // 2, 0, BINS - 1).astype(jnp.int32)
+    return counts + jnp.zeros_like(counts).at[index].add(1.0)
 
 
 def centers(s: Sketch) -> Float[Array, "channels bins"]:
@@ -68,7 +79,7 @@ def centers(s: Sketch) -> Float[Array, "channels bins"]:
     return jnp.clip(middle, s.low[:, None], s.high[:, None])
 
 
-def quantile(s: Sketch, fraction: Float[Array, ""] | float) -> Float[Array, "channels"]:
+def quantile(s: Sketch, fraction: Float[Array, ""] | float) -> Float[Array, " channels"]:
     """The value below which the given fraction of all values lies, to within a bin and never beyond the extremes."""
     cumulative = jnp.cumsum(s.counts, -1)
     index = jnp.argmax(cumulative >= fraction * cumulative[:, -1:], -1)

@@ -17,7 +17,9 @@ def _fake_quant(x, p: QParams, values: Learned):
     grid = _grid(p, values)
     largest = jnp.max(grid.qmax - (0 if grid.zero_point is None else grid.zero_point)).astype(jnp.float32)
     gain = jax.lax.rsqrt(x.size / grid.scale.size * largest)
-    scale = grid.scale + (gain - 1) * (grid.scale - jax.lax.stop_gradient(grid.scale))  # the value as it is, the gradient times gain
+    scale = grid.scale + (gain - 1) * (
+        grid.scale - jax.lax.stop_gradient(grid.scale)
+    )  # the value as it is, the gradient times gain
     return fake_quant(x, replace(grid, scale=scale))
 
 

@@ -15,7 +15,7 @@ def _codes_above_zero(p: QParams):
 
 
 def _grid(p: QParams, values: Learned) -> QParams:
-    return replace(p, scale=jnp.maximum(jnp.abs(values["high"]) / _codes_above_zero(p), SMALLEST_SCALE))
+    return replace(p, scale=jnp.maximum(jnp.abs(values["high"]) * (1.0 / _codes_above_zero(p)), SMALLEST_SCALE))
 
 
 def _fake_quant(x, p: QParams, values: Learned):

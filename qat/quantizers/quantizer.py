@@ -13,9 +13,9 @@ Learned = dict[str, Array]
 
 @dataclass(frozen=True)
 class Quantizer:
-    """`learned` names the trainable values of a tensor; `init(params)` starts them from a calibrated grid; `grid(params,
-    values)` is the grid they stand for, used by the forward pass as it is; `fake_quant(x, params, values)` has the same
-    values as quantizing on that grid and defines the gradient."""
+    """`learned` names the trainable values of a tensor; `init(params)` starts them from a calibrated grid;
+    `grid(params, values)` is the grid they stand for, used by the forward pass as it is; `fake_quant(x, params,
+    values)` has the same values as quantizing on that grid and defines the gradient."""
 
     learned: tuple[str, ...]
     init: Callable[[QParams], Learned]

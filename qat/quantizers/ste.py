@@ -10,7 +10,8 @@ from qat.quantizers.quantizer import Quantizer, register
 
 @register
 def ste() -> Quantizer:
-    """Rounding passes the gradient as it is, clipping zeroes it, the scale is fixed (Bengio et al. 2013, arXiv 1308.3432)."""
+    """Rounding passes the gradient as it is, clipping zeroes it, the scale is fixed (Bengio et al. 2013, arXiv
+    1308.3432)."""
     return Quantizer(
         learned=(),
         init=lambda p: {},

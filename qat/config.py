@@ -1,0 +1,165 @@
+"""The settings of one experiment: validated at once, frozen, with every mistake named and a likely remedy."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from qat import data, models
+from qat.recipes import recipe as build_recipe
+from qat.record import Arm, Lineage
+from qat.registry import did_you_mean, parse_call
+from qat.train import TrainConfig
+
+QUANTIZED: tuple[Arm, ...] = ("ptq", "qat")
+
+
+class ExperimentConfig(BaseModel):
+    """One model on one data set, ending in one of the arms of the comparison.
+
+    `float` is the trained model; `control` the same trained on for `finetune`, still in float; `ptq` quantizes it by
+    `recipe` after calibration; `qat` then trains the quantized function for `finetune`. `seed` decides initialisation,
+    order of the data and calibration batches, in all stages.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    model: str
+    data: str
+    arm: Arm = "float"
+    recipe: str | None = None
+    train: TrainConfig
+    finetune: TrainConfig | None = None
+    calibration_batches: Annotated[int, Field(ge=1)] = 8
+    evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, text: str) -> str:
+        models.build(text, classes=2)
+        return text
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, text: str) -> str:
+        name, _, _ = parse_call(text)
+        if name not in data.names():
+            known = ", ".join(data.names())
+            raise ValueError(f"Unknown data set {name!r}. Known: {known}.{did_you_mean(name, data.names())}")
+        return text
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, text: str | None) -> str | None:
+        if text is not None:
+            build_recipe(text)
+        return text
+
+    @field_validator("train", "finetune")
+    @classmethod
+    def _one_seed(cls, stage: TrainConfig | None) -> TrainConfig | None:
+        if stage is not None and stage.seed:
+            raise ValueError("`seed` of one stage would hide the experiment's. Set the experiment's `seed` instead.")
+        return stage
+
+    @model_validator(mode="after")
+    def _arm_has_what_it_needs(self) -> Self:
+        if self.arm in QUANTIZED and self.recipe is None:
+            raise ValueError(f"`recipe` must be given for arm {self.arm!r}. Name one, such as 'w8a8'.")
+        if self.arm not in QUANTIZED and self.recipe is not None:
+            raise ValueError(f"`recipe` must be left out for arm {self.arm!r}, got {self.recipe!r}.")
+        if self.arm in ("control", "qat") and self.finetune is None:
+            raise ValueError(f"`finetune` must be given for arm {self.arm!r}: how it trains on from the float model.")
+        return self
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {schema.__name__: schema for schema in (ExperimentConfig, TrainConfig)}
+
+
+def override(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
+    """`config` with each dotted path set to a value: `{"train.steps": 300}`. Raises `ValueError` with every mistake."""
+    values = config.model_dump(exclude_unset=True)
+    for path, value in changes.items():
+        *parents, name = path.split(".")
+        place = values
+        for i, parent in enumerate(parents):
+            if place.get(parent) is None:
+                place[parent] = {}
+            place = place[parent]
+            if not isinstance(place, dict):
+                raise ValueError(f"`{path}`: {'.'.join(parents[: i + 1])} is a value and has no fields.")
+        place[name] = value
+    return parse(ExperimentConfig, values)
+
+
+def parse[T: BaseModel](schema: type[T], values: Mapping[str, Any]) -> T:
+    """`values` as the schema's model. Raises `ValueError` with one line per mistake."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """One line per mistake: its path, what is wrong, and the nearest known name for an unknown field."""
+    root = SCHEMAS.get(error.title)
+    lines = [f"`{_path(e['loc']) or error.title}`: {_problem(e, root)}" for e in error.errors(include_url=False)]
+    return "\n".join(lines)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Path and value of `train.steps=300`; what is no Python literal is a string."""
+    path, equals, value = text.partition("=")
+    if not (equals and path.strip()):
+        raise ValueError(f"`--set` takes path=value, such as train.steps=300, got {text!r}.")
+    try:
+        return path.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return path.strip(), value.strip()
+
+
+def digest(*parts: BaseModel | str | int | None) -> str:
+    """Twelve hexadecimal digits that change with any of the parts."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def lineage(config: ExperimentConfig) -> Lineage:
+    """What the outcome of `config` depends on."""
+    stage = digest(config.model, config.data, config.train, config.seed)
+    group = config.model_dump(mode="json", exclude={"name", "seed"})
+    return Lineage(
+        float_stage=stage,
+        control=digest(stage, config.finetune) if config.finetune else None,
+        group=digest(*(f"{name}={value}" for name, value in group.items())),
+    )
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _problem(mistake: Any, root: type[BaseModel] | None) -> str:
+    if mistake["type"] == "extra_forbidden":
+        known = _fields(root, mistake["loc"][:-1])
+        hint = did_you_mean(str(mistake["loc"][-1]), known)
+        return f"unknown field.{hint or ' Known: ' + ', '.join(known) + '.'}"
+    if mistake["type"] == "missing":
+        return "missing; it has no default."
+    if mistake["type"] == "value_error":
+        return str(mistake["ctx"]["error"])
+    return f"{mistake['msg']}, got {mistake['input']!r}."
+
+
+def _fields(schema: type[BaseModel] | None, location: tuple[int | str, ...]) -> list[str]:
+    """The fields at a place inside the schema; nested models are those of `SCHEMAS`."""
+    for name in location:
+        field = schema.model_fields.get(str(name)) if schema else None
+        names = str(field.annotation) if field else ""
+        schema = next((nested for title, nested in SCHEMAS.items() if title in names), None)
+    return list(schema.model_fields) if schema else []

@@ -1,0 +1,65 @@
+"""Where and with what a trial ran: versions, device, CPU features, revision, flags."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("qat", "jax", "jaxlib", "flax", "optax", "aqtp", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+
+
+def manifest(seed: int, data_fingerprint: str) -> dict[str, Any]:
+    """All that may explain why a number came out differently elsewhere; plain values, ready for JSON."""
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device": {"backend": jax.default_backend(), "kinds": [device.device_kind for device in jax.local_devices()]},
+        "platform": platform.platform(),
+        "cpu": {"count": os.cpu_count(), "features": cpu_features()},
+        "revision": revision(Path(__file__).parent),
+        "data_fingerprint": data_fingerprint,
+        "seed": seed,
+        "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_ENABLE_X64") if name in os.environ},
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+    }
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Instruction sets that change the speed or the last bits of a result; empty where the system does not tell."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return []
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return [name for name in TELLING if name in flags]
+
+
+def revision(folder: Path) -> str | None:
+    """The git revision that `folder` is checked out from, ending in `-dirty` where it was changed since; else None."""
+    try:
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", Path(__file__).name], cwd=folder, check=True, capture_output=True
+        )
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed

@@ -1,0 +1,59 @@
+"""Files written whole or not at all, and what to say when the disk refuses."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Make `path` hold `content`. A process killed at any moment leaves the old file or the new one, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def refusal(error: BaseException) -> str | None:
+    """What to tell the user where `error` means that the disk is full or a file out of reach, else None.
+
+    Libraries wrap such errors in their own, so the whole chain of causes is read.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        if getattr(chain, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(chain):
+            return (
+                f"No space left on the disk{_where(chain)}. Finished trials are safe: "
+                "free some space, then run the same command again."
+            )
+        if isinstance(chain, OSError) and chain.errno in FORBIDDEN:
+            return f"No permission{_where(chain)}: {chain.strerror}. Choose another folder, or change its permissions."
+        chain = chain.__cause__ or chain.__context__
+    return None
+
+
+def _where(error: BaseException) -> str:
+    name = getattr(error, "filename", None)
+    return f" for {str(name)!r}" if name else ""
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself last through a power cut, where the system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

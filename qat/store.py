@@ -1,0 +1,178 @@
+"""Converted models on disk: one safetensors file with packed codes, the float rest under its own names, and an index.
+
+The file holds `codes/KEY` for every weight (uint8, packed), `leaves/PATH` for every float parameter that is still
+read, and all scales and zero points of weights and activations in a few flat arrays. What lies where stands in the
+metadata `index`: JSON, compressed, in base64.
+"""
+
+import base64
+import binascii
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialize
+
+from qat.convert import Converted, Structure
+from qat.numerics import QParams, QTensor
+from qat.packing import pack, unpack
+from qat.storage import write_atomically
+from qat.trees import skeleton, tree_of
+from qat.weights import sums_to
+
+FORMAT = "qat-1"
+
+
+class _Flat:
+    """Small arrays gathered into one array for each dtype, and taken out again in the same order."""
+
+    def __init__(self, arrays: dict[str, np.ndarray] | None = None):
+        self.parts: dict[str, list[np.ndarray]] = {}
+        self.arrays = arrays or {}
+        self.read: dict[str, int] = {}
+
+    def put(self, x: Any) -> list[int] | None:
+        """Append an array; what it takes to get it back."""
+        if x is None:
+            return None
+        value = np.asarray(x)
+        self.parts.setdefault(value.dtype.name, []).append(value.reshape(-1))
+        return list(value.shape)
+
+    def get(self, shape: list[int] | None, dtype: str) -> Any:
+        """The next array of that dtype."""
+        if shape is None:
+            return None
+        start, size = self.read.get(dtype, 0), int(np.prod(shape, dtype=np.int64))
+        self.read[dtype] = start + size
+        return jnp.asarray(self.arrays[f"flat/{dtype}"][start : start + size].reshape(shape))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {f"flat/{dtype}": np.concatenate(parts) for dtype, parts in self.parts.items()}
+
+
+def save(path: str | Path, model: Converted) -> None:
+    """Write a converted model; the file appears whole or not at all."""
+    flat, tensors, weights = _Flat(), {}, {}
+    for key, q in sorted(model.weights.items()):
+        bits = 8 if q.bits is None else int(q.bits)
+        tensors[f"codes/{key}"] = pack(np.asarray(q.codes), bits)
+        weights[key] = [
+            bits,
+            list(q.codes.shape),
+            flat.put(q.scale),
+            flat.put(q.zero_point),
+            None if q.totals is None else list(q.totals.shape),
+        ]
+    grids = {key: _put_grid(flat, grid) for key, grid in sorted(model.grids.items())}
+    leaves = {}
+    for leaf_path, leaf in sorted(model.leaves.items()):
+        tensors[f"leaves/{leaf_path}"], leaves[leaf_path] = _to_numpy(leaf)
+    tree, avals = model.structure.tree, model.structure.leaves
+    index = {
+        "weights": weights,
+        "grids": grids,
+        "leaves": leaves,
+        "tree": skeleton(tree),
+        "avals": [[list(a.shape), str(a.dtype), a.weak_type] for a in avals],
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)).decode()
+    write_atomically(Path(path), serialize({**tensors, **flat.tensors()}, {"format": FORMAT, "index": packed}))
+
+
+def load(path: str | Path, like: Any = None) -> Converted:
+    """Read a converted model. `like` is the tree of float parameters (arrays or abstract), needed only where it is
+    made of other nodes than dicts, lists and tuples, as NNX states are.
+
+    Raises `ValueError` for a file that is damaged or of another kind.
+    """
+    with _refusing_damage(Path(path)):
+        return _loaded(*_read(Path(path)), like)
+
+
+def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any], like: Any) -> Converted:
+    flat, weights = _Flat(tensors), {}
+    for key, (bits, shape, scale, zero, totals) in index["weights"].items():
+        codes = jnp.asarray(unpack(tensors[f"codes/{key}"], bits, tuple(shape)))
+        sums = None if totals is None else sums_to(codes, tuple(totals))
+        weights[key] = QTensor(codes, flat.get(scale, "float32"), flat.get(zero, "int32"), jnp.int32(bits), sums)
+    grids = {key: _get_grid(flat, entry) for key, entry in index["grids"].items()}
+    leaves = {name: _from_numpy(tensors[f"leaves/{name}"], dtype) for name, dtype in index["leaves"].items()}
+    tree = tree_of(index["tree"], like)
+    avals = tuple(
+        jax.ShapeDtypeStruct(tuple(shape), _dtype(name), weak_type=weak) for shape, name, weak in index["avals"]
+    )
+    if tree.num_leaves != len(avals):
+        raise ValueError(
+            f"`like` has {tree.num_leaves} leaves, the saved parameters have {len(avals)}. "
+            "Give the tree of parameters that was converted."
+        )
+    return Converted(leaves, weights, grids, Structure(tree, avals))
+
+
+def _put_grid(flat: _Flat, grid: dict[str, Any]) -> list[Any]:
+    if "codes" in grid:
+        return ["codes", *(flat.put(c) for c in grid["codes"])]
+    p = grid["grid"]
+    return ["grid", flat.put(p.scale), flat.put(p.zero_point), flat.put(p.qmin), flat.put(p.qmax)]
+
+
+def _get_grid(flat: _Flat, entry: list[Any]) -> dict[str, Any]:
+    if entry[0] == "codes":
+        return {"codes": (flat.get(entry[1], "int32"), flat.get(entry[2], "int32"))}
+    scale = flat.get(entry[1], "float32")
+    return {"grid": QParams(scale, *(flat.get(shape, "int32") for shape in entry[2:]))}
+
+
+def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
+    """A float parameter as safetensors can hold it, and the name of its dtype; keys of random numbers as their bits."""
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(leaf)), str(leaf.dtype)
+    value = np.asarray(leaf)
+    return (value.view(np.uint16) if value.dtype == jnp.bfloat16 else value), value.dtype.name
+
+
+def _from_numpy(value: np.ndarray, dtype: str) -> jax.Array:
+    if dtype.startswith("key<"):
+        return jax.random.wrap_key_data(jnp.asarray(value), impl=_key_impl(dtype))
+    return jnp.asarray(value.view(jnp.bfloat16) if dtype == "bfloat16" else value)
+
+
+def _dtype(name: str) -> Any:
+    return jax.random.key(0, impl=_key_impl(name)).dtype if name.startswith("key<") else jnp.dtype(name)
+
+
+def _key_impl(name: str) -> str:
+    short = name.removeprefix("key<").removesuffix(">")
+    return {"fry": "threefry2x32", "rbg": "rbg", "urbg": "unsafe_rbg"}[short]
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    if not path.is_file():
+        raise ValueError(f"there is no model at {str(path)!r}. `qat.save(path, converted)` writes one.")
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ValueError(
+                f"{str(path)!r} is no model of this format: expected {FORMAT!r}, got "
+                f"{metadata.get('format')!r}. Convert and save the model again."
+            )
+        index = json.loads(zlib.decompress(base64.b64decode(metadata["index"])))
+        return {name: file.get_tensor(name) for name in file.keys()}, index  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _refusing_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, zlib.error, binascii.Error, json.JSONDecodeError, KeyError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{str(path)!r} is damaged ({problem}). Save the model again.") from error

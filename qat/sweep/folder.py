@@ -1,0 +1,87 @@
+"""The folder of a study on disk: which study it holds, and which of its trials are finished."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qat.record import Record, read_record
+from qat.storage import write_atomically
+
+if TYPE_CHECKING:
+    from qat.sweep.study import Study
+
+STUDY_FILE = "study.json"
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """`root` holds `study.json`, `stages/` that trials share, and `trials/<id>/`; `trials` are the ids in order."""
+
+    root: Path
+    name: str
+    trials: tuple[str, ...]
+
+    @property
+    def stages(self) -> Path:
+        """Where float models that several trials start from are kept."""
+        return self.root / "stages"
+
+    def trial(self, trial_id: str) -> Path:
+        """The folder of one trial."""
+        return self.root / TRIALS / trial_id
+
+    def scan(self) -> "Scan":
+        """What its trials have come to."""
+        records, damaged = {}, []
+        for trial_id in self.trials:
+            try:
+                record = read_record(self.trial(trial_id))
+            except ValueError as error:
+                damaged.append(str(error))
+                continue
+            if record is not None:
+                records[trial_id] = record
+        return Scan(records, tuple(damaged))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Finished trials by id, in the study's order, and what is wrong with each record that could not be read."""
+
+    records: dict[str, Record]
+    damaged: tuple[str, ...]
+
+
+def open_study(root: Path, study: "Study") -> StudyFolder:
+    """The folder of `study`, made where it is missing. Raises `ValueError` where it is another study's."""
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"`--runs` must be a folder, but {str(root)!r} is a file. Choose another.")
+    if (root / STUDY_FILE).exists():
+        name = read_study(root).name
+        if name != study.name:
+            raise ValueError(
+                f"{str(root)!r} belongs to the study {name!r}, not to {study.name!r}. Choose another with `--runs`."
+            )
+    elif root.exists() and any(root.iterdir()) and not (root / TRIALS).is_dir():
+        raise ValueError(f"{str(root)!r} is not empty and holds no study. Choose another folder with `--runs`.")
+    root.mkdir(parents=True, exist_ok=True)
+    ids = [trial.id for trial in study.trials]
+    write_atomically(root / STUDY_FILE, json.dumps({"name": study.name, "trials": ids}, indent=2) + "\n")
+    return StudyFolder(root, study.name, tuple(ids))
+
+
+def read_study(root: Path) -> StudyFolder:
+    """The study that a folder holds."""
+    path = root / STUDY_FILE
+    if not path.is_file():
+        raise ValueError(f"{str(root)!r} holds no study: there is no {STUDY_FILE} in it. Run `qat sweep FILE` first.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return StudyFolder(root, str(found["name"]), tuple(map(str, found["trials"])))
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{str(path)!r} is damaged. Delete this one file and run the same sweep again: "
+            "its finished trials are kept."
+        ) from None

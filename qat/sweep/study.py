@@ -1,0 +1,116 @@
+"""A study: a base config and labelled axes, multiplied out into trials."""
+
+import itertools
+import re
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from qat.config import ExperimentConfig, digest, explain, override
+
+type Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One config of a study and the label that it has on each axis."""
+
+    labels: dict[str, str]
+    config: ExperimentConfig
+
+    @property
+    def id(self) -> str:
+        """Name of the trial's folder; another config is another id."""
+        names = "-".join(re.sub(r"[^\w.]+", "-", label) for label in (self.config.name, *self.labels.values()))
+        return f"{names[:80]}-{digest(self.config)[:8]}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trials under one name."""
+
+    name: str
+    trials: tuple[Trial, ...]
+
+    def __post_init__(self):
+        if not self.trials:
+            raise ValueError("`axes` must leave at least one trial, but one of them is empty. Give it a value.")
+        seen: dict[str, Trial] = {}
+        for trial in self.trials:
+            twin = seen.setdefault(digest(trial.config), trial)
+            if twin is not trial:
+                raise ValueError(
+                    f"`axes` must make trials that differ, but {trial.labels} and {twin.labels} are the same config. "
+                    "Leave one of them out."
+                )
+
+
+def make_study(name: str, base: ExperimentConfig, axes: Mapping[str, Axis]) -> Study:
+    """Every combination of the axes' values, the last axis fastest.
+
+    An axis is `path: [values]`, or `name: {label: {path: value, ...}}` where a step changes several fields.
+    Raises `ValueError` with every mistake of every trial.
+    """
+    steps = [[(axis, *step) for step in _steps(axis, values)] for axis, values in axes.items()]
+    trials, mistakes = [], {}
+    for chosen in itertools.product(*steps):
+        labels = {axis: label for axis, label, _ in chosen}
+        try:
+            trials.append(Trial(labels, override(base, {k: v for _, _, changes in chosen for k, v in changes.items()})))
+        except ValueError as error:
+            mistakes.update({line: labels for line in reversed(str(error).splitlines()) if line not in mistakes})
+    if mistakes:
+        raise ValueError("\n".join(f"{line} (trial {labels})" for line, labels in mistakes.items()))
+    return Study(name, tuple(trials))
+
+
+def load_study(path: Path, changes: Mapping[str, Any]) -> Study:
+    """The study in a Python file that defines `BASE` and `AXES`, with `changes` made to the base first."""
+    found = _execute(path)
+    if not isinstance(found.get("BASE"), ExperimentConfig) or not isinstance(found.get("AXES"), Mapping):
+        raise ValueError(
+            f"{str(path)!r} must define `BASE`, an ExperimentConfig, and `AXES`, a dict; see experiments/quickstart.py."
+        )
+    return make_study(path.stem, override(found["BASE"], changes), found["AXES"])
+
+
+def load_config(path: Path, changes: Mapping[str, Any]) -> ExperimentConfig:
+    """The config that `get_config()` of a Python file returns, with `changes` made."""
+    get_config = _execute(path).get("get_config")
+    if not callable(get_config):
+        raise ValueError(f"{str(path)!r} must define `get_config()`; see configs/cnn_digits.py.")
+    try:
+        config = get_config()
+    except Exception as error:
+        raise ValueError(_unreadable(path, error)) from error
+    if not isinstance(config, ExperimentConfig):
+        raise ValueError(f"`get_config` of {str(path)!r} must return an ExperimentConfig, got {type(config).__name__}.")
+    return override(config, changes)
+
+
+def _steps(axis: str, values: Axis) -> list[tuple[str, Mapping[str, Any]]]:
+    if isinstance(values, Mapping):
+        return list(values.items())
+    if isinstance(values, str):
+        raise ValueError(f"`{axis}` must be a list of values, got the string {values!r}. Put it into brackets.")
+    name = axis.rsplit(".", 1)[-1]
+    return [(f"{name} {value}", {axis: value}) for value in values]
+
+
+def _execute(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is not a file. Name a Python file, such as experiments/quickstart.py.")
+    try:
+        return runpy.run_path(str(path))
+    except Exception as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return f"{str(path)!r}:\n{explain(error)}"
+    return f"{str(path)!r} could not be run: {type(error).__name__}: {error}"
