@@ -1,0 +1,38 @@
+"""Does training with quantization in the loop beat calibrating after training, and from how few bits on?
+
+A small CNN on 1797 handwritten digits. For each of 3 seeds one float model is trained (the seed decides initialisation
+and order of the data) and shared by that seed's arms: the float model itself; the same trained on in float (control);
+PTQ; and QAT with the control's steps, rate and order of the data. So QAT is compared with an arm that trained as long.
+
+    qat sweep experiments/quickstart.py
+
+Cost: 70 s on 2 cores, 30 trials.
+
+Answer, means of 3 seeds on 450 test images: not before 2-bit weights. The float model has 97.9 % and the control 98.2.
+At w8a8, w4a8 and w4a4 neither PTQ nor QAT loses more than 0.6 points against the control, and each 95 % interval holds
+zero. At w2a4 PTQ loses 23 to 45 points by seed, 30 in the mean (too few seeds for a narrow interval), and QAT
+0.5 ± 2.1, in a file 7.6 times smaller. At w8a8 QAT gains 0.3 points over the float model, and so does the control.
+"""
+
+from qat.config import ExperimentConfig
+from qat.train import TrainConfig
+
+RECIPES = ["w8a8", "w4a8", "w4a4", "w2a4"]
+
+BASE = ExperimentConfig(
+    name="quickstart",
+    model="cnn(width=16)",
+    data="digits(held_out=0.25)",
+    train=TrainConfig(steps=400, batch_size=64, learning_rate=3e-3, warmup_steps=40),
+    finetune=TrainConfig(steps=200, batch_size=64, learning_rate=3e-4, warmup_steps=20, freeze_bn_step=100),
+)
+
+AXES = {
+    "arm": {
+        "float": {"arm": "float"},
+        "control": {"arm": "control"},
+        **{f"ptq {recipe}": {"arm": "ptq", "recipe": recipe} for recipe in RECIPES},
+        **{f"qat {recipe}": {"arm": "qat", "recipe": recipe} for recipe in RECIPES},
+    },
+    "seed": [0, 1, 2],
+}
