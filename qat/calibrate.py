@@ -86,10 +86,13 @@ def _step(program: Any, params: Any, kept: Kept, inputs: tuple[Any, ...]) -> Kep
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _weight_ranges(program: Any, like: Structure, params: Any) -> dict[str, tuple[Array, Array]]:
+def _weight_ranges(
+    program: Any, like: Structure, params: Any, clips: dict[str, Clip]
+) -> dict[str, tuple[Array, Array]]:
     plan = make_plan(program.fn, program.recipe, params, like.abstract)
     values = weight_values(plan, jax.tree.leaves(params))
-    return {key: observed_range(w, values[key]) for key, w in plan.weights.items() if not w.spec.dynamic}
+    steps = {key: (clip.qmax - clip.qmin).max().astype(jnp.float32) for key, clip in clips.items()}
+    return {key: observed_range(w, values[key], steps[key]) for key, w in plan.weights.items() if not w.spec.dynamic}
 
 
 def as_inputs(batch: Any) -> tuple[Any, ...]:
@@ -136,7 +139,7 @@ def calibrate(program: Any, exact: Any, params: Any, batches: Iterable[Any]) -> 
             _refuse_not_finite(plan, kept, done, number)
             done = number + 1
     _refuse_not_finite(plan, kept, done, number)
-    return _state(exact, plan, params, head, kept)
+    return _state(program, plan, params, head, kept)
 
 
 def _entries(plan: Plan, kept: Kept) -> dict[str, dict[str, Any]]:
@@ -154,7 +157,7 @@ def _refuse_not_finite(plan: Plan, kept: Kept, first: int, last: int) -> None:
         )
 
 
-def _state(exact: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: Kept) -> QuantState:
+def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: Kept) -> QuantState:
     entries = {key: e for key, e in _entries(plan, kept).items() if not specs(plan)[key][0].dynamic}
     unseen = [key for key, e in entries.items() if not bool(jnp.all(e["seen"]))]
     if unseen:
@@ -162,16 +165,16 @@ def _state(exact: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: Kep
             f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken?): its range is unknown. "
             "Add batches that reach it, or make its activations dynamic or float by a rule."
         )
-    weights = _weight_ranges(exact, structure_of(like), params)
+    clips = {key: make_clip(spec, stack) for key, (spec, stack, _) in specs(plan).items()}
+    weights = _weight_ranges(program, structure_of(like), params, {key: clips[key] for key in plan.weights})
     bad = [key for key, bounds in weights.items() if not bool(jnp.isfinite(jnp.stack(bounds)).all())]
     if bad:
         raise ValueError(f"NaN or infinity in the parameter {bad[0]!r} ({len(bad)} in all). Was the training healthy?")
-    clips = {}
-    for key, (spec, stack, _) in specs(plan).items():
-        low, high = weights.get(key, (None, None))
-        clips[key] = make_clip(spec, stack, low, high)
-        if key in entries:
-            clips[key] = _ranges(spec, len(stack), entries[key], clips[key])
+    for key, (low, high) in weights.items():
+        clips[key] = replace(clips[key], low=low, high=high)
+    for key, entry in entries.items():
+        spec, stack, _ = specs(plan)[key]
+        clips[key] = _ranges(replace(spec, bits=8), len(stack), entry, clips[key])  # bits are data, in the clip
     return QuantState(clips, start_learning(plan, clips), entries)
 
 

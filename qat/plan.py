@@ -14,6 +14,7 @@ from qat.recipes import QuantRecipe, QuantRule, TensorSpec
 from qat.tensors import Activation, Axes, Tensors, Weight, store_weight
 
 LARGEST_SUM = 2**31 - 1
+SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,10 @@ def by_channel(w: Weight, x: Array) -> Float[Array, "channels values"]:
     return x.transpose(order).reshape(rows, -1).astype(jnp.float32)
 
 
-def observed_range(w: Weight, x: Array) -> tuple[Array, Array]:
-    """The clip range (low, high) that the weight's observer finds, shaped as its scale."""
+def observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array, Array]:
+    """The clip range (low, high) that the weight's observer finds for a grid of so many steps, shaped as its scale."""
     observer = observers.build(w.spec.observer)
     rows = by_channel(w, x)
-    steps = jnp.float32(2**w.spec.bits - (2 if w.spec.grid == "symmetric" else 1))
     low, high = observer.range(observer.update(observer.init(rows.shape[0]), rows), steps, w.spec.grid == "symmetric")
     shape = reduced_shape(w)
     return low.reshape(shape), high.reshape(shape)

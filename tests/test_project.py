@@ -20,8 +20,8 @@ LEVELS = {
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "engines"],
     "transform": [
-        "plan", "tensors", "layout", "sites", "state", "weights", "product", "simulate", "calibrate", "convert", "transform", "store",
-        "tables",
+        "plan", "tensors", "layout", "sites", "state", "weights", "product", "simulate", "calibrate", "convert",
+        "transform", "store", "tables",
     ],
     "experiment": ["config", "objective", "pipeline", "record", "manifest"],
     "study": ["sweep", "stats", "report"],

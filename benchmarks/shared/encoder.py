@@ -12,6 +12,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Vectors to vectors of the same shape."""
         width = x.shape[-1]
         x = x + nn.MultiHeadDotProductAttention(self.heads, name="attention")(nn.LayerNorm()(x))
         h = nn.gelu(nn.Dense(4 * width, name="up")(nn.LayerNorm()(x)))
@@ -29,6 +30,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Tokens of shape (batch, length) to logits."""
         positions = self.param("positions", nn.initializers.normal(0.02), (512, self.width))
         x = nn.Embed(self.vocabulary, self.width, name="embed")(tokens) + positions[: tokens.shape[1]]
         for i in range(self.layers):

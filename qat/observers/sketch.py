@@ -68,9 +68,9 @@ def _widen(counts: Array, doublings: Array) -> Array:
 
 
 def _count(counts: Array, span: Array, x: Array) -> Array:
-    """The counts with those of a batch added, which are summed on their own: ones added to a large float are lost."""
+    """The counts with those of a batch added, which are summed as integers: ones added to a large float are lost."""
     index = jnp.clip(jnp.floor(x / span * (BINS // 2)) + BINS // 2, 0, BINS - 1).astype(jnp.int32)
-    return counts + jnp.zeros_like(counts).at[index].add(1.0)
+    return counts + jnp.zeros(BINS, jnp.int32).at[index].add(1).astype(jnp.float32)
 
 
 def centers(s: Sketch) -> Float[Array, "channels bins"]:

@@ -1,0 +1,154 @@
+"""Every engine's integer products are the exact ones, whatever their shape."""
+
+import ast
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import integers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qat
+from qat.engines import engines
+
+each_engine = pytest.mark.parametrize("name", engines.names())
+DOTS = {
+    "matrix": ((5, 16), (16, 7), (((1,), (0,)), ((), ()))),
+    "transposed": ((16, 5), (7, 16), (((0,), (1,)), ((), ()))),
+    "vector": ((33,), (33,), (((0,), (0,)), ((), ()))),
+    "batch": ((2, 3, 5, 8), (2, 3, 7, 8), (((3,), (3,)), ((0, 1), (0, 1)))),
+    "batch_in_the_middle": ((4, 2, 8), (8, 5, 2), (((2,), (0,)), ((1,), (2,)))),
+    "two_contracted": ((3, 4, 5, 6), (5, 4, 2), (((2, 1), (0, 1)), ((), ()))),
+    "outer": ((3,), (4,), (((), ()), ((), ()))),
+    "long": ((2, 5000), (5000, 3), (((1,), (0,)), ((), ()))),
+    "empty": ((0, 4), (4, 3), (((1,), (0,)), ((), ()))),
+}
+
+
+class Conv(NamedTuple):
+    """Operand shapes and parameters of a convolution; None for strides and dilations of one and no padding."""
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    padding: tuple[tuple[int, int], ...] | None = None
+    lhs_dilation: tuple[int, ...] | None = None
+    rhs_dilation: tuple[int, ...] | None = None
+    groups: int = 1
+    numbers: tuple[str, str, str] = ("NHWC", "HWIO", "NHWC")
+
+    @property
+    def parameters(self):
+        ones = (1,) * (len(self.x) - 2)
+        return {
+            "window_strides": self.strides or ones,
+            "padding": self.padding or ((0, 0),) * len(ones),
+            "lhs_dilation": self.lhs_dilation or ones,
+            "rhs_dilation": self.rhs_dilation or ones,
+            "dimension_numbers": jax.lax.conv_dimension_numbers(self.x, self.w, self.numbers),
+            "feature_group_count": self.groups,
+        }
+
+
+NCHW = ("NCHW", "OIHW", "NCHW")
+CONVS = {
+    "valid": Conv((2, 7, 7, 16), (3, 3, 16, 5)),
+    "padded": Conv((2, 7, 7, 16), (3, 3, 16, 5), padding=((1, 1), (2, 0))),
+    "cropped": Conv((2, 9, 9, 16), (3, 3, 16, 5), padding=((-1, 0), (1, -2))),
+    "strided": Conv((1, 8, 9, 16), (3, 3, 16, 5), strides=(2, 3), padding=((1, 1), (1, 1))),
+    "dilated": Conv((1, 9, 9, 16), (3, 3, 16, 5), rhs_dilation=(2, 3)),
+    "transposed": Conv((1, 4, 4, 16), (3, 3, 16, 5), lhs_dilation=(2, 2), padding=((2, 1), (2, 1))),
+    "grouped": Conv((1, 6, 6, 32), (3, 3, 16, 6), groups=2),
+    "depthwise": Conv((2, 6, 6, 20), (3, 3, 1, 20), groups=20, padding=((1, 1), (1, 1))),
+    "depth_multiplier": Conv((1, 5, 5, 4), (3, 3, 1, 12), groups=4),
+    "three_channels": Conv((1, 12, 12, 3), (5, 5, 3, 8), strides=(2, 2)),
+    "long_window": Conv((1, 10, 10, 12), (9, 9, 12, 2)),
+    "longer_window": Conv((1, 10, 10, 15), (9, 9, 15, 2)),
+    "pointwise": Conv((2, 4, 4, 24), (1, 1, 24, 8)),
+    "one_dimension": Conv((2, 20, 16), (4, 16, 3), numbers=("NWC", "WIO", "NWC"), strides=(2,)),
+    "strided_dilated_channels_first": Conv(
+        (2, 16, 9, 8), (5, 16, 3, 3), (2, 1), ((1, 2), (0, 0)), rhs_dilation=(1, 2), numbers=NCHW
+    ),
+}
+
+
+def codes(shape, seed, extreme=False):
+    """Codes of the whole range; `extreme` ones give the largest sum there can be."""
+    drawn = np.random.default_rng(seed).integers(-128, 128, shape)
+    return np.full(shape, -128, np.int8) if extreme else drawn.astype(np.int8)
+
+
+def wide(x):
+    return np.asarray(x, np.int64)
+
+
+@each_engine
+@pytest.mark.parametrize("case", DOTS)
+def test_a_dot_is_the_exact_integer_one(name, case):
+    lhs, rhs, numbers = DOTS[case]
+    for extreme in (False, True):
+        a, b = codes(lhs, 0, extreme), codes(rhs, 1, extreme)
+        sums = engines.build(name).dot(jnp.asarray(a), jnp.asarray(b), numbers)
+        assert sums.dtype == jnp.int32
+        np.testing.assert_array_equal(wide(sums), integers.dot(wide(a), wide(b), numbers))
+
+
+@each_engine
+@pytest.mark.parametrize("case", CONVS)
+def test_a_convolution_is_the_exact_integer_one(name, case):
+    lhs, rhs, params = CONVS[case].x, CONVS[case].w, CONVS[case].parameters
+    for extreme in (False, True):
+        a, b = codes(lhs, 0, extreme), codes(rhs, 1, extreme)
+        sums = engines.build(name).conv(jnp.asarray(a), jnp.asarray(b), **params)
+        assert sums.dtype == jnp.int32
+        np.testing.assert_array_equal(wide(sums), integers.conv(wide(a), wide(b), **params))
+
+
+@pytest.mark.parametrize("case", DOTS)
+def test_engines_give_the_same_bits_compiled(case):
+    lhs, rhs, numbers = DOTS[case]
+    a, b = codes(lhs, 2), codes(rhs, 3)
+    results = [jax.jit(lambda a, b, n=name: engines.build(n).dot(a, b, numbers))(a, b) for name in engines.names()]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+@each_engine
+def test_engines_can_be_vmapped(name):
+    engine, numbers = engines.build(name), (((1,), (0,)), ((), ()))
+    a, b = codes((3, 4, 16), 0), codes((3, 16, 5), 1)
+    mapped = jax.vmap(lambda a, b: engine.dot(a, b, numbers))(a, b)
+    np.testing.assert_array_equal(wide(mapped), wide(a) @ wide(b))
+
+
+@each_engine
+def test_no_warning_escapes(name):
+    engine, params = engines.build(name), CONVS["valid"].parameters
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        jax.jit(lambda a, b: engine.dot(a, b, (((1,), (0,)), ((), ())))).lower(codes((4, 8), 0), codes((8, 4), 1))
+        jax.jit(lambda a, b: engine.conv(a, b, **params)).lower(codes((2, 7, 7, 16), 0), codes((3, 3, 16, 5), 1))
+    assert caught == []
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_only_its_engine_imports_aqt():
+    package = Path(qat.__file__).parent
+    users = [path.relative_to(package).as_posix() for path in sorted(package.rglob("*.py"))
+             if any(name.split(".")[0] == "aqt" for name in imported(path))]  # fmt: skip
+    assert users == ["engines/aqt.py"]
+
+
+def test_an_unknown_engine_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"Unknown engine 'agt'. Known: aqt, integer. Did you mean 'aqt'\?"):
+        engines.build("agt")
