@@ -10,7 +10,7 @@ from shared.verdict import report
 
 import qat
 
-RECIPES = ["w8a8", "w8a8(products=False)", "w8a8_dynamic", "w8"]
+RECIPES = ["w8a8", "w8a8(products=False)", "w8a8_dynamic"]
 
 
 def main() -> None:

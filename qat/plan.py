@@ -11,7 +11,7 @@ import jax
 
 from qat.jaxpr import Contraction, Location, closes_over_tracers, contracted, find, leaf_path, trace
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
-from qat.tensors import Activation, Axes, Tensors, Weight, store_weight
+from qat.tensors import Activation, Axes, Tensors, Weight, contracted_axes, store_weight
 
 LARGEST_SUM = 2**31 - 1
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
@@ -145,6 +145,8 @@ def _reason(c: Contraction, rule: QuantRule | None) -> str | None:
         return "a product of two activations, which its rule leaves in float (products=False)"
     if (rule.activations is None and not weighted) or (rule.weights is None and c.op == "embedding"):
         return f"its rule quantizes {'weights' if rule.activations is None else 'activations'} alone"
+    if c.op == "embedding" and math.prod(c.operands[0].shape[i] for i in contracted_axes(c, 0)) == 1:
+        return "rows of one number, whose scales would take more room than they do in float"
     if weighted and rule.weights is not None and rule.weights.per == "group":
         return _no_groups(c, rule.weights) or _too_long(c, rule)
     return _too_long(c, rule)

@@ -52,7 +52,7 @@ def dot(x, w, sums, batch=((), ()), weight_first=False):
         return Product(
             x, w, lambda x, w: jax.lax.dot_general(x, w, numbers), lambda x, w: integers.dot(x, w, numbers), *sums
         )
-    turned = tuple((b, a) for a, b in numbers)
+    turned = (sums[::-1], batch[::-1])
     return Product(x, w, lambda x, w: jax.lax.dot_general(w, x, turned), lambda x, w: integers.dot(w, x, turned), *sums)
 
 
@@ -66,8 +66,7 @@ def conv(case):
 
 
 PRODUCTS = {
-    "matrix": dot((5, 16), (16, 7), ((1,), (0,))),
-    "transposed": dot((16, 5), (7, 16), ((0,), (1,))),
+    "matrix": dot((16, 5), (16, 7), ((0,), (0,))),
     "batch": dot((2, 3, 16), (3, 16, 4), ((2,), (1,)), ((1,), (0,))),
     "weight_first_batch": dot((5, 3, 16), (3, 7, 16), ((2,), (2,)), ((1,), (0,)), weight_first=True),
     "heads": dot((2, 5, 4, 8), (4, 8, 6), ((2, 3), (0, 1))),
@@ -81,10 +80,10 @@ ONE_SUM = ("matrix", "weight_first_batch")
 CASES = {"w8a8": tuple(PRODUCTS), "affine_weights": (*MOST, "conv_grouped", "conv_transposed"),
          **{name: MOST for name in SPECS if name not in ("w8a8", "affine_weights")},
          **dict.fromkeys(GROUPS, ONE_SUM)}  # fmt: skip
-SERVED = ("w8a8", "affine_weights", "symmetric_activations", "dynamic_affine", "affine_groups")
+SERVED = ("w8a8", "dynamic_affine", "affine_groups")
 
 
-def inputs_of(name, dtype=np.float32):
+def inputs_of(name, dtype: Any = np.float32):
     """Weights, and inputs off centre, so that no zero point is zero."""
     rng = np.random.default_rng(0)
     x = {case: rng.normal(0.5, 1, PRODUCTS[case].x).astype(dtype) for case in CASES[name]}
@@ -113,7 +112,7 @@ class Ran:
 
 
 @cache
-def ran(name, dtype=np.float32):
+def ran(name, dtype: Any = np.float32):
     """All products of the named specs simulated, differentiated and, some, served."""
     q, (w, x) = quantized(name), inputs_of(name, dtype)
     with jax.disable_jit():  # op by op: the specs' float products are the same and compile once
@@ -132,7 +131,7 @@ def ran(name, dtype=np.float32):
     return Ran(simulated, to_x, to_w, pull, served)
 
 
-def rounded(name, case, dtype=np.float32):
+def rounded(name, case, dtype: Any = np.float32):
     """Input and weight on the grids of the named specs, each with where it lies inside."""
     product, (weights, activations) = PRODUCTS[case], {**SPECS, **GROUPS}[name]
     w, x = (tree[case] for tree in inputs_of(name, dtype))

@@ -10,12 +10,11 @@ import qat
 from qat import QuantRecipe, QuantRule, TensorSpec
 
 TABLE = np.random.default_rng(0).standard_normal((10, 12)).astype(np.float32)
-IDS = np.asarray([[0, 3, 9], [3, 3, 1]])
+IDS = np.asarray([[0, 3, 9], [3, 3, 1]], np.int32)
 SPECS = {
     "row": TensorSpec(8, per="channel"),
     "table": TensorSpec(4),
     "affine_row": TensorSpec(4, grid="affine", per="channel"),
-    "unsigned": TensorSpec(3, grid="unsigned", per="channel"),
 }
 each_spec = pytest.mark.parametrize("spec", SPECS)
 

@@ -116,8 +116,9 @@ def test_a_constant_tensor_gets_a_grid_that_holds_its_value(name, symmetric):
     grid = "symmetric" if symmetric else "affine"
     for values in ((3.0, -3.0, 0.0), (1e-20, -1e-20, 1e-26), (1e20, -1e20, 1e30)):
         x = np.broadcast_to(np.asarray(values, np.float32)[:, None], VALUES.shape)
-        p = params_of_range(grid, *range_of(name, x, x, symmetric=symmetric), *np.int32(code_range(8, grid)))
-        rounded = fake_quant(x[:, :1], jax.tree.map(lambda a: a[:, None] if a.ndim else a, p))
+        codes = (jnp.int32(code) for code in code_range(8, grid))
+        p = params_of_range(grid, *range_of(name, x, x, symmetric=symmetric), *codes)
+        rounded = fake_quant(jnp.asarray(x[:, :1]), jax.tree.map(lambda a: a[:, None] if a.ndim else a, p))
         np.testing.assert_allclose(rounded, x[:, :1], rtol=1e-6)  # the scale is rounded to float32
 
 

@@ -161,7 +161,7 @@ def test_pact_gives_its_bound_the_gradient_of_what_it_clips(grid, axis):
 
 def test_pact_learns_at_every_bound_however_it_is_rounded():
     bounds = np.random.default_rng(2).uniform(0.1, 10, (1000, 1)).astype(np.float32)
-    _, found = gradients("pact", calibrated("unsigned", None), {"high": bounds}, 2 * bounds, np.float32(1))
+    _, found = gradients("pact", calibrated("unsigned", None), {"high": bounds}, 2 * bounds, np.ones_like(bounds))
     np.testing.assert_allclose(found["high"], 1, rtol=2**-22)  # the scale times its reciprocal
 
 

@@ -54,8 +54,11 @@ AFFINE = QuantRule(
 )
 
 
-RECIPES = {"w2a4": "w2a4(observer='minmax')", "dynamic": "w4a8_dynamic(edges='same', observer='minmax')", "groups": QuantRecipe((GROUPS,)),
-           "affine": QuantRecipe((AFFINE,))}  # fmt: skip
+RECIPES = {
+    "dynamic": "w2a8_dynamic(edges='same', observer='minmax')",
+    "groups": QuantRecipe((GROUPS,)),
+    "affine": QuantRecipe((AFFINE,)),
+}
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -169,7 +172,9 @@ def test_four_bits_take_half_of_eight(tmp_path):
     params = {"w": normal(512, 512)}
     sizes = []
     for bits in (8, 4):
-        _, model = converted(lambda p, x: x @ p["w"], params, (normal(1, 512),), f"w{bits}(edges='same', observer='minmax')")
+        _, model = converted(
+            lambda p, x: x @ p["w"], params, (normal(1, 512),), f"w{bits}(edges='same', observer='minmax')"
+        )
         qat.save(tmp_path / "model", model)
         sizes.append((tmp_path / "model").stat().st_size)
     assert sizes[1] / sizes[0] == pytest.approx(0.5, abs=0.01)  # 2 kB of scales beside 262 kB of codes
