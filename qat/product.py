@@ -33,7 +33,7 @@ def forward(c: Contraction, engine: Engine, parts: tuple[Part, ...], groups: int
             parts, numbers = _grouped(parts, numbers, groups)
         sums, layout = _dot(engine, parts, numbers, c.params["precision"])
     scales = [layout.place(i, p.scale) for i, p in enumerate(parts) if isinstance(p, QTensor)]
-    out = sums.astype(jnp.float32) * math.prod(scales[1:], start=scales[0])
+    out = sums.astype(jnp.float32) * jax.lax.optimization_barrier(math.prod(scales[1:], start=scales[0]))
     return (out.sum(0) if groups is not None else out).astype(c.out_dtype)
 
 
@@ -85,7 +85,7 @@ def _offsets(parts: tuple[Part, ...], layout: Layout, totals: Callable[[int], Ar
     ]
     out: Any = 0
     if zeros[0] is not None:
-        out = out + zeros[0] * layout.place(1, totals(1))
+        out = out + jax.lax.optimization_barrier(zeros[0] * layout.place(1, totals(1)))
     if zeros[1] is not None:
         other = totals(0)
         out = out + zeros[1] * (other if conv else layout.place(0, other))

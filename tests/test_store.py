@@ -99,22 +99,19 @@ def test_numbers_among_the_parameters_keep_their_weak_type(tmp_path):
     np.testing.assert_array_equal(value, q.serve(model, X.astype(jnp.bfloat16)))
 
 
+def apply(layer, x):
+    return x @ layer["kernel"] + layer["bias"]
+
+
 def encoder(params, ids):
     """A transformer encoder without its attention's softmax, which holds no parameters."""
     x = params["embed"]["embedding"][ids]
     for layer in params["layers"].values():
-        heads = [
-            x @ layer["attention"][name]["kernel"] + layer["attention"][name]["bias"]
-            for name in ("query", "key", "value")
-        ]
-        x = x + sum(heads) @ layer["attention"]["out"]["kernel"] + layer["attention"]["out"]["bias"]
+        attention = layer["attention"]
+        x = x + apply(attention["out"], sum(apply(attention[name], x) for name in ("query", "key", "value")))
         x = x * layer["norm"]["scale"] + layer["norm"]["bias"]
-        x = (
-            x
-            + jax.nn.relu(x @ layer["up"]["kernel"] + layer["up"]["bias"]) @ layer["down"]["kernel"]
-            + layer["down"]["bias"]
-        )
-    return x @ params["head"]["kernel"] + params["head"]["bias"]
+        x = x + apply(layer["down"], jax.nn.relu(apply(layer["up"], x)))
+    return apply(params["head"], x)
 
 
 def dense(width, out):
