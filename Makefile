@@ -16,10 +16,10 @@ demo: $(ACTIVE)  ## float, control, PTQ and QAT on handwritten digits, with a ta
 	$(BIN)/qat sweep experiments/quickstart.py --runs $(RUNS)
 
 test: $(ACTIVE_DEV)  ## the tests but for the slow ones
-	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(ACTIVE_DEV)  ## every test
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(ACTIVE_DEV)  ## ruff and pyright
 	$(BIN)/ruff check .

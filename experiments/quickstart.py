@@ -6,12 +6,12 @@ PTQ; and QAT with the control's steps, rate and order of the data. So QAT is com
 
     qat sweep experiments/quickstart.py
 
-Cost: 70 s on 2 cores, 30 trials.
+Cost: 45 s on 2 cores, 30 trials.
 
 Answer, means of 3 seeds on 450 test images: not before 2-bit weights. The float model has 97.9 % and the control 98.2.
 At w8a8, w4a8 and w4a4 neither PTQ nor QAT loses more than 0.6 points against the control, and each 95 % interval holds
 zero. At w2a4 PTQ loses 23 to 45 points by seed, 30 in the mean (too few seeds for a narrow interval), and QAT
-0.5 ± 2.1, in a file 7.6 times smaller. At w8a8 QAT gains 0.3 points over the float model, and so does the control.
+0.4 ± 1.7, in a file 7.6 times smaller. At w8a8 QAT gains 0.3 points over the float model, and so does the control.
 """
 
 from qat.config import ExperimentConfig

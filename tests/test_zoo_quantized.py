@@ -22,7 +22,14 @@ OTHER_RECIPES = {
     "w4a8(observer='histogram')": ["text_cnn"],
     "w8a8(observer='percentile(99.9)')": ["nnx_transformer"],
 }
-SLOW_RECIPES = ["w8a8_dynamic", "w4a4", "w8", "w2a4(quantizer='lsq')"]
+# The others are compared in the slow tests, and all in benchmarks/coverage.py.
+QUICK = [
+    "mlp", "lenet_bf16", "resnet_train", "resnext", "mobilenet", "weight_standardized", "video_3d", "unet", "wavenet",
+    "text_cnn", "bert_bf16", "vit", "swin", "gpt_train", "detr", "general_dense", "lstm", "gru", "conv_lstm",
+    "greedy_decoder", "scan_remat", "moe_switch", "early_exit", "equilibrium", "hopfield", "siamese", "lora",
+    "hypernetwork", "recommender", "custom_vjp_matmul", "custom_rules", "force_field", "nnx_cnn", "nnx_lstm",
+]  # fmt: skip
+SLOW_RECIPES = ["w8a8", "w8a8_dynamic", "w4a4", "w8", "w2a4(quantizer='lsq')"]
 NEED_BRANCHES = {"moe_switch"}  # routes by its input: one batch does not reach every branch
 
 
@@ -60,7 +67,7 @@ def test_every_contraction_is_found(name):
     assert len({s.id for s in sites}) == len(sites)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", QUICK)
 def test_serving_equals_simulation_bit_for_bit(name):
     _compare(name, "w8a8")
 
