@@ -87,7 +87,7 @@ def site_result(
             part = in_operand_layout(given[key]["q"], perm)
             hat = given[key]["hat"].transpose(perm) if train else None
             w = plan.weights[key]
-            groups = w.shape[w.group] // (w.spec.group_size or 1) if w.group is not None else groups
+            groups = next(iter(w.groups.values()), groups)
         hats.append(hat)
         parts.append(part)
     if c.op == "embedding":

@@ -31,6 +31,13 @@ class Weight:
     place: tuple[Location, int]
     totals: bool
 
+    @property
+    def groups(self) -> dict[int, int]:
+        """The number of groups along the grouped axis, by axis; empty where scales are not in groups."""
+        if self.group is None or self.spec.group_size is None:
+            return {}
+        return {self.group: self.shape[self.group] // self.spec.group_size}
+
 
 @dataclass(frozen=True)
 class Activation:

@@ -61,15 +61,15 @@ def _simulate(program: Program, params: Any, state: QuantState, inputs: tuple[An
     return jax.tree.unflatten(plan.out_tree, out)
 
 
-def _without(spec: TensorSpec | None, observers: bool) -> TensorSpec | None:
-    return spec and replace(spec, bits=8, observer="minmax" if observers else spec.observer)
+def _bare(spec: TensorSpec | None, keep_observers: bool) -> TensorSpec | None:
+    return spec and replace(spec, bits=8, observer=spec.observer if keep_observers else "minmax")
 
 
-def _skeleton(recipe: QuantRecipe, observers: bool) -> QuantRecipe:
+def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:
     """The recipe without what is data: bit widths, and observers where they do not run."""
 
     def rule(r: QuantRule) -> QuantRule:
-        return replace(r, weights=_without(r.weights, observers), activations=_without(r.activations, observers))
+        return replace(r, weights=_bare(r.weights, keep_observers), activations=_bare(r.activations, keep_observers))
 
     first, last = (r and rule(r) for r in (recipe.first, recipe.last))
     return QuantRecipe(tuple(rule(r) for r in recipe.rules), first, last)
@@ -87,11 +87,15 @@ class Quantized:
     @cached_property
     def program(self) -> Program:
         """What `simulate` and `serve` compile: equal for recipes that differ only in bit widths and observers."""
-        return Program(self.fn, _skeleton(self.recipe, observers=True), self.engine, self.serving)
+        return Program(self.fn, _skeleton(self.recipe, keep_observers=False), self.engine, self.serving)
 
     @cached_property
     def _exact(self) -> Program:
         return Program(self.fn, self.recipe, self.engine, self.serving)
+
+    @cached_property
+    def _observing(self) -> Program:
+        return Program(self.fn, _skeleton(self.recipe, keep_observers=True), self.engine, self.serving)
 
     def sites(self, params: Any, *inputs: Any) -> Sites:
         """Every contraction and look-up of the function with what the recipe makes of it; prints as a table."""
@@ -103,8 +107,7 @@ class Quantized:
         Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, a site never
         reached.
         """
-        observing = Program(self.fn, _skeleton(self.recipe, observers=False), self.engine, self.serving)
-        return calibration.calibrate(observing, self._exact, params, batches)
+        return calibration.calibrate(self._observing, self._exact, params, batches)
 
     def simulate(self, params: Any, state: QuantState, *inputs: Any, observe: bool = False) -> Any:
         """The function's result as integer arithmetic gives it, differentiable with respect to `params`,
@@ -113,8 +116,7 @@ class Quantized:
         if not observe:
             return self.program.simulate(params, state, *inputs)
         require_state(state)
-        observing = Program(self.fn, _skeleton(self.recipe, observers=False), self.engine, self.serving)
-        return calibration.simulate_observing(observing, params, state, inputs)
+        return calibration.simulate_observing(self._observing, params, state, inputs)
 
     def convert(self, params: Any, state: QuantState, *inputs: Any) -> Converted:
         """The served form of `params`: integer weights, and in float only what the served function still reads."""

@@ -29,8 +29,7 @@ def weight_values(plan: Plan, leaves: list[Any]) -> dict[str, Array]:
 def reduced_shape(w: Weight) -> tuple[int, ...]:
     """The shape of the weight's scale: one on every axis without scales of its own, the number of groups on a grouped
     one."""
-    groups = {w.group: w.shape[w.group] // w.spec.group_size} if w.group is not None and w.spec.group_size else {}
-    return tuple(n if i in w.channels else groups.get(i, 1) for i, n in enumerate(w.shape))
+    return tuple(n if i in w.channels else w.groups.get(i, 1) for i, n in enumerate(w.shape))
 
 
 def by_channel(w: Weight, x: Array) -> Float[Array, "channels values"]:
@@ -69,8 +68,7 @@ def integers(w: Weight, x: Array, grid: QParams) -> QTensor:
 
 def code_totals(w: Weight, codes: Array) -> Array:
     """Sums of the codes over the contracted axes, which stay with length one, or one a group."""
-    groups = {w.group: w.shape[w.group] // w.spec.group_size} if w.group is not None and w.spec.group_size else {}
-    return sums_to(codes, tuple(groups.get(i, 1) if i in w.summed else n for i, n in enumerate(w.shape)))
+    return sums_to(codes, tuple(w.groups.get(i, 1) if i in w.summed else n for i, n in enumerate(w.shape)))
 
 
 def sums_to(codes: Array, shape: tuple[int, ...]) -> Array:
