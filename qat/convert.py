@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from qat.bundle import Bundle, bundle, unbundle
 from qat.engines import engines
 from qat.jaxpr import bind, evaluate, used_inputs
 from qat.numerics import QTensor
@@ -58,6 +59,12 @@ class Converted:
     grids: dict[str, Any]
     structure: Structure
 
+    @cached_property
+    def bundles(self) -> tuple[dict[str, Array], Bundle]:
+        """The same in fewer arrays, as `serve` hands it to the compiled function. The float leaves stay apart: the code
+        around them must be compiled as in `simulate`."""
+        return self.leaves, bundle((self.weights, self.grids))
+
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict]:
@@ -97,9 +104,15 @@ def _served_jaxpr(program: Any, plan: Plan, converted: Converted, inputs: tuple[
     return used_inputs(jaxpr)
 
 
-@partial(jax.jit, static_argnums=0)
 def serve(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Any:
     """The function on integer weights; the float parameters that were dropped are not read."""
+    return _serve(program, converted.structure, *converted.bundles, inputs)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _serve(program: Any, structure: Structure, leaves: dict[str, Array], rest: Bundle, inputs: tuple[Any, ...]) -> Any:
+    weights, grids = unbundle(rest)
+    converted = Converted(leaves, weights, grids, structure)
     plan = make_plan(program.fn, program.recipe, converted.structure.abstract, inputs)
     _check_keys(plan, converted)
     alive, used = _served_jaxpr(program, plan, converted, inputs)

@@ -16,7 +16,7 @@ MOST_LINES = 250
 # Imports point to the same level or downwards. `side` is the branch of float models, data and training, which knows
 # the registry alone; every level from `experiment` on may use it.
 LEVELS = {
-    "foundation": ["numerics", "jaxpr", "registry", "storage", "packing", "trees"],
+    "foundation": ["numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees"],
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "engines"],
     "transform": [

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 import qat
-from qat.convert import serve
+from qat.convert import _serve
 from qat.transform import _simulate
 
 BITS = ("w8a8", "w4a8", "w4a4", "w2a4")
@@ -47,13 +47,13 @@ def ready(fn, recipe, params, *inputs, batches=None, **options):
 
 def test_one_program_simulates_and_serves_all_bit_widths():
     fn, params, x = fresh(mlp), mlp_params(), array(5, 6)
-    before = programs(_simulate), programs(serve)
+    before = programs(_simulate), programs(_serve)
     outputs = []
     for name in BITS:
         q, state, int8 = ready(fn, name, params, x)
         outputs.append(q.simulate(params, state, x))
         np.testing.assert_array_equal(outputs[-1], q.serve(int8, x))
-    assert (programs(_simulate) - before[0], programs(serve) - before[1]) == (1, 1)
+    assert (programs(_simulate) - before[0], programs(_serve) - before[1]) == (1, 1)
     assert len({np.asarray(y).tobytes() for y in outputs}) == len(BITS)
 
 
