@@ -5,10 +5,10 @@ python benchmarks/inference.py
 
 import jax
 from shared.encoder import encoder
-from shared.timing import medians
 from shared.verdict import report
 
 import qat
+from qat.latency import medians
 
 RECIPES = ["w8a8", "w8a8(products=False)", "w8a8_dynamic"]
 

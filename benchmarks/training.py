@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from shared.encoder import encoder
-from shared.timing import medians
 from shared.verdict import report
 
 import qat
+from qat.latency import medians
 
 RECIPES = ["w8a8", "w8a8(products=False)", "w4a4(quantizer='lsq')"]
 

@@ -22,7 +22,8 @@ class ExperimentConfig(BaseModel):
 
     `float` is the trained model; `control` the same trained on for `finetune`, still in float; `ptq` quantizes it by
     `recipe` after calibration; `qat` then trains the quantized function for `finetune`. `seed` decides initialisation,
-    order of the data and calibration batches, in all stages.
+    order of the data and calibration batches, in all stages. `latency_batch_size` asks for the time of a call with so
+    many examples, beside the float model's; `analysis_batches` for the statistics of every layer on so many batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +37,8 @@ class ExperimentConfig(BaseModel):
     finetune: TrainConfig | None = None
     calibration_batches: Annotated[int, Field(ge=1)] = 8
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
+    latency_batch_size: Annotated[int, Field(ge=1)] | None = None
+    analysis_batches: Annotated[int, Field(ge=0)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("model")

@@ -1,4 +1,4 @@
-"""Loss and metric of a classifier, in float, simulated and served.
+"""A model's functions, and the loss and the numbers of its task: in float, simulated and served.
 
 Each is one function object per model (and quantized program), so that all runs share what was compiled for it.
 """
@@ -9,22 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float
 
 from qat import models
-
-type Logits = Float[Array, "batch classes"]
+from qat.tasks import Task
 
 
 @dataclass(frozen=True)
 class Forward:
-    """The functions of a model: `training` gives logits and new running statistics, `inference` logits alone."""
+    """The functions of a model: `inference(variables, *inputs)` gives outputs; `training(variables, *inputs, key)`,
+    the key being that of dropout, gives outputs and new running statistics."""
 
-    init: Callable[[jax.Array, jax.Array], Any]
-    training: Callable[[Any, jax.Array], tuple[Logits, Any]]
-    inference: Callable[[Any, jax.Array], Logits]
+    init: Callable[..., Any]
+    training: Callable[..., tuple[Any, Any]]
+    inference: Callable[..., Any]
 
 
 @functools.lru_cache
@@ -32,75 +29,61 @@ def forward(model: str, classes: int) -> Forward:
     """The functions of a registered model; the same objects at every call."""
     module = models.build(model, classes=classes)
 
-    def init(key: jax.Array, x: jax.Array) -> Any:
-        return module.init(key, x, train=False)
+    def init(key: jax.Array, *inputs: Any) -> Any:
+        return module.init(key, *inputs, train=False)
 
-    def training(variables: Any, x: jax.Array) -> tuple[Logits, Any]:
-        logits, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
-        return logits, dict(updated)
+    def training(variables: Any, *inputs: Any) -> tuple[Any, Any]:
+        *rest, key = inputs
+        outputs, updated = module.apply(variables, *rest, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+        return outputs, dict(updated)
 
-    def inference(variables: Any, x: jax.Array) -> Logits:
-        logits = module.apply(variables, x, train=False)
-        assert isinstance(logits, jax.Array)
-        return logits
+    def inference(variables: Any, *inputs: Any) -> Any:
+        return module.apply(variables, *inputs, train=False)
 
     return Forward(init, training, inference)
 
 
 @functools.lru_cache
-def float_loss(training: Callable[..., Any], inference: Callable[..., Any]) -> Callable[..., Any]:
+def float_loss(task: Task, functions: Forward) -> Callable[..., Any]:
     """For `fit`: trains `params`; `state` holds the model's other collections."""
 
     def loss(params: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
-        del key
-        variables = {"params": params, **state}
-        logits, updated = (inference(variables, batch["image"]), {}) if frozen else training(variables, batch["image"])
-        return _cross_entropy(logits, batch["label"]), ({**state, **updated}, _training_metrics(logits, batch))
+        variables, inputs = {"params": params, **state}, task.inputs(batch)
+        if frozen:
+            outputs, updated = functions.inference(variables, *inputs), {}
+        else:
+            outputs, updated = functions.training(variables, *inputs, key)
+        value, watched = task.loss(outputs, batch)
+        return value, ({**state, **updated}, watched)
 
     return loss
 
 
 @functools.lru_cache
-def simulated_loss(training: Any, inference: Any) -> Callable[..., Any]:
+def simulated_loss(task: Task, training: Any, inference: Any) -> Callable[..., Any]:
     """For `fit`, of two quantized programs: trains `{"params", "learned"}`; `state` holds the model's other collections
     under `model` and the ranges of calibration, which stay, under `ranges`."""
 
     def loss(trainable: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
-        del key
-        variables = {"params": trainable["params"], **state["model"]}
+        variables, inputs = {"params": trainable["params"], **state["model"]}, task.inputs(batch)
         ranges = replace(state["ranges"], learned=trainable["learned"])
         if frozen:
-            logits, updated = inference.simulate(variables, ranges, batch["image"]), {}
+            outputs, updated = inference.simulate(variables, ranges, *inputs), {}
         else:
-            logits, updated = training.simulate(variables, ranges, batch["image"])
-        new_state = {**state, "model": {**state["model"], **updated}}
-        return _cross_entropy(logits, batch["label"]), (new_state, _training_metrics(logits, batch))
+            outputs, updated = training.simulate(variables, ranges, *inputs, key)
+        value, watched = task.loss(outputs, batch)
+        return value, ({**state, "model": {**state["model"], **updated}}, watched)
 
     return loss
 
 
 @functools.lru_cache
-def float_metric(inference: Callable[..., Any]) -> Callable[..., Any]:
-    """For `evaluate`: what counts, of each example."""
-    return lambda variables, batch: _test_metrics(inference(variables, batch["image"]), batch["label"])
+def float_examples(task: Task, inference: Callable[..., Any]) -> Callable[..., Any]:
+    """For `per_example`: what counts, of each example."""
+    return lambda variables, batch: task.examples(inference(variables, *task.inputs(batch)), batch)
 
 
 @functools.lru_cache
-def served_metric(inference: Any) -> Callable[..., Any]:
+def served_examples(task: Task, inference: Any) -> Callable[..., Any]:
     """The same of a quantized program's served integers."""
-    return lambda int8, batch: _test_metrics(inference.serve(int8, batch["image"]), batch["label"])
-
-
-def _cross_entropy(logits: Logits, label: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
-
-
-def _training_metrics(logits: Logits, batch: Any) -> dict[str, jax.Array]:
-    return {"accuracy": (logits.argmax(-1) == batch["label"]).mean()}
-
-
-def _test_metrics(logits: Logits, label: jax.Array) -> dict[str, jax.Array]:
-    return {
-        "accuracy": (logits.argmax(-1) == label).astype(jnp.float32),
-        "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(logits, label),
-    }
+    return lambda int8, batch: task.examples(inference.serve(int8, *task.inputs(batch)), batch)

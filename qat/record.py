@@ -1,7 +1,8 @@
 """The record of one trial on disk: `record.json`, written last, so that a folder that has it is finished."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -10,7 +11,7 @@ from qat.storage import write_atomically
 type Arm = Literal["float", "control", "ptq", "qat"]
 
 RECORD_FILE = "record.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Lineage(BaseModel):
@@ -28,21 +29,31 @@ class Lineage(BaseModel):
 
 
 class Record(BaseModel):
-    """What came out of one trial. Accuracies are fractions; `size_bytes` is that of the model's file."""
+    """What came out of one trial.
+
+    `key` is the digest of all that the outcome depends on (settings, code, data), `stages` those of the stages that it
+    was made from, by kind. `metrics` are numbers on the test split, the task's own units (fractions for accuracies);
+    `metric` names the main one, of which more is better. `size_bytes` is that of the model's file, `timings` what
+    depends on the machine: `seconds` of the trial, and where they were measured `latency_ms` of one call,
+    `float_latency_ms` of the float model in the same run, and `latency_batch`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     schema_version: int = SCHEMA_VERSION
     trial: str
+    key: str = ""
     labels: dict[str, str]
     arm: Arm
     recipe: str | None
     seed: int
     lineage: Lineage
+    stages: dict[str, str] = {}
+    metric: str = "accuracy"
     metrics: dict[str, float]
     examples: int
     size_bytes: int
-    seconds: float
+    timings: dict[str, float]
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -60,17 +71,28 @@ def read_record(folder: Path) -> Record | None:
     except UnicodeDecodeError:
         raise ValueError(_damaged(path, "it is not text")) from None
     try:
-        record = Record.model_validate_json(text)
+        found = json.loads(text)
+        version = found.get("schema_version", 1) if isinstance(found, dict) else 1
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ValueError(
+                f"{str(path)!r} was written by a newer qat (schema {version}, this one reads up to "
+                f"{SCHEMA_VERSION}). Update qat, or use another run folder."
+            )
+        return Record.model_validate(_from_version_1(found) if version == 1 else found)
+    except json.JSONDecodeError as error:
+        raise ValueError(_damaged(path, str(error))) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(_damaged(path, f"{place + ': ' if place else ''}{first['msg']}")) from None
-    if record.schema_version > SCHEMA_VERSION:
-        raise ValueError(
-            f"{str(path)!r} was written by a newer qat (schema {record.schema_version}, this one reads up to "
-            f"{SCHEMA_VERSION}). Update qat, or use another run folder."
-        )
-    return record
+
+
+def _from_version_1(found: Any) -> Any:
+    """What schema 1 called `seconds` is one of several timings now; it knew no keys and no other main metric."""
+    if not isinstance(found, dict) or "seconds" not in found:
+        return found
+    rest = {name: value for name, value in found.items() if name != "seconds"}
+    return {**rest, "schema_version": SCHEMA_VERSION, "timings": {"seconds": found["seconds"]}}
 
 
 def _damaged(path: Path, why: str) -> str:

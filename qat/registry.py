@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -55,6 +56,10 @@ class Registry[T]:
     def names(self) -> list[str]:
         """The registered names, sorted."""
         return sorted(self._factories)
+
+    def source(self, text: str) -> str:
+        """The file that defines what `text` names."""
+        return inspect.getsourcefile(self._factories[parse_call(text)[0]]) or ""
 
     def build(self, text: str, **defaults: Any) -> T:
         """What `text` names, called with its arguments over `defaults`.

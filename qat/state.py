@@ -44,6 +44,18 @@ class QuantState:
     observers: dict[str, Any] = field(default_factory=dict)
 
 
+def as_tree(state: QuantState) -> dict[str, Any]:
+    """Ranges and learned values as dicts of arrays, to be stored; without what observers saw."""
+    clips = {key: {f: v for f, v in vars(clip).items() if v is not None} for key, clip in state.clips.items()}
+    return {"clips": clips, "learned": state.learned}
+
+
+def from_tree(tree: dict[str, Any]) -> QuantState:
+    """The state that `as_tree` wrote."""
+    clips = {key: Clip(f.get("low"), f.get("high"), f["qmin"], f["qmax"]) for key, f in tree["clips"].items()}
+    return QuantState(clips, tree["learned"])
+
+
 def activations(plan: Plan) -> dict[str, tuple[SitePlan, Activation]]:
     """The activations that the plan quantizes, by key, with the first site of each."""
     return {a.key: (s, a) for s in reversed(plan.sites) for a in s.operands if isinstance(a, Activation)}

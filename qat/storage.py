@@ -2,19 +2,51 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import tempfile
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+
+
+def folder(path: str | Path) -> Path:
+    """A local path, or, of an address such as `gs://bucket/runs` or `s3://...`, an `etils.epath` path: the same API."""
+    if "://" not in str(path):
+        return Path(path)
+    from etils import epath
+
+    return epath.Path(path)  # pyright: ignore[reportReturnType]
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is one of this machine's file systems."""
+    return "://" not in str(path)
+
+
+def local_twin(path: Path) -> Path:
+    """`path` itself, or of an address a folder in the user's cache, for libraries that need a local file system."""
+    if is_local(path):
+        return path
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "qat" / hashlib.sha256(str(path).encode()).hexdigest()[:24]
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Make `path` hold `content`. A process killed at any moment leaves the old file or the new one, never a part."""
+    """Make `path` hold `content`. A process killed at any moment leaves the old file or the new one, never a part.
+
+    An object store does so by itself.
+    """
+    if not is_local(path):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
+        temporary.chmod(0o666 & ~UMASK)  # a temporary file is its owner's alone, what it becomes is not
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()

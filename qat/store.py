@@ -20,10 +20,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
+from qat.artifact import ordered
 from qat.convert import Converted, Structure
 from qat.numerics import QParams, QTensor
 from qat.packing import pack, unpack
-from qat.storage import write_atomically
+from qat.storage import folder, write_atomically
 from qat.trees import skeleton, tree_of
 from qat.weights import sums_to
 
@@ -84,7 +85,8 @@ def save(path: str | Path, model: Converted) -> None:
         "avals": [[list(a.shape), str(a.dtype), a.weak_type] for a in avals],
     }
     packed = base64.b64encode(zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)).decode()
-    write_atomically(Path(path), serialize({**tensors, **flat.tensors()}, {"format": FORMAT, "index": packed}))
+    content = serialize({**tensors, **flat.tensors()}, {"format": FORMAT, "index": packed})
+    write_atomically(folder(path), ordered(content))
 
 
 def load(path: str | Path, like: Any = None) -> Converted:

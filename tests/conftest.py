@@ -1,5 +1,15 @@
-"""What every test gets: a headless, quiet environment."""
+"""What every test gets: a headless, quiet environment, and room for what it compiles."""
 
 import os
 
+import pytest
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs():
+    """Thousands of programs in one process end in a crash of XLA's compiler."""
+    from qat.compiled import make_room
+
+    make_room()

@@ -29,7 +29,7 @@ def record(**changes) -> Record:
         "metrics": {"accuracy": 0.5},
         "examples": 4,
         "size_bytes": 100,
-        "seconds": 1.5,
+        "timings": {"seconds": 1.5},
     }
     return Record(**{**fields, **changes})
 
@@ -80,6 +80,23 @@ def test_an_unknown_field_of_a_record_is_ignored(tmp_path):
     assert read_record(tmp_path) == record()
 
 
+VERSION_1 = """{"schema_version": 1, "trial": "a-1", "labels": {"arm": "ptq w8a8", "seed": "seed 0"}, "arm": "ptq",
+"recipe": "w8a8", "seed": 0, "lineage": {"float_stage": "0f", "control": "c0", "group": "aa"},
+"metrics": {"accuracy": 0.5, "cross_entropy": 1.25}, "examples": 4, "size_bytes": 100, "seconds": 1.5}"""
+
+
+def test_a_record_of_the_first_schema_is_still_read(tmp_path):
+    (tmp_path / RECORD_FILE).write_text(VERSION_1)
+    found = read_record(tmp_path)
+    assert found is not None
+    assert (found.metrics, found.timings, found.metric) == (
+        {"accuracy": 0.5, "cross_entropy": 1.25},
+        {"seconds": 1.5},
+        "accuracy",
+    )
+    assert (found.key, found.stages) == ("", {})
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch, step):
     write_record(tmp_path, record())
@@ -90,7 +107,7 @@ def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypa
     monkeypatch.setattr(os, step, full)
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        write_record(tmp_path, record(seconds=9.0))
+        write_record(tmp_path, record(timings={"seconds": 9.0}))
     monkeypatch.undo()
     assert read_record(tmp_path) == record()
     assert [path.name for path in tmp_path.iterdir()] == [RECORD_FILE]
@@ -119,6 +136,12 @@ def test_writing_replaces_the_whole_file(tmp_path):
     write_atomically(path, "a long text")
     write_atomically(path, "short")
     assert path.read_text() == "short"
+
+
+def test_others_may_read_a_file_as_they_may_read_any_new_one(tmp_path):
+    write_atomically(tmp_path / "ours", "text")
+    (tmp_path / "any").write_text("text")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_lineage_tells_what_can_be_compared():

@@ -7,12 +7,21 @@ digits = data.build("digits")
 batches = data.Batches(digits.splits["train"], batch_size=64, seed=0)
 """
 
+import functools
+
 from qat.data.batches import Batches, in_order
 from qat.data.source import Columns, Dataset, InMemory, Source, fingerprint
 from qat.registry import Registry, load_members
 
 datasets: Registry[Dataset] = Registry("data set")
 register, build, names = datasets.register, datasets.build, datasets.names
+
+
+@functools.lru_cache(maxsize=4)
+def load(name: str) -> Dataset:
+    """A registered data set, kept for whoever asks for it next."""
+    return datasets.build(name)
+
 
 load_members(__path__, __name__)
 
@@ -26,6 +35,7 @@ __all__ = [
     "datasets",
     "fingerprint",
     "in_order",
+    "load",
     "names",
     "register",
 ]

@@ -1,14 +1,12 @@
 """From a source to batches: shuffled by step for training, in order for evaluation and calibration."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from qat.data.source import Example, Source, gather
-
-type Augment = Callable[[Example, np.random.Generator], Example]
+from qat.data.source import Augment, Example, Source, gather
 
 
 @dataclass(frozen=True)

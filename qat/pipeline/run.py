@@ -1,0 +1,121 @@
+"""Stages on disk: each in a folder of its own, finished once, and continued where it was stopped."""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qat.artifact import load_tree, save_tree
+from qat.manifest import manifest
+from qat.pipeline.graph import Stage, stage_of
+from qat.pipeline.quantizing import calibrate, train_quantized
+from qat.pipeline.training import METRICS_FILE, Report, Run, setting, train_control, train_float
+from qat.pipeline.trial import Trained, measure
+from qat.record import Record, read_record
+from qat.state import as_tree, from_tree
+from qat.storage import write_atomically
+
+if TYPE_CHECKING:
+    from qat.config import ExperimentConfig
+
+DONE_FILE, ARTIFACT_FILE = "done.json", "artifact.safetensors"
+
+type Watch = Callable[[str, int, dict[str, float]], None]
+
+
+def silent(*_: Any) -> None:
+    """A report that nobody wants."""
+
+
+def stage_folder(root: Path, stage: Stage) -> Path:
+    """Where a shared stage of the study in `root` is kept."""
+    return root / "stages" / stage.name
+
+
+def is_finished(root: Path, stage: Stage) -> bool:
+    """Whether a shared stage is done."""
+    return (stage_folder(root, stage) / DONE_FILE).exists()
+
+
+def run_stage(
+    config: "ExperimentConfig", stage: Stage, root: Path, report: Report = silent, watch: Watch = silent
+) -> None:
+    """Do one shared stage of `config`, its needs being finished; nothing where it is finished itself."""
+    if is_finished(root, stage):
+        return
+    started, folder = time.monotonic(), stage_folder(root, stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    where = setting(config.model, config.data)
+    facts = manifest(config.seed, where.dataset.fingerprint)
+    write_atomically(folder / "manifest.json", json.dumps(facts, indent=2) + "\n")
+    run = Run(stage.kind, stage.key, folder, report, watch)
+    save_tree(folder / ARTIFACT_FILE, _result(config, stage, root, run))
+    done = {"kind": stage.kind, "key": stage.key, "seconds": round(time.monotonic() - started, 3)}
+    write_atomically(folder / DONE_FILE, json.dumps(done) + "\n")
+
+
+def _result(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
+    where, seed = setting(config.model, config.data), config.seed
+    if stage.kind == "float":
+        return {"variables": train_float(where, config.train, seed, run)}
+    before = _trained(root, stage.needs[0])
+    if stage.kind == "control":
+        assert config.finetune is not None
+        return {"variables": train_control(where, before.variables, config.finetune, seed, run)}
+    assert config.recipe is not None
+    if stage.kind == "calibration":
+        run.report("calibration", 0, config.calibration_batches, None)
+        batch_size, batches = config.train.batch_size, config.calibration_batches
+        return {"ranges": as_tree(calibrate(where, config.recipe, before.variables, batch_size, batches, seed))}
+    assert config.finetune is not None and before.ranges is not None
+    result = train_quantized(where, config.recipe, before.variables, before.ranges, config.finetune, seed, run)
+    return {"variables": result[0], "ranges": as_tree(result[1])}
+
+
+def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path, about: Mapping[str, Any]) -> Record:
+    """Measure and record the trial, its needs being finished, in `folder`; `about` is its `trial` id, `labels` and
+    `lineage`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    where = setting(config.model, config.data)
+    write_atomically(folder / "config.json", config.model_dump_json(indent=2) + "\n")
+    facts = manifest(config.seed, where.dataset.fingerprint)
+    write_atomically(folder / "manifest.json", json.dumps(facts, indent=2) + "\n")
+    shared = list(dict.fromkeys(stage.walk()))[:-1]
+    curves = [path for need in shared if (path := stage_folder(root, need) / METRICS_FILE).exists()]
+    write_atomically(folder / METRICS_FILE, "".join(path.read_text(encoding="utf-8") for path in curves))
+    keys = {"key": stage.key, "stages": {need.kind: need.key for need in shared}}
+    return measure(where, config, _trained(root, stage.needs[0]), folder, {**about, **keys})
+
+
+def run_experiment(
+    config: "ExperimentConfig",
+    root: Path,
+    folder: Path,
+    about: Mapping[str, Any],
+    report: Report = silent,
+    watch: Watch = silent,
+) -> Record:
+    """All stages that `config` needs, then its trial; what is finished is not done again.
+
+    `report` is told how far it is, `watch` of each training's metrics; what either raises ends the experiment.
+    """
+    *shared, trial = dict.fromkeys(stage_of(config, setting(config.model, config.data).dataset.fingerprint).walk())
+    for stage in shared:
+        run_stage(config, stage, root, report, watch)
+    record = read_record(folder)
+    return record if record and record.key == trial.key else run_trial(config, trial, root, folder, about)
+
+
+def _trained(root: Path, stage: Stage) -> Trained:
+    """What a finished stage left; a calibration leaves the variables to the training before it."""
+    found = _load(stage_folder(root, stage) / ARTIFACT_FILE)
+    variables = found["variables"] if "variables" in found else _trained(root, stage.needs[0]).variables
+    return Trained(variables, from_tree(found["ranges"]) if "ranges" in found else None)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: Path) -> Any:
+    """A finished stage's arrays, kept for the next trial that starts from them."""
+    return load_tree(path)

@@ -1,0 +1,107 @@
+"""The stages that train in float: the model itself, and the control that trains on as long as a quantized arm does."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from qat import data, tasks
+from qat.objective import Forward, float_loss, forward
+from qat.storage import is_local, local_twin, write_atomically
+from qat.tasks import Task
+from qat.train import FitResult, TrainConfig, fit
+
+type Report = Callable[[str, int, int, float | None], None]
+"""Told while a stage runs: what it is, steps done, steps in all, and the newest loss."""
+
+OTHER_ORDER = 1_000_003  # training on sees the data in another order than the float stage did
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model on a data set: its functions and its task."""
+
+    dataset: data.Dataset
+    task: Task
+    functions: Forward
+
+    def batches(self, size: int, seed: int) -> data.Batches:
+        """Shuffled batches of the training split, augmented where the data set says how."""
+        return data.Batches(self.dataset.splits["train"], size, seed, self.dataset.augment)
+
+    def example(self, size: int = 1) -> tuple[Any, ...]:
+        """The model's inputs for the first examples of the training split."""
+        return self.task.inputs(next(iter(data.in_order(self.dataset.splits["train"], size))))
+
+
+def setting(model: str, name: str) -> Setting:
+    """The registered model on the registered data set."""
+    dataset = data.load(name)
+    return Setting(dataset, tasks.build(dataset.task), forward(model, dataset.classes))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training in a stage's folder: checkpoints that it goes on from, and its metrics in `metrics.jsonl`.
+
+    `identity` names what the result depends on beside the training's own settings; `watch(step, metrics)` is told of
+    the metrics as they come. Checkpoints of a folder that is not local are kept on this machine.
+    """
+
+    kind: str
+    identity: str
+    folder: Path
+    report: Report
+    watch: Callable[[str, int, dict[str, float]], None]
+
+    def fit(self, loss: Any, start: tuple[Any, Any], where: Setting, train: TrainConfig, seed: int) -> FitResult:
+        """`qat.train.fit` on the setting's batches."""
+        path = self.folder / METRICS_FILE
+        self.report(self.kind, 0, train.steps, None)
+
+        def on_metrics(step: int, metrics: dict[str, float]) -> None:
+            self.report(self.kind, step, train.steps, metrics["loss"])
+            self.watch(self.kind, step, metrics)
+            if is_local(path):
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"stage": self.kind, "step": step, **metrics}) + "\n")
+
+        result = fit(
+            loss,
+            *start,
+            where.batches(train.batch_size, seed),
+            train.model_copy(update={"seed": seed}),
+            checkpoints=local_twin(self.folder / "checkpoints"),
+            identity=self.identity,
+            progress=False,
+            on_metrics=on_metrics,
+        )
+        write_atomically(path, "".join(json.dumps({"stage": self.kind, **e}) + "\n" for e in result.history))
+        return result
+
+
+def train_float(where: Setting, train: TrainConfig, seed: int, run: Run) -> Any:
+    """Variables of the trained float model."""
+    variables = dict(jax.jit(where.functions.init)(jax.random.key(seed), *where.example()))
+    return _train(where, variables, train, seed, run)
+
+
+def train_control(where: Setting, variables: Any, finetune: TrainConfig, seed: int, run: Run) -> Any:
+    """Variables of the float model trained on, with the order of the data that quantized arms see."""
+    return _train(where, variables, finetune, seed + OTHER_ORDER, run)
+
+
+def _train(where: Setting, variables: Any, train: TrainConfig, seed: int, run: Run) -> Any:
+    state = {name: part for name, part in variables.items() if name != "params"}
+    loss = float_loss(where.task, where.functions)
+    result = run.fit(loss, (variables["params"], state), where, train, seed)
+    return {"params": final(result), **result.state}
+
+
+def final(result: FitResult) -> Any:
+    """The weights that count: their average where one was kept."""
+    return result.params if result.ema_params is None else result.ema_params

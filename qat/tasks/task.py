@@ -1,0 +1,33 @@
+"""What a data set asks of a model: the inputs that it feeds, the loss that trains, the numbers that count."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from qat.registry import Registry
+
+type Batch = Mapping[str, Any]
+type Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pure functions of a batch and of the model's outputs on it.
+
+    `inputs(batch)` are the model's inputs. `loss(outputs, batch)` gives the loss and numbers to watch.
+    `examples(outputs, batch)` gives arrays over the examples, `summary` the metrics from those of a whole split;
+    `metric` names the main one, of which more is better.
+    """
+
+    metric: str
+    inputs: Callable[[Batch], tuple[Any, ...]]
+    loss: Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+    examples: Callable[[Any, Batch], dict[str, jax.Array]]
+    summary: Callable[[Arrays], dict[str, float]]
+
+
+tasks: Registry[Task] = Registry("task")
+register = tasks.register
