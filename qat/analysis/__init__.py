@@ -1,0 +1,13 @@
+"""What quantization does to each layer, and to the function as a whole, on data.
+
+layers = layer_statistics(q, params, state, batches)  # ranges, clipping, noise and histograms, site by site
+print(layers)
+path.write_text(layers.to_json())
+output_error(q, params, state, batches)  # dB, end to end
+"""
+
+from qat.analysis.layers import Histogram, Layer, Layers, Operand
+from qat.analysis.measure import layer_statistics
+from qat.analysis.outputs import output_error
+
+__all__ = ["Histogram", "Layer", "Layers", "Operand", "layer_statistics", "output_error"]

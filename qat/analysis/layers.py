@@ -1,0 +1,97 @@
+"""The statistics of every site as plain values: a table in the terminal, JSON on disk and back."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Side = Literal["lhs", "rhs"]
+Kind = Literal["weight", "activation"]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many values lie in each of 64 equal bins: from an edge up to, not including, the next. Values beyond the
+    outermost edges are counted in the bins at the ends."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A quantized tensor as a site reads it.
+
+    `low` and `high` are the values of its outermost codes, over all channels the lowest and the highest, and over all
+    calls where the range is dynamic. `clipped` is the fraction of values that lie outside the range of their own scale
+    by more than the half step that rounding takes anyway. `sqnr_db` is the energy of the float values over that of
+    their quantization error, in dB. `clipped` and `sqnr_db` are None where no value came, `sqnr_db` also where the
+    error is zero.
+    """
+
+    key: str
+    side: Side
+    kind: Kind
+    bits: int
+    grid: str
+    low: float
+    high: float
+    clipped: float | None
+    sqnr_db: float | None
+    histogram: Histogram
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A site, or one layer of a site in a layer scan: its id and path then end in the layer's number, `[2]`.
+
+    `rule` is the pattern of the rule that it got, None where it stays in float; then `reason` says why.
+    `output_sqnr_db` is the energy of the site's float result over that of what quantizing its operands alone adds to
+    it, in dB; None where the site is float, no batch reached it, or the error is zero.
+    """
+
+    id: str
+    path: str
+    op: str
+    rule: str | None
+    reason: str | None
+    operands: tuple[Operand, ...]
+    output_sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The statistics of every site in the order of the function's data flow; prints as a table."""
+
+    sites: tuple[Layer, ...]
+
+    def to_json(self) -> str:
+        """The text of a `layers.json`."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> "Layers":
+        """What `to_json` wrote. Raises `ValueError` for anything else."""
+        try:
+            return Layers(tuple(_layer(site) for site in json.loads(text)["sites"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not the statistics of layers ({type(error).__name__}: {error}).") from None
+
+    def __rich__(self) -> Any:
+        """The table."""
+        from qat.analysis.table import layers_table
+
+        return layers_table(self)
+
+    def __repr__(self) -> str:
+        from qat.tables import as_text
+
+        return as_text(self.__rich__())
+
+
+def _layer(values: dict[str, Any]) -> Layer:
+    return Layer(**{**values, "operands": tuple(_operand(operand) for operand in values["operands"])})
+
+
+def _operand(values: dict[str, Any]) -> Operand:
+    histogram = {name: tuple(numbers) for name, numbers in values["histogram"].items()}
+    return Operand(**{**values, "histogram": Histogram(**histogram)})
