@@ -1,0 +1,33 @@
+"""What a handful of seeds and a finite test set support: estimates, tests, and verdicts in plain words.
+
+A difference between two arms is in doubt twice: other seeds would train other models (`compare_seeds`), and other test
+items would be answered otherwise (`compare_items`). `judge` says of many comparisons at once what is shown.
+"""
+
+from qat.stats.correction import holm
+from qat.stats.estimates import Estimate, estimate, paired_difference
+from qat.stats.evidence import Doubt, Evidence, Kind
+from qat.stats.items import McNemar, compare_items, mcnemar, paired_bootstrap
+from qat.stats.seeds import Equivalence, compare_seeds, equivalence, seeds_needed
+from qat.stats.verdict import Comparison, Verdict, judge
+
+__all__ = [
+    "Comparison",
+    "Doubt",
+    "Equivalence",
+    "Estimate",
+    "Evidence",
+    "Kind",
+    "McNemar",
+    "Verdict",
+    "compare_items",
+    "compare_seeds",
+    "equivalence",
+    "estimate",
+    "holm",
+    "judge",
+    "mcnemar",
+    "paired_bootstrap",
+    "paired_difference",
+    "seeds_needed",
+]

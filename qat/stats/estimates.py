@@ -1,0 +1,74 @@
+"""Means with 95 % intervals: over seeds by Student's t."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+ROUNDING = 1e-12  # of a value: below it float64 does not tell values apart
+SINGLE_ROUNDING = 1e-7  # of a metric: below it float32, in which metrics may be computed, makes differences by itself
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` seeds or items and its interval; `low` and `high` are None where there is too little for one, as
+    for a single seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the length of the interval, the number behind the plus-minus sign."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    def scaled(self, factor: float) -> "Estimate":
+        """The same in another unit; `factor` is positive."""
+        low, high = (None if bound is None else factor * bound for bound in (self.low, self.high))
+        return Estimate(factor * self.mean, low, high, self.n)
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean over seeds with its t interval. It speaks of new seeds, not of new test data."""
+    x = sample(values, "values")
+    return _estimate(x, ROUNDING * float(np.abs(x).max()))
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """Mean of `first - second`, seed by seed: what the seeds share cancels, and the interval shrinks."""
+    x, y = paired_samples(first, second)
+    return _estimate(x - y, rounding(x, y))
+
+
+def sample(values: Sequence[float], name: str) -> np.ndarray:
+    """The values of an argument as an array; `ValueError` unless they are finite numbers, at least one."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"`{name}` must be finite numbers, at least one, got {list(values)}.")
+    return x
+
+
+def paired_samples(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Two samples of the same seeds; `ValueError` where they cannot pair up."""
+    if len(first) != len(second):
+        raise ValueError(f"`first` and `second` must pair up seed by seed, got {len(first)} and {len(second)} values.")
+    return sample(first, "first"), sample(second, "second")
+
+
+def rounding(first: np.ndarray, second: np.ndarray) -> float:
+    """How far differences between two samples may spread by floating point alone."""
+    return SINGLE_ROUNDING * float(max(np.abs(first).max(), np.abs(second).max()))
+
+
+def _estimate(x: np.ndarray, resolution: float) -> Estimate:
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Estimate(mean, None, None, 1)
+    if np.ptp(x) <= resolution:
+        return Estimate(mean, mean, mean, len(x))
+    low, high = stats.t.interval(CONFIDENCE, len(x) - 1, loc=mean, scale=x.std(ddof=1) / np.sqrt(len(x)))
+    return Estimate(mean, float(low), float(high), len(x))

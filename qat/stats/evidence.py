@@ -1,0 +1,44 @@
+"""What one test found about the difference between two arms."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from qat.stats.estimates import Estimate
+
+type Kind = Literal["better", "worse", "equivalent", "undecided"]
+"""What is shown of the first arm against the second."""
+
+type Doubt = Literal["seeds", "items"]
+"""What a result is to hold for: other seeds of the same training, or other test items for the models as trained."""
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`difference` is first minus second over seeds or items, as `over` says.
+
+    `p_difference` is the p-value of "there is no difference", `p_equivalence` that of "the difference is the margin or
+    more", each corrected for `arms` comparisons; None where there is too little to test, or no margin. `test` names
+    that of the difference.
+    """
+
+    over: Doubt
+    difference: Estimate
+    p_difference: float | None
+    p_equivalence: float | None
+    test: str
+    arms: int = 1
+
+    def scaled(self, factor: float) -> "Evidence":
+        """The same with the difference in another unit."""
+        return replace(self, difference=self.difference.scaled(factor))
+
+    @property
+    def kind(self) -> Kind:
+        """What it shows at the 5 % level; a difference surely smaller than the margin is no difference."""
+        if self.p_equivalence is not None and self.p_equivalence <= ALPHA:
+            return "equivalent"
+        if self.p_difference is None or self.p_difference > ALPHA:
+            return "undecided"
+        return "better" if self.difference.mean > 0 else "worse"

@@ -1,0 +1,96 @@
+"""What is shown about two arms, of many that were compared: better, worse, equivalent or undecided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qat.stats.correction import holm
+from qat.stats.evidence import Doubt, Evidence, Kind
+from qat.stats.seeds import check_margin
+from qat.stats.words import sentence
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms by name and the evidence about them: over seeds, and over items where arrays of them were at hand."""
+
+    first: str
+    second: str
+    seeds: Evidence | None = None
+    items: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is shown of `first` against `second`, with the p-values that Holm corrected.
+
+    `kind` holds for what is in `covers`: new seeds, new test items, both, or nothing where it is undecided. Several
+    seeds decide it; the items do for a single seed. `margin`, in `unit`, is the difference that does not matter (None:
+    no equivalence was asked for).
+    """
+
+    first: str
+    second: str
+    kind: Kind
+    covers: tuple[Doubt, ...]
+    seeds: Evidence | None
+    items: Evidence | None
+    margin: float | None
+    unit: str
+
+    @property
+    def deciding(self) -> Evidence:
+        """The evidence that decided: over several seeds, else over items, else the difference of the single seed."""
+        several = self.seeds is not None and self.seeds.difference.n > 1
+        found = self.seeds if several else self.items or self.seeds
+        assert found is not None
+        return found
+
+    @property
+    def text(self) -> str:
+        """A sentence or a few, with n, interval and corrected p."""
+        return sentence(self)
+
+
+def judge(comparisons: Sequence[Comparison], margin: float | None = None, unit: str = "") -> list[Verdict]:
+    """A verdict on each, corrected for asking one question of so many arms: one false among all is as rare as 1 in 20.
+
+    Differences and equivalences are corrected as families of their own, since of one arm only one can be claimed
+    falsely; those over seeds and those over items too. A difference smaller than the margin counts as equivalent even
+    where it is surely not zero. Raises `ValueError` where a comparison has no evidence.
+    """
+    if margin is not None:
+        check_margin(margin)
+    for one in comparisons:
+        if one.seeds is None and one.items is None:
+            raise ValueError(f"`comparisons` must have evidence, but {one.first!r} against {one.second!r} has none.")
+    seeds, items = _corrected([c.seeds for c in comparisons]), _corrected([c.items for c in comparisons])
+    return [
+        _verdict(one, over_seeds, over_items, margin, unit)
+        for one, over_seeds, over_items in zip(comparisons, seeds, items, strict=True)
+    ]
+
+
+def _verdict(
+    one: Comparison, seeds: Evidence | None, items: Evidence | None, margin: float | None, unit: str
+) -> Verdict:
+    several = seeds is not None and seeds.difference.n > 1
+    found = [evidence for evidence in (seeds if several else None, items) if evidence is not None]
+    kind = found[0].kind if found else "undecided"
+    covers: list[Doubt] = [evidence.over for evidence in found if evidence.kind == kind != "undecided"]
+    return Verdict(one.first, one.second, kind, tuple(covers), seeds, items, margin, unit)
+
+
+def _corrected(evidence: Sequence[Evidence | None]) -> list[Evidence | None]:
+    """The evidence with Holm's p-values; what was not tested is no arm of the family."""
+    differences = _holm_of([one and one.p_difference for one in evidence])
+    equivalences = _holm_of([one and one.p_equivalence for one in evidence])
+    tested = sum(p is not None for p in differences)
+    return [
+        one and replace(one, p_difference=p, p_equivalence=q, arms=max(1, tested))
+        for one, p, q in zip(evidence, differences, equivalences, strict=True)
+    ]
+
+
+def _holm_of(p_values: Sequence[float | None]) -> list[float | None]:
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]
