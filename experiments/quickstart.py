@@ -24,6 +24,7 @@ BASE = ExperimentConfig(
     model="cnn(width=16)",
     data="digits(held_out=0.25)",
     train=TrainConfig(steps=400, batch_size=64, learning_rate=3e-3, warmup_steps=40),
+    latency_batch_size=64,
     finetune=TrainConfig(steps=200, batch_size=64, learning_rate=3e-4, warmup_steps=20, freeze_bn_step=100),
 )
 
@@ -34,5 +35,5 @@ AXES = {
         **{f"ptq {recipe}": {"arm": "ptq", "recipe": recipe} for recipe in RECIPES},
         **{f"qat {recipe}": {"arm": "qat", "recipe": recipe} for recipe in RECIPES},
     },
-    "seed": [0, 1, 2],
+    "seed": [0, 1, 2, 3],
 }

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qat import results as results
     from qat.convert import Converted as Converted
     from qat.recipes import QuantRecipe as QuantRecipe
     from qat.recipes import QuantRule as QuantRule
@@ -37,11 +38,14 @@ _HOME = {
     "recipe": "qat.recipes",
     "save": "qat.store",
 }
-__all__ = sorted(_HOME)
+_MODULES = ("results",)
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used, so that `import qat` and `qat --help` are quick."""
+    if name in _MODULES:
+        return importlib.import_module(f"qat.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'qat' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)

@@ -1,13 +1,12 @@
-"""The command line: `qat sweep`, `qat run`, `qat report`. What is heavy is imported by the command that needs it."""
+"""The command line: one function a command. What is heavy is imported by the command that needs it."""
 
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from qat.clear import one_clear_error
 
 app = typer.Typer(
     help="Quantization-aware training as a JAX transformation, with honest comparisons.",
@@ -20,29 +19,31 @@ app = typer.Typer(
 
 WIDTH = 100  # of a table that goes to a file or a pipe
 
-Runs = Annotated[Path | None, typer.Option("--runs", help="Folder of the results; runs/<name> by default.")]
+Runs = Annotated[str | None, typer.Option("--runs", help="Folder of the results (or gs://, s3://); runs/<name>.")]
+Folder = Annotated[str, typer.Argument(help="Folder that a sweep wrote.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a field: --set train.steps=300; repeatable.")]
+Runner = Annotated[str, typer.Option("--runner", help="inprocess, pool, ray or slurm; such as 'pool(workers=4)'.")]
+Address = Annotated[str | None, typer.Option("--address", help="Of the cluster that the runner uses.")]
+Sinks = Annotated[list[str] | None, typer.Option("--sink", help="Also tell wandb or tensorboard; repeatable.")]
+Retries = Annotated[int, typer.Option("--retries", min=0, help="How often a failed job is tried again.")]
+Margin = Annotated[float | None, typer.Option("--margin", min=0, help="Difference in points that does not matter.")]
 
 
 @app.command()
 def sweep(
-    file: Annotated[Path, typer.Argument(help="Python file that defines BASE and AXES.")],
+    file: Annotated[Path, typer.Argument(help="Python file that defines BASE, and AXES or TRIALS.")],
     runs: Runs = None,
     changes: Changes = None,
+    runner: Runner = "inprocess",
+    address: Address = None,
+    sinks: Sinks = None,
+    retries: Retries = 1,
 ) -> None:
     """Run the open trials of a study, then report."""
     with one_clear_error():
-        from rich.console import Console
-
-        from qat.config import parse_assignment
-        from qat.sweep.run import run_study
         from qat.sweep.study import load_study
 
-        _leave_errors_to_us()
-        study = load_study(file, dict(map(parse_assignment, changes or [])))
-        root = runs or Path("runs") / study.name
-        run_study(study, root, Console(stderr=True))
-        _show(root)
+        _run(load_study(file, _parsed(changes)), runs, _at(runner, address), sinks, retries)
 
 
 @app.command()
@@ -50,27 +51,158 @@ def run(
     config: Annotated[Path, typer.Argument(help="Python file that defines get_config().")],
     runs: Runs = None,
     changes: Changes = None,
+    sinks: Sinks = None,
 ) -> None:
-    """Run one experiment, start to end."""
+    """Run one experiment, start to end, then report."""
     with one_clear_error():
-        from rich.console import Console
+        from dataclasses import replace
 
-        from qat.config import parse_assignment
-        from qat.sweep.run import run_study
         from qat.sweep.study import load_config, make_study
 
-        _leave_errors_to_us()
-        experiment = load_config(config, dict(map(parse_assignment, changes or [])))
-        root = runs or Path("runs") / experiment.name
-        run_study(make_study(experiment.name, experiment, {}), root, Console(stderr=True))
-        _show(root)
+        experiment = load_config(config, _parsed(changes))
+        study = make_study(experiment.name, experiment, {})
+        _run(replace(study, imports=(str(config.absolute()),)), runs, "inprocess", sinks, 0)
 
 
 @app.command()
-def report(runs: Annotated[Path, typer.Argument(help="Folder that a sweep wrote.")]) -> None:
-    """Report from the records of a sweep alone."""
+def search(
+    file: Annotated[Path, typer.Argument(help="Python file that defines BASE and SEARCH.")],
+    runs: Runs = None,
+    changes: Changes = None,
+    sinks: Sinks = None,
+) -> None:
+    """Search a declared space of settings, then report."""
     with one_clear_error():
-        _show(runs)
+        from qat.sweep.find import search_study
+
+        root = search_study(file, _parsed(changes), runs, tuple(sinks or ()), _stderr())
+        _report(root, None)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="An experiment or a config.")],
+    runs: Runs = None,
+    changes: Changes = None,
+) -> None:
+    """The resolved config, the trials, and what they will cost."""
+    with one_clear_error():
+        from qat.sweep.show import show_file
+
+        for part in show_file(file, _parsed(changes), runs):
+            _stdout().print(part)
+
+
+@app.command()
+def validate(paths: Annotated[list[Path], typer.Argument(help="Config and experiment files, or folders.")]) -> None:
+    """Check files of configs and experiments as far as can be without training."""
+    with one_clear_error():
+        from qat.sweep.validate import validate as check
+
+        found = check(paths)
+        _stdout().print(found)
+        if found.problems:
+            raise typer.Exit(2)
+
+
+@app.command()
+def report(runs: Folder, margin: Margin = None) -> None:
+    """Tables, pictures and a page from the records of a sweep alone."""
+    with one_clear_error():
+        _report(_folder(runs), margin)
+
+
+@app.command()
+def dashboard(
+    runs: Folder,
+    port: Annotated[int, typer.Option("--port", help="0 is any free one.")] = 8400,
+    margin: Margin = None,
+) -> None:
+    """The report on localhost, made again as the sweep goes on."""
+    with one_clear_error():
+        from qat.report.dashboard import serve
+
+        serve(_folder(runs), port, margin, announce=lambda address: typer.echo(f"{address} (Ctrl-C ends it)"))
+
+
+@app.command()
+def status(runs: Folder) -> None:
+    """What a sweep is doing, here or on another machine."""
+    with one_clear_error():
+        from qat.sweep.status import status as state
+
+        _stdout().print(state(_folder(runs)))
+
+
+@app.command()
+def replay(
+    record: Annotated[Path, typer.Argument(help="Folder of a trial: RUNS/trials/ID, or the record.json in it.")],
+) -> None:
+    """Run a trial again, and say whether every number came out the same."""
+    with one_clear_error():
+        from qat.sweep.replay import replay as again
+        from qat.sweep.replay import table
+
+        _leave_errors_to_us()
+        found = again(record.parent if record.is_file() else record, lambda *_: None)
+        _stdout().print(table(found))
+        if not found.same:
+            raise typer.Exit(1)
+
+
+def _run(study: Any, runs: str | None, runner: str, sinks: list[str] | None, retries: int) -> None:
+    from qat.sweep.run import run_study
+
+    _leave_errors_to_us()
+    root = _folder(runs or f"runs/{study.name}")
+    outcome = run_study(study, root, runner=runner, send=sinks or (), retries=retries, console=_stderr())
+    if len(outcome.failed) < len(study.trials):
+        _report(root, None)
+    if outcome.failed:
+        typer.secho(outcome.summary(root), fg="red", err=True)
+        raise typer.Exit(1)
+
+
+def _report(root: Path, margin: float | None) -> None:
+    from qat.report import read_contents, rich_table, rows_of, title_of, write_report
+
+    contents = read_contents(root)
+    for problem in contents.damaged.values():
+        _stderr().print(f"Warning: {problem}", style="yellow", markup=False)
+    rows = rows_of(contents, margin)
+    out = _stdout()
+    if rows:
+        out.print(rich_table(rows, title_of(contents)))
+    found = [verdict for row in rows for verdict in row.verdicts.values()]
+    decided = [verdict for verdict in found if verdict.kind != "undecided"]
+    for verdict in decided:
+        out.print(verdict.text, markup=False, highlight=False)
+    if len(decided) < len(found):
+        out.print(
+            f"{len(found) - len(decided)} of {len(found)} comparisons are undecided; the report says of each why."
+        )
+    for path in write_report(contents, rows):
+        out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _parsed(changes: list[str] | None) -> dict[str, Any]:
+    from qat.config import parse_assignment
+
+    return dict(map(parse_assignment, changes or []))
+
+
+def _at(runner: str, address: str | None) -> str:
+    """The runner's text with the address among its arguments."""
+    if address is None:
+        return runner
+    name, _, arguments = runner.rstrip(")").partition("(")
+    return f"{name}({arguments}{', ' if arguments else ''}address={address!r})"
+
+
+def _folder(runs: str) -> Path:
+    from qat.storage import folder
+
+    return folder(runs)
 
 
 def _leave_errors_to_us() -> None:
@@ -80,53 +212,16 @@ def _leave_errors_to_us() -> None:
     logging.set_verbosity(logging.FATAL)
 
 
-def _show(root: Path) -> None:
+def _stdout() -> Any:
     from rich.console import Console
 
-    from qat.report import rich_table, summarize, write_report
-    from qat.sweep.folder import read_study
-
-    study = read_study(root)
-    scan = study.scan()
-    for problem in scan.damaged:
-        Console(stderr=True).print(f"Warning: {problem}", style="yellow", markup=False)
-    if not scan.records:
-        raise ValueError(f"{str(root)!r} holds no finished trial yet. Run the sweep first.")
-    rows = summarize(scan.records.values())
-    unfinished = len(study.trials) - len(scan.records)
-    title = study.name + (f" ({unfinished} of {len(study.trials)} trials not finished)" if unfinished else "")
-    out = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    out.print(rich_table(rows, title))
-    for path in write_report(root, rows, title):
-        out.print(str(path), markup=False, highlight=False)
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
-@contextmanager
-def one_clear_error() -> Iterator[None]:
-    """Turn what the user can mend into a message on stderr and exit code 2; anything else keeps its traceback."""
-    try:
-        yield
-    except (ValueError, OSError, FloatingPointError) as error:
-        message = _message(error)
-        if message is None:
-            raise
-        typer.secho(f"Error: {message}", fg="red", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("Stopped. Run the same command again to continue where it was.", err=True)
-        raise typer.Exit(130) from None
+def _stderr() -> Any:
+    from rich.console import Console
 
-
-def _message(error: Exception) -> str | None:
-    """The message of an error that qat raised on purpose or that the disk is to blame for, else None."""
-    from qat.storage import refusal
-
-    refused = refusal(error)
-    if refused:
-        return refused
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(last.filename).is_relative_to(Path(__file__).parent)
-    return str(error) if ours or isinstance(error, OSError) else None
+    return Console(stderr=True)
 
 
 if __name__ == "__main__":

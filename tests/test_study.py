@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from studies import ARMS, BASE, QUIET, fake_trial
+from studies import ARMS, BASE, QUIET, RAN
 
 from qat.record import RECORD_FILE
 from qat.sweep.folder import open_study
@@ -35,48 +35,56 @@ def test_a_mistake_of_many_trials_is_told_once():
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_finished_trials_are_not_run_again(tmp_path):
+def run(study, root, work="studies:at_once", console=QUIET):
+    """The outcome of a study whose jobs are done at once, and the jobs that were done now."""
+    RAN.clear()
+    return run_study(study, root, work=work, retries=0, console=console), list(RAN)
+
+
+def test_finished_jobs_are_not_run_again(tmp_path):
     study = make_study("s", BASE, {"arm": ARMS, "seed": [0, 1]})
-    ran = []
-
-    def stops_at_the_fourth(trial, folder, stages):
-        if len(ran) == 3:
-            raise KeyboardInterrupt
-        ran.append(trial.id)
-        return fake_trial(lambda config: 0.5)(trial, folder, stages)
-
     with pytest.raises(KeyboardInterrupt):
-        run_study(study, tmp_path, QUIET, stops_at_the_fourth)
-    ran.append("stopped")
-    records = run_study(study, tmp_path, QUIET, lambda t, f, s: ran.append(t.id) or fake_trial(lambda c: 0.5)(t, f, s))
-    ids = [trial.id for trial in study.trials]
-    assert ran == [*ids[:3], "stopped", *ids[3:]]
-    assert [record.trial for record in records] == ids
+        run(study, tmp_path, "studies:stops_at_the_fourth_trial")
+    first = list(RAN)
+    outcome, second = run(study, tmp_path)
+    assert sorted([*first, *second]) == sorted(
+        [*(trial.id for trial in study.trials), *(2 * ["float", "control", "calibration"])]
+    )
+    assert not outcome.failed
+    assert run(study, tmp_path)[1] == []
+
+
+def test_explicit_trials_come_beside_the_axes():
+    study = make_study("s", BASE, {"seed": [0, 1]}, {"wide": {"model": "cnn(width=32)"}})
+    assert [trial.labels for trial in study.trials] == [{"seed": "seed 0"}, {"seed": "seed 1"}, {"trial": "wide"}]
+    assert study.trials[-1].config.model == "cnn(width=32)"
+    assert len(make_study("s", BASE, {}, {"wide": {"model": "cnn(width=32)"}}).trials) == 1
+
+
+def test_a_failure_costs_only_what_depends_on_it(tmp_path):
+    study = make_study("s", BASE, {"arm": ARMS, "seed": [0, 1]})
+    outcome, _ = run(study, tmp_path, "studies:fails_for_seed_1")
+    records = open_study(tmp_path, study).scan().records
+    assert {record.seed for record in records.values()} == {0}
+    assert len(records) == 3
+    assert "loss nan at step 3" in outcome.summary(tmp_path)
 
 
 def test_a_damaged_record_is_named_and_its_trial_alone_run_again(tmp_path):
     study = make_study("s", BASE, {"seed": [0, 1, 2]})
-    run_study(study, tmp_path, QUIET, fake_trial(lambda config: 0.5))
-    folder = open_study(tmp_path, study).trial(study.trials[1].id)
-    (folder / RECORD_FILE).write_text('{"trial": "s')
+    run(study, tmp_path)
+    path = open_study(tmp_path, study).trial(study.trials[1].id) / RECORD_FILE
+    path.write_text('{"trial": "s')
     out = io.StringIO()
-    ran = []
-
-    def again(trial, folder, stages):
-        ran.append(trial.id)
-        (folder / RECORD_FILE).unlink()
-        folder.rmdir()
-        return fake_trial(lambda config: 0.6)(trial, folder, stages)
-
-    records = run_study(study, tmp_path, Console(file=out, width=1000), again)
+    _, ran = run(study, tmp_path, console=Console(file=out, width=1000))
     assert ran == [study.trials[1].id]
-    assert [record.metrics["accuracy"] for record in records] == [0.5, 0.6, 0.5]
-    assert str(folder / RECORD_FILE) in out.getvalue()
+    assert len(open_study(tmp_path, study).scan().records) == 3
+    assert str(path) in out.getvalue()
     assert "is damaged" in out.getvalue()
 
 
 def test_a_folder_of_another_study_is_refused_and_left_alone(tmp_path):
-    run_study(make_study("first", BASE, {"seed": [0]}), tmp_path, QUIET, fake_trial(lambda config: 0.5))
+    run(make_study("first", BASE, {"seed": [0]}), tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match="belongs to the study 'first', not to 'second'"):
         open_study(tmp_path, make_study("second", BASE, {"seed": [0]}))
@@ -94,7 +102,7 @@ def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):
 
 def test_a_damaged_study_file_can_be_deleted_without_losing_trials(tmp_path):
     study = make_study("s", BASE, {"seed": [0, 1]})
-    run_study(study, tmp_path, QUIET, fake_trial(lambda config: 0.5))
+    run(study, tmp_path)
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(ValueError, match="Delete this one file"):
         open_study(tmp_path, study)

@@ -54,7 +54,7 @@ def sweep(study, runs):
 def outcome(runs):
     """Records by trial without their times."""
     return {
-        trial_id: record.model_copy(update={"seconds": 0.0})
+        trial_id: record.model_copy(update={"timings": {}})
         for trial_id, record in read_study(runs).scan().records.items()
     }
 
@@ -65,7 +65,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     study = folder / "tiny.py"
     study.write_text(TINY)
-    run_study(load_study(study, {}), folder / "whole", Console(quiet=True))
+    run_study(load_study(study, {}), folder / "whole", console=Console(quiet=True))
     return study, folder / "whole"
 
 
@@ -79,7 +79,10 @@ def test_every_trial_leaves_its_config_manifest_model_and_record(tiny):
         assert json.loads((folder / "manifest.json").read_text())["seed"] == trial.config.seed
         assert record.size_bytes == (folder / "model.safetensors").stat().st_size
         assert 0 <= record.metrics["accuracy"] <= 1
-    assert len(list((runs / "stages").iterdir())) == 2  # one float model per seed, shared by its arms
+    kinds = sorted(path.name.split("-")[0] for path in (runs / "stages").iterdir())
+    assert kinds == [
+        kind for kind in ("calibration", "control", "float", "qat") for _ in range(4 if kind == "calibration" else 2)
+    ]
 
 
 def test_quantized_models_are_smaller_on_disk_and_the_control_is_another_model(tiny):
@@ -107,4 +110,4 @@ def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(tiny, tmp_path)
     assert "accuracy, %" in out
     assert outcome(tmp_path) == outcome(whole)
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+    assert (tmp_path / "report" / "index.html").stat().st_size > 10_000

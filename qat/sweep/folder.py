@@ -13,20 +13,18 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.json"
 TRIALS = "trials"
+SUPERSEDED = "superseded"  # results of trials whose settings, code or data have changed since
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """`root` holds `study.json`, `stages/` that trials share, and `trials/<id>/`; `trials` are the ids in order."""
+    """`root` holds `study.json`, `stages/` and `trials/<id>/`. `trials` are the labels by id, in order; `imports` the
+    files that register what the trials name."""
 
     root: Path
     name: str
-    trials: tuple[str, ...]
-
-    @property
-    def stages(self) -> Path:
-        """Where float models that several trials start from are kept."""
-        return self.root / "stages"
+    trials: dict[str, dict[str, str]]
+    imports: tuple[str, ...] = ()
 
     def trial(self, trial_id: str) -> Path:
         """The folder of one trial."""
@@ -67,9 +65,11 @@ def open_study(root: Path, study: "Study") -> StudyFolder:
     elif root.exists() and any(root.iterdir()) and not (root / TRIALS).is_dir():
         raise ValueError(f"{str(root)!r} is not empty and holds no study. Choose another folder with `--runs`.")
     root.mkdir(parents=True, exist_ok=True)
-    ids = [trial.id for trial in study.trials]
-    write_atomically(root / STUDY_FILE, json.dumps({"name": study.name, "trials": ids}, indent=2) + "\n")
-    return StudyFolder(root, study.name, tuple(ids))
+    trials = {trial.id: trial.labels for trial in study.trials}
+    listed = [{"id": trial_id, "labels": labels} for trial_id, labels in trials.items()]
+    content = {"name": study.name, "imports": study.imports, "trials": listed}
+    write_atomically(root / STUDY_FILE, json.dumps(content, indent=2) + "\n")
+    return StudyFolder(root, study.name, trials, study.imports)
 
 
 def read_study(root: Path) -> StudyFolder:
@@ -79,7 +79,9 @@ def read_study(root: Path) -> StudyFolder:
         raise ValueError(f"{str(root)!r} holds no study: there is no {STUDY_FILE} in it. Run `qat sweep FILE` first.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return StudyFolder(root, str(found["name"]), tuple(map(str, found["trials"])))
+        trials = [{"id": one, "labels": {}} if isinstance(one, str) else one for one in found["trials"]]
+        labels = {str(one["id"]): dict(one["labels"]) for one in trials}
+        return StudyFolder(root, str(found["name"]), labels, tuple(found.get("imports", ())))
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{str(path)!r} is damaged. Delete this one file and run the same sweep again: "

@@ -1,44 +1,63 @@
-"""Run the trials of a study one after another, each once."""
+"""Run a study: what is open of it, by whatever runner, and tell how it goes."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from qat import pipeline
-from qat.record import Record
+from qat import pipeline, sinks
+from qat.record import read_record
+from qat.report.scale import scale
+from qat.storage import folder
+from qat.sweep.execute import WORK, Outcome, execute
 from qat.sweep.folder import open_study
-from qat.sweep.study import Study, Trial
+from qat.sweep.job import Job
+from qat.sweep.plan import finished, plan
+from qat.sweep.study import Study
+from qat.sweep.view import open_view
 
-type RunTrial = Callable[[Trial, Path, Path], Record]
 
+def run_study(
+    study: Study,
+    root: Path | str,
+    *,
+    runner: str = "inprocess",
+    send: Sequence[str] = (),
+    retries: int = 1,
+    console: Console | None = None,
+    work: str = WORK,
+) -> Outcome:
+    """What became of every job of the study, in the folder `root`: what is finished there already is not done again.
 
-def run_study(study: Study, root: Path, console: Console, run_trial: RunTrial | None = None) -> list[Record]:
-    """The records of all trials, in order; those that `root` holds already are read, the others run.
-
-    `run_trial(trial, folder, stages)` writes and returns a record; by default it is the pipeline, and what can only be
-    found wrong by opening it (data, recipes against the model) is tried before the first trial.
+    `runner` names a registered runner, `send` sinks. What can only be found wrong by opening it (data, recipes against
+    the model, a sink's package) is tried before any work, and raises `ValueError`.
     """
-    folder = open_study(root, study)
-    scan = folder.scan()
-    for problem in scan.damaged:
-        console.print(f"Warning: {problem}", style="yellow", markup=False)
-    open_trials = [trial for trial in study.trials if trial.id not in scan.records]
-    done = len(scan.records)
-    if done:
-        console.print(f"{done} of {len(study.trials)} trials are finished already.")
-    if run_trial is None:
-        pipeline.check([trial.config for trial in open_trials])
-    records = dict(scan.records)
-    for number, trial in enumerate(open_trials, start=done + 1):
-        record = records[trial.id] = (run_trial or run_one)(trial, folder.trial(trial.id), folder.stages)
-        name = ", ".join(trial.labels.values()) or trial.config.name
-        accuracy = f"{100 * record.metrics['accuracy']:.2f} %"
-        line = f"{number:3}/{len(study.trials)}  {name}: accuracy {accuracy}, {record.seconds:.1f} s"
-        console.print(line, markup=False, highlight=False)
-    return [records[trial.id] for trial in study.trials]
+    place, console = folder(root), console or Console(stderr=True)
+    for text in send:
+        sinks.build(text)
+    jobs = plan(study, send)
+    open_trials = {job.id for job in jobs if job.kind == "trial" and not finished(place, job)}
+    pipeline.check(trial.config for trial in study.trials if f"trials/{trial.id}" in open_trials)
+    opened = open_study(place, study)
+    with open_view(console, lambda job: _described(place, job)) as view:
+        for problem in opened.scan().damaged:
+            view.note(f"Warning: {problem}")
+        return execute(
+            jobs,
+            place,
+            runner,
+            is_finished=lambda job: finished(place, job),
+            work=work,
+            retries=retries,
+            view=view,
+        )
 
 
-def run_one(trial: Trial, folder: Path, stages: Path) -> Record:
-    """The trial's experiment, start to end."""
-    return pipeline.run(trial.config, folder, stages, trial=trial.id, labels=trial.labels)
+def _described(root: Path, job: Job) -> str:
+    """A finished job in a few words: a trial with its main number, `ptq w8a8, seed 1: accuracy 97.56 %`."""
+    record = read_record(root / job.id) if job.kind == "trial" else None
+    if record is None:
+        return job.label
+    shown = scale(record.metric)
+    number = shown.text(shown.factor * record.metrics[record.metric])
+    return f"{job.label}: {record.metric} {number}{' %' if shown.factor == 100 else ''}"

@@ -2,15 +2,13 @@
 
 import itertools
 import re
-import runpy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from qat.config import ExperimentConfig, digest, explain, override
+from qat.config import ExperimentConfig, digest, override
+from qat.sweep.source import run_file, unreadable
 
 type Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
 
@@ -31,10 +29,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Study:
-    """Trials under one name."""
+    """Trials under one name; `imports` are files that register what the trials name."""
 
     name: str
     trials: tuple[Trial, ...]
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.trials:
@@ -49,15 +48,19 @@ class Study:
                 )
 
 
-def make_study(name: str, base: ExperimentConfig, axes: Mapping[str, Axis]) -> Study:
-    """Every combination of the axes' values, the last axis fastest.
+def make_study(
+    name: str, base: ExperimentConfig, axes: Mapping[str, Axis], more: Mapping[str, Mapping[str, Any]] | None = None
+) -> Study:
+    """Every combination of the axes' values, the last axis fastest, and then `more` trials: changes by label.
 
     An axis is `path: [values]`, or `name: {label: {path: value, ...}}` where a step changes several fields.
     Raises `ValueError` with every mistake of every trial.
     """
     steps = [[(axis, *step) for step in _steps(axis, values)] for axis, values in axes.items()]
+    chosen_steps = [*itertools.product(*steps)] if axes or not more else []
+    chosen_steps += [(("trial", label, changes),) for label, changes in (more or {}).items()]
     trials, mistakes = [], {}
-    for chosen in itertools.product(*steps):
+    for chosen in chosen_steps:
         labels = {axis: label for axis, label, _ in chosen}
         try:
             trials.append(Trial(labels, override(base, {k: v for _, _, changes in chosen for k, v in changes.items()})))
@@ -69,24 +72,34 @@ def make_study(name: str, base: ExperimentConfig, axes: Mapping[str, Axis]) -> S
 
 
 def load_study(path: Path, changes: Mapping[str, Any]) -> Study:
-    """The study in a Python file that defines `BASE` and `AXES`, with `changes` made to the base first."""
-    found = _execute(path)
-    if not isinstance(found.get("BASE"), ExperimentConfig) or not isinstance(found.get("AXES"), Mapping):
+    """The study in a Python file that defines `BASE`, and `AXES` or `TRIALS` (changes of the base by label) or both,
+    with `changes` made to the base first."""
+    found = run_file(path)
+    axes, more = found.get("AXES", {}), found.get("TRIALS", {})
+    given = "AXES" in found or "TRIALS" in found
+    if not (
+        isinstance(found.get("BASE"), ExperimentConfig)
+        and given
+        and isinstance(axes, Mapping)
+        and isinstance(more, Mapping)
+    ):
         raise ValueError(
-            f"{str(path)!r} must define `BASE`, an ExperimentConfig, and `AXES`, a dict; see experiments/quickstart.py."
+            f"{str(path)!r} must define `BASE`, an ExperimentConfig, and `AXES` or `TRIALS`, dicts; "
+            "see experiments/quickstart.py."
         )
-    return make_study(path.stem, override(found["BASE"], changes), found["AXES"])
+    study = make_study(path.stem, override(found["BASE"], changes), axes, more)
+    return replace(study, imports=(str(path.absolute()),))
 
 
 def load_config(path: Path, changes: Mapping[str, Any]) -> ExperimentConfig:
     """The config that `get_config()` of a Python file returns, with `changes` made."""
-    get_config = _execute(path).get("get_config")
+    get_config = run_file(path).get("get_config")
     if not callable(get_config):
         raise ValueError(f"{str(path)!r} must define `get_config()`; see configs/cnn_digits.py.")
     try:
         config = get_config()
     except Exception as error:
-        raise ValueError(_unreadable(path, error)) from error
+        raise ValueError(unreadable(path, error)) from error
     if not isinstance(config, ExperimentConfig):
         raise ValueError(f"`get_config` of {str(path)!r} must return an ExperimentConfig, got {type(config).__name__}.")
     return override(config, changes)
@@ -99,18 +112,3 @@ def _steps(axis: str, values: Axis) -> list[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"`{axis}` must be a list of values, got the string {values!r}. Put it into brackets.")
     name = axis.rsplit(".", 1)[-1]
     return [(f"{name} {value}", {axis: value}) for value in values]
-
-
-def _execute(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} is not a file. Name a Python file, such as experiments/quickstart.py.")
-    try:
-        return runpy.run_path(str(path))
-    except Exception as error:
-        raise ValueError(_unreadable(path, error)) from error
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return f"{str(path)!r}:\n{explain(error)}"
-    return f"{str(path)!r} could not be run: {type(error).__name__}: {error}"

@@ -1,0 +1,96 @@
+"""What runners tell the scheduler about jobs: plain values, the same from every machine."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+type Kind = Literal["error", "killed", "hang", "memory", "dependency"]
+"""Why a job failed: it raised, its process ended, it went silent, it took too much memory, what it needs failed."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A job as a runner is handed it; plain JSON, so that it can go to another machine.
+
+    `root` is the study's folder, `work` the function that does the job, by import name; `fence` is a file whose
+    appearance says that another runner has taken the job over.
+    """
+
+    root: str
+    work: str
+    job: str
+    payload: Mapping[str, Any]
+    fence: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """The job began; `where` says on what machine and in which process."""
+
+    job: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the job is doing, steps done, steps in all, and the newest loss."""
+
+    job: str
+    what: str
+    step: int
+    steps: int
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should read, such as why nothing starts."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The job is done; it took `seconds`."""
+
+    job: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job is not done: one clear line and the traceback, empty where there is none.
+
+    `refused` is the message for the user where the disk is full or out of reach, so that no other job would do better.
+    """
+
+    job: str
+    kind: Kind
+    error: str
+    traceback: str = ""
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Overtaken:
+    """The job was left because another runner, taking this one for dead, does it now."""
+
+    job: str
+
+
+type News = Started | Progress | Note
+type End = Finished | Failed | Overtaken
+type Tell = Callable[[News], None]
+
+ENDS: dict[str, type[Finished | Failed | Overtaken]] = {kind.__name__: kind for kind in (Finished, Failed, Overtaken)}
+NEWS: dict[str, type[Started | Progress | Note]] = {kind.__name__: kind for kind in (Started, Progress, Note)}
+
+
+def to_json(event: News | End) -> dict[str, Any]:
+    """Plain JSON from which `from_json` makes the event again."""
+    return {"event": type(event).__name__, **vars(event)}
+
+
+def from_json(found: Mapping[str, Any]) -> News | End:
+    """The event that `to_json` wrote."""
+    return {**ENDS, **NEWS}[found["event"]](**{name: value for name, value in found.items() if name != "event"})

@@ -1,0 +1,74 @@
+"""What a job prints, native code included, goes to `log.txt` in its folder."""
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from qat.storage import is_local
+from qat.sweep.failure import LOG_FILE
+
+
+@contextlib.contextmanager
+def logged(place: Path) -> Iterator[None]:
+    """Append all that this process prints meanwhile to the log in `place`, under a line that says when and where.
+
+    File descriptors are redirected, so this is for a process that runs one job at a time. On an object store the log
+    arrives when the job ends.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / LOG_FILE
+    with open_log(path) as log:
+        log.write(header().encode())
+        kept = [os.dup(descriptor) for descriptor in (1, 2)]
+        try:
+            _flush()
+            for descriptor in (1, 2):
+                os.dup2(log.fileno(), descriptor)
+            yield
+        finally:
+            _flush()
+            for descriptor, old in zip((1, 2), kept, strict=True):
+                os.dup2(old, descriptor)
+                os.close(old)
+
+
+@contextlib.contextmanager
+def open_log(path: Path) -> Iterator:
+    """A real file to append bytes to, which ends as `path`."""
+    if is_local(path):
+        with path.open("ab", buffering=0) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(path.read_bytes() if path.exists() else b"")
+        yield file
+        file.seek(0)
+        path.write_bytes(file.read())
+
+
+def append_log(place: Path, text: str) -> None:
+    """Add to the log of a job whose own output was not redirected, or that can no longer write."""
+    place.mkdir(parents=True, exist_ok=True)
+    with open_log(place / LOG_FILE) as log:
+        log.write(text.encode())
+
+
+def header() -> str:
+    """The line that an attempt's output begins with."""
+    return f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, {where()}\n"
+
+
+def where() -> str:
+    """This process, for a person: machine and process id."""
+    return f"{socket.gethostname()}, pid {os.getpid()}"
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

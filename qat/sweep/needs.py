@@ -1,0 +1,43 @@
+"""What the needs of jobs make of a list of them: which must run at all, and which fall with another."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from qat.sweep.job import Job
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Raise `ValueError` where two jobs have one id, or one needs what does not come before it."""
+    seen = set[str]()
+    for job in jobs:
+        if job.id in seen:
+            raise ValueError(f"`jobs` must have ids of their own, but two are called {job.id!r}.")
+        for need in job.needs:
+            if need not in seen:
+                raise ValueError(
+                    f"`jobs` must come after what they need, but {job.id!r} needs {need!r}, which does not."
+                )
+        seen.add(job.id)
+
+
+def wanted(jobs: Sequence[Job], finished: Collection[str]) -> list[Job]:
+    """Those that must run: what is not finished and is nobody's need, and what such a job needs in turn.
+
+    A stage that only finished jobs need is not made again.
+    """
+    needed = {need for job in jobs for need in job.needs}
+    ids = set[str]()
+    for job in reversed(jobs):
+        if job.id not in finished and (job.id not in needed or job.id in ids):
+            ids.add(job.id)
+            ids.update(job.needs)
+    return [job for job in jobs if job.id in ids and job.id not in finished]
+
+
+def dependents(jobs: Iterable[Job], failed: str) -> list[Job]:
+    """The jobs, in order, that need `failed`, or need one that does."""
+    found, ids = [], {failed}
+    for job in jobs:
+        if ids.intersection(job.needs):
+            found.append(job)
+            ids.add(job.id)
+    return found

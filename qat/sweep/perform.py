@@ -1,0 +1,81 @@
+"""One job done in this process: its function found by name, its progress passed on, its failure made plain."""
+
+import importlib
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from qat.storage import folder, refusal
+from qat.sweep.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Tell
+from qat.sweep.job import Report
+
+TELL_EVERY = 0.1  # seconds between two reports of progress that are passed on
+LOOK_EVERY = 2.0  # seconds between two looks for another runner that took the job over
+LONGEST_ERROR = 500  # characters of the one line that stands for a failure
+
+
+class TakenOver(Exception):  # noqa: N818 - no error of the job
+    """Raised inside a job by its report when another runner does it now."""
+
+
+def perform(errand: Errand, tell: Tell) -> End:
+    """Do the job and say how it ended; its exceptions do not leave this function, an interrupt does."""
+    started = time.monotonic()
+    try:
+        function(errand.work)(errand.root, errand.payload, reporter(errand, tell))
+    except TakenOver:
+        return Overtaken(errand.job)
+    except (Exception, SystemExit) as error:
+        return failed(errand.job, error)
+    return Finished(errand.job, round(time.monotonic() - started, 3))
+
+
+def function(work: str) -> Callable[[str, Any, Report], None]:
+    """What `module:function` names. Raises `ValueError` where there is no such function."""
+    module, _, name = work.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != module:
+            raise
+        raise ValueError(f"`work` must name a function as 'module:function', got {work!r} ({error}).") from error
+
+
+def reporter(errand: Errand, tell: Tell) -> Report:
+    """A report that passes on what is new, not every step, and stops the job once another runner has taken it over."""
+    fence = folder(errand.fence)
+    last, looked, doing = 0.0, time.monotonic(), ""
+
+    def report(what: str, step: int, steps: int, loss: float | None) -> None:
+        nonlocal last, looked, doing
+        now = time.monotonic()
+        if now - looked >= LOOK_EVERY:
+            looked = now
+            if fence.exists():
+                raise TakenOver
+        if what != doing or step >= steps or now - last >= TELL_EVERY:
+            last, doing = now, what
+            tell(Progress(errand.job, what, int(step), int(steps), None if loss is None else float(loss)))
+
+    return report
+
+
+def failed(job: str, error: BaseException) -> Failed:
+    """What an exception of a job comes to."""
+    text = "".join(traceback.format_exception(error))
+    return Failed(job, _kind(error), _line(error), text, refusal(error))
+
+
+def _kind(error: BaseException) -> Kind:
+    out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    return "memory" if out_of_memory else "error"
+
+
+def _line(error: BaseException) -> str:
+    """One line; a `ValueError` speaks for itself, anything else is named."""
+    message = " ".join(str(error).split())
+    if isinstance(error, SystemExit):
+        return f"it ended its process with exit code {error.code}"
+    line = message if type(error) is ValueError and message else f"{type(error).__name__}: {message}".rstrip(": ")
+    return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 3]}..."

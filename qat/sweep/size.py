@@ -1,0 +1,96 @@
+"""How many bytes the file of an experiment's model takes, from shapes alone, before anything is trained."""
+
+import base64
+import json
+import math
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qat.config import ExperimentConfig
+from qat.convert import Converted
+from qat.pipeline.quantizing import quantized
+from qat.pipeline.training import setting
+from qat.plan import Plan, make_plan
+from qat.state import QuantState, make_clip, specs, start_learning
+from qat.store import FORMAT
+from qat.transform import Quantized
+from qat.trees import skeleton
+from qat.weights import reduced_shape
+
+ALIGNED = 8  # bytes to which the header of a safetensors file is padded
+
+
+def estimated_size(config: ExperimentConfig) -> int:
+    """Bytes of the model's file that a trial of `config` will leave.
+
+    Packed weights, scales, zero points and float leaves are counted as they are stored, and so is the header that names
+    them; what compresses in it (the index) is estimated within some bytes.
+    """
+    where = setting(config.model, config.data)
+    inputs = where.example()
+    variables = jax.eval_shape(where.functions.init, jax.random.key(0), *inputs)
+    if config.recipe is None:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+        return _file({"/".join(str(k.key) for k in path): leaf for path, leaf in leaves}, {})
+    return converted_size(quantized(where, config.recipe).inference, variables, *inputs)
+
+
+def converted_size(q: Quantized, params: Any, *inputs: Any) -> int:
+    """Bytes of the file that `qat.save` makes of `q.convert(params, state, *inputs)`; of both only shapes count."""
+    plan = make_plan(q.fn, q.recipe, params, inputs)
+    model: Converted = jax.eval_shape(lambda p: q.convert(p, _state(plan), *inputs), params)
+    small = jax.tree.leaves(([(w.scale, w.zero_point) for w in model.weights.values()], _stored(model.grids)))
+    tensors: dict[str, Any] = {f"leaves/{path}": leaf for path, leaf in model.leaves.items()}
+    for key, w in model.weights.items():
+        packed = math.ceil(w.codes.size * plan.weights[key].spec.bits / 8)
+        tensors[f"codes/{key}"] = jax.ShapeDtypeStruct((packed,), jnp.uint8)
+    for dtype in {x.dtype for x in small}:
+        total = sum(x.size for x in small if x.dtype == dtype)
+        tensors[f"flat/{dtype}"] = jax.ShapeDtypeStruct((total,), dtype)
+    return _file(tensors, {"format": FORMAT, "index": _index(plan, model)})
+
+
+def _state(plan: Plan) -> QuantState:
+    """A state of the right shapes, as calibration would give it."""
+    clips = {}
+    for key, (spec, stack, _) in specs(plan).items():
+        bound = jnp.ones(reduced_shape(plan.weights[key]) if key in plan.weights else stack)
+        clips[key] = make_clip(spec, stack) if spec.dynamic else make_clip(spec, stack, -bound, bound)
+    return QuantState(clips, start_learning(plan, clips))
+
+
+def _stored(grids: dict[str, Any]) -> dict[str, Any]:
+    """Of each activation what the file holds: its grid, or of a dynamic one its code range."""
+    return {key: grid["grid"] if "grid" in grid else grid["codes"] for key, grid in grids.items()}
+
+
+def _index(plan: Plan, model: Converted) -> str:
+    """The index of the file but for its exact wording: what lies where, compressed."""
+    weights, grids = (sorted(part.items()) for part in (model.weights, _stored(model.grids)))
+    content = {
+        "weights": {key: [plan.weights[key].spec.bits, *_shapes(w)] for key, w in weights},
+        "grids": {key: ["grid", *_shapes(grid)] for key, grid in grids},
+        "leaves": {path: str(leaf.dtype) for path, leaf in sorted(model.leaves.items())},
+        "tree": skeleton(model.structure.tree),
+        "avals": [[list(a.shape), str(a.dtype), a.weak_type] for a in model.structure.leaves],
+    }
+    return base64.b64encode(zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)).decode()
+
+
+def _shapes(tree: Any) -> list[list[int]]:
+    return [list(leaf.shape) for leaf in jax.tree.leaves(tree)]
+
+
+def _file(tensors: dict[str, Any], metadata: dict[str, str]) -> int:
+    """Bytes of a safetensors file: the length of its header, the header, the tensors."""
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    offset = 0
+    for name, x in sorted(tensors.items()):
+        end = offset + x.size * x.dtype.itemsize
+        header[name] = {"dtype": "F32", "shape": list(x.shape), "data_offsets": [offset, end]}
+        offset = end
+    length = len(json.dumps(header, separators=(",", ":")))
+    return 8 + math.ceil(length / ALIGNED) * ALIGNED + offset

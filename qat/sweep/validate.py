@@ -1,0 +1,217 @@
+"""Check files of configs and experiments without training anything: every mistake of every file at once."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from qat.config import ExperimentConfig, override
+from qat.sweep.source import run_file, unreadable
+from qat.sweep.study import Study, make_study
+
+FIELD = re.compile(r"`([\w.:]+)`: (.*)")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A mistake in a file; `field` is the path of the setting that it is about, empty where it is about none."""
+
+    file: Path
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: " + (f"`{self.field}`: " if self.field else "") + self.message
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was checked: what it defines (`config`, `experiment`, `search`), how many trials, what is wrong."""
+
+    file: Path
+    defines: tuple[str, ...]
+    trials: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The files that were checked; prints as a table, a problem a line under its file."""
+
+    files: tuple[Checked, ...]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Those of all files."""
+        return [problem for checked in self.files for problem in checked.problems]
+
+    def __rich__(self) -> Table:
+        return _table(self)
+
+
+def validate(paths: Sequence[Path]) -> Validation:
+    """Check every file, those in folders too: settings, axes, data sets, and recipes against their models.
+
+    Raises `ValueError` for a path that is not there, or where there is no file to check.
+    """
+    files = list(dict.fromkeys(_files(paths)))
+    if not files:
+        raise ValueError(f"`paths` hold no Python file to check, got {', '.join(map(str, paths)) or 'none'}.")
+    return Validation(tuple(check_file(path) for path in files))
+
+
+def check_file(path: Path) -> Checked:
+    """One file, checked."""
+    try:
+        found = run_file(path)
+    except ValueError as error:
+        return Checked(path, (), 0, tuple(_problems(path, error)))
+    parts = {"config": _config, "experiment": _experiment, "search": _search}
+    markers = {"config": "get_config", "experiment": "BASE", "search": "SEARCH"}
+    defines = tuple(part for part, marker in markers.items() if marker in found)
+    if not defines:
+        message = "defines neither `get_config()` nor `BASE` with `AXES`; see configs/ and experiments/."
+        return Checked(path, (), 0, (Problem(path, "", message),))
+    trials, problems = 0, []
+    for part in defines:
+        configs, mistakes = parts[part](path, found)
+        trials += len(configs) if part != "search" else 0
+        problems += [*mistakes, *_misfits(path, configs)]
+    return Checked(path, defines, trials, tuple(dict.fromkeys(problems)))
+
+
+type Outcome = tuple[list[ExperimentConfig], list[Problem]]
+
+
+def _config(path: Path, found: Mapping[str, Any]) -> Outcome:
+    try:
+        config = found["get_config"]()
+    except Exception as error:
+        return [], _problems(path, ValueError(unreadable(path, error)))
+    if isinstance(config, ExperimentConfig):
+        return [config], []
+    return [], [Problem(path, "", f"`get_config` must return an ExperimentConfig, got {type(config).__name__}.")]
+
+
+def _experiment(path: Path, found: Mapping[str, Any]) -> Outcome:
+    base, axes, more = found["BASE"], found.get("AXES", {}), found.get("TRIALS", {})
+    if not isinstance(base, ExperimentConfig):
+        return [], [Problem(path, "BASE", f"must be an ExperimentConfig, got {type(base).__name__}.")]
+    wrong = [name for name, value in (("AXES", axes), ("TRIALS", more)) if not isinstance(value, Mapping)]
+    if wrong:
+        return [base], [Problem(path, name, "must be a dict.") for name in wrong]
+    if not {"AXES", "TRIALS", "SEARCH"} & set(found):
+        return [base], [Problem(path, "", "`BASE` needs `AXES`, `TRIALS` or `SEARCH` beside it.")]
+    try:
+        study: Study = make_study(path.stem, base, axes, more)
+    except ValueError as error:
+        return [base, *_valid_steps(base, axes, more)], _problems(path, error)
+    return [trial.config for trial in study.trials], []
+
+
+def _valid_steps(
+    base: ExperimentConfig, axes: Mapping[str, Any], more: Mapping[str, Any]
+) -> Iterator[ExperimentConfig]:
+    """What single steps of the axes make of the base, where that is valid: some of their misfits show already."""
+    steps = [*more.values()]
+    for name, values in axes.items():
+        steps += values.values() if isinstance(values, Mapping) else [{name: value} for value in values]
+    for changes in steps:
+        try:
+            yield override(base, changes)
+        except ValueError:
+            continue
+
+
+def _search(path: Path, found: Mapping[str, Any]) -> Outcome:
+    from qat.sweep.space import Search, check_space
+
+    search, base = found["SEARCH"], found.get("BASE")
+    if not isinstance(search, Search) or not isinstance(base, ExperimentConfig):
+        return [], [Problem(path, "SEARCH", "must be a Search, and `BASE` beside it an ExperimentConfig.")]
+    try:
+        check_space(search, base)
+    except ValueError as error:
+        return [], _problems(path, error)
+    return [], []
+
+
+def _misfits(path: Path, configs: Iterable[ExperimentConfig]) -> Iterator[Problem]:
+    """What shows only once data are opened and models traced; each model, data set and recipe once."""
+    seen: set[tuple[str, str, str | None]] = set()
+    for config in configs:
+        key = (config.model, config.data, config.recipe)
+        if key not in seen:
+            seen.add(key)
+            problem = _misfit(config)
+            if problem is not None:
+                yield Problem(path, *problem)
+
+
+def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
+    """The field to blame and what is wrong, None where model, data and recipe fit."""
+    import jax
+
+    from qat import data
+    from qat.pipeline import check
+    from qat.pipeline.training import setting
+
+    def init() -> None:
+        where = setting(config.model, config.data)
+        jax.eval_shape(where.functions.init, jax.random.key(0), *where.example())
+
+    steps = {"data": lambda: data.load(config.data), "model": init, "recipe": lambda: check([config])}
+    for field, step in steps.items():
+        try:
+            step()
+        except Exception as error:
+            value = getattr(config, field)
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            return field, f"{value!r}: {kind}{str(error).strip()}"
+    return None
+
+
+def _problems(path: Path, error: ValueError) -> list[Problem]:
+    """A problem for each line of an error that has a line for each mistake."""
+    found = []
+    for line in str(error).splitlines():
+        match = FIELD.match(line)
+        if match:
+            found.append(Problem(path, match[1], match[2]))
+        elif line != f"{str(path)!r}:":
+            found.append(Problem(path, "", line))
+    return found
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (file for file in sorted(path.rglob("*.py")) if not _hidden(file.relative_to(path)))
+        elif path.exists():
+            yield path
+        else:
+            raise ValueError(f"{str(path)!r} is not there. Name files or folders, such as configs/ experiments/.")
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _table(validation: Validation) -> Table:
+    problems, files = len(validation.problems), len(validation.files)
+    title = f"{files} file{'s' * (files != 1)} checked: " + (f"{problems} problems" if problems else "all well")
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("file", "defines", "trials", "field", "problem"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "trials" else "left")
+    for checked in validation.files:
+        rows = checked.problems or (Problem(checked.file, "", "none"),)
+        for i, problem in enumerate(rows):
+            head = [str(checked.file), ", ".join(checked.defines), str(checked.trials)] if i == 0 else ["", "", ""]
+            style = "red" if checked.problems else "dim"
+            table.add_row(*map(Text, head), Text(problem.field), Text(problem.message, style=style))
+    return table

@@ -1,0 +1,139 @@
+"""What a sweep tells a person while it runs: as plain lines, or to nobody; `qat.sweep.live` draws on a terminal."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from rich.console import Console
+
+from qat.sweep.alive import Holder
+from qat.sweep.failure import Failure
+from qat.sweep.job import Job
+from qat.sweep.tally import Running, Tally, duration
+
+type Describe = Callable[[Job], str]
+"""What to say of a finished job: `ptq w8a8, seed 1: accuracy 97.56 %`."""
+
+
+class View(Protocol):
+    """Is told what happens in a sweep, always by the thread that runs it."""
+
+    def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
+        """All jobs of the sweep, and those of them that are finished already."""
+        ...
+
+    def running(self, job: Job, running: Running) -> None:
+        """A job began, or has gone on."""
+        ...
+
+    def finished(self, job: Job, seconds: float | None) -> None:
+        """A job is done; `seconds` is None where another process did it."""
+        ...
+
+    def retried(self, job: Job, failure: Failure) -> None:
+        """A job failed and will be tried again."""
+        ...
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """A job failed for good."""
+        ...
+
+    def held(self, job: Job, holder: Holder | None) -> None:
+        """Another process does this job; None where it is not known which."""
+        ...
+
+    def waiting(self, jobs: Sequence[Job]) -> None:
+        """Nothing is left to do here but to wait for these, which others do."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something to read."""
+        ...
+
+    def tally(self, tally: Tally) -> None:
+        """How far the sweep is."""
+        ...
+
+
+class Lines:
+    """A line for each job that is done, numbered where it counts as a trial, and for whatever else happens."""
+
+    def __init__(self, console: Console, describe: Describe):
+        self._console, self._describe = console, describe
+        self._counted = self._total = 0
+        self._others: set[str] = set()
+        self._waiting: tuple[str, ...] = ()
+
+    def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
+        """How much of the sweep was finished already."""
+        self._total, self._counted = sum(map(is_trial, jobs)), sum(map(is_trial, before))
+        if self._counted:
+            self._print(f"{self._counted} of {self._total} trials are finished already.")
+
+    def running(self, job: Job, running: Running) -> None:
+        """Nothing: lines are for what is over."""
+
+    def finished(self, job: Job, seconds: float | None) -> None:
+        """The job's line."""
+        took = "elsewhere" if seconds is None else duration(seconds)
+        self._print(f"{self._number(job)}  {self._describe(job)}, {took}")
+
+    def retried(self, job: Job, failure: Failure) -> None:
+        """What went wrong."""
+        self._print(f"{job.label} failed ({failure.kind}) and will be tried again: {failure.error}", "yellow")
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """What went wrong, in the place of the job's line."""
+        self._print(f"{self._number(job)}  {job.label} FAILED ({failure.kind}): {failure.error}", "red")
+
+    def held(self, job: Job, holder: Holder | None) -> None:
+        """Said once of each other process."""
+        name = f"Process {holder.pid} on {holder.host}" if holder else "Another process"
+        if name not in self._others:
+            self._others.add(name)
+            self._print(f"{name} works on this folder too; what it does is not done twice.")
+
+    def waiting(self, jobs: Sequence[Job]) -> None:
+        """Said once of the same jobs."""
+        ids = tuple(job.id for job in jobs)
+        if ids != self._waiting:
+            self._waiting = ids
+            names = ", ".join(job.label for job in jobs[:3]) + (", ..." if len(jobs) > 3 else "")
+            self._print(f"Waiting for what is done elsewhere: {names}.")
+
+    def note(self, text: str) -> None:
+        """The text."""
+        self._print(text)
+
+    def tally(self, tally: Tally) -> None:
+        """Nothing: the lines are numbered."""
+
+    def _number(self, job: Job) -> str:
+        width = len(str(self._total))
+        if not is_trial(job):
+            return " " * (2 * width + 2)
+        self._counted += 1
+        return f"{self._counted:{width + 1}}/{self._total}"
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+SILENT: View = Lines(Console(quiet=True), lambda job: job.label)
+
+
+def is_trial(job: Job) -> bool:
+    """Whether a job counts for a person: the others are what trials share."""
+    return job.kind == "trial"
+
+
+@contextlib.contextmanager
+def open_view(console: Console, describe: Describe) -> Iterator[View]:
+    """A live display where `console` is a terminal, else plain lines."""
+    if not console.is_terminal:
+        yield Lines(console, describe)
+        return
+    from qat.sweep.live import Live
+
+    with Live(console, describe).shown() as live:
+        yield live

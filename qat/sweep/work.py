@@ -1,0 +1,87 @@
+"""A job's work, in whatever process or machine a runner chose: from its payload to its finished folder."""
+
+import functools
+import runpy
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qat import data, models
+from qat.compiled import make_room
+from qat.config import ExperimentConfig, parse
+from qat.pipeline import Stage, run_stage, run_trial, stage_of
+from qat.record import RECORD_FILE, read_record
+from qat.registry import parse_call
+from qat.sinks import Origin, Together, together
+from qat.storage import folder
+from qat.sweep.folder import SUPERSEDED, TRIALS
+from qat.sweep.job import Report
+
+
+def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
+    """Do the job of `qat.sweep.plan`; what its folder holds already is continued.
+
+    Raises `ValueError` where the code or the data here are not those that the job was planned with.
+    """
+    make_room()
+    place = folder(root)
+    register(payload["config"], payload["imports"])
+    config = parse(ExperimentConfig, payload["config"])
+    stage = _stage(config, payload["kind"], payload["key"])
+    if stage.kind == "trial":
+        _trial(config, stage, place, payload)
+    else:
+        run_stage(config, stage, place, report)
+
+
+def register(config: Mapping[str, Any], files: list[str]) -> None:
+    """Run the files of a study where they register the model or the data set, and this process has not run them."""
+    named = [(models.names(), config["model"]), (data.names(), config["data"])]
+    if any(parse_call(text)[0] not in names for names, text in named):
+        for file in files:
+            runpy.run_path(file)
+
+
+def _stage(config: ExperimentConfig, kind: str, key: str) -> Stage:
+    trial = stage_of(config, data.load(config.data).fingerprint)
+    for stage in trial.walk():
+        if (stage.kind, stage.key) == (kind, key):
+            return stage
+    raise ValueError(
+        f"this job was planned as {kind} {key}, but its code or data have changed since. Run the sweep again."
+    )
+
+
+def _trial(config: ExperimentConfig, stage: Stage, root: Path, payload: Mapping[str, Any]) -> None:
+    place = root / TRIALS / payload["trial"]
+    _set_aside(root, place, payload["trial"], stage.key)
+    about = {name: payload[name] for name in ("trial", "labels", "lineage")}
+    record = run_trial(config, stage, root, place, about)
+    if payload["sinks"]:
+        origin = Origin(payload["study"], record.trial, record.key, record.labels, config, root)
+        _send(tuple(payload["sinks"]))(origin).finish(record, place)
+
+
+@functools.cache
+def _send(texts: tuple[str, ...]) -> Callable[[Origin], Together]:
+    """The sinks, opened once a process; what goes wrong with them is a line on stderr."""
+    return together(texts, warn=lambda line: print(line, file=sys.stderr))  # noqa: T201
+
+
+def _set_aside(root: Path, place: Path, trial: str, key: str) -> None:
+    """Move a result of other settings, code or data, or a damaged one, out of the trial's folder, which it keeps."""
+    if not (place / RECORD_FILE).exists():
+        return
+    try:
+        record = read_record(place)
+    except ValueError:
+        record = None
+    if record is not None and record.key == key:
+        return
+    old = root / SUPERSEDED / f"{trial}-{record.key or 'schema1' if record else 'damaged'}"
+    number = 1
+    while (target := old if number == 1 else old.with_name(f"{old.name}-{number}")).exists():
+        number += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place.rename(target)

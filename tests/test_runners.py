@@ -1,0 +1,239 @@
+"""A worker that goes wrong costs its job alone, and none outlives the sweep."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from work import WORK, attempts, finished_in, job, pids, wait_for
+
+from qat.sweep import machine
+from qat.sweep.claims import last_claim
+from qat.sweep.events import Errand, Note, Progress, Started
+from qat.sweep.execute import execute
+from qat.sweep.failure import read_failure
+from qat.sweep.runners import runners
+
+ROOT = Path(__file__).parent.parent
+POOL = "pool(workers=2)"
+SWEEP = """
+import sys
+from pathlib import Path
+from work import *
+from qat.sweep.execute import execute
+root = Path(sys.argv[1])
+jobs = [job(name, "wait", until="go") for name in ("a", "b")]
+execute(jobs, root, sys.argv[2], is_finished=finished_in(root), work=WORK, settle=0.0)
+"""
+
+
+def sweep(jobs, root, runner=POOL, **rules):
+    return execute(jobs, root, runner, is_finished=finished_in(root), work=WORK, settle=0.0, **rules)
+
+
+def ids(jobs):
+    return [one.id for one in jobs]
+
+
+def is_gone(pid):
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def start_sweep(root, runner=POOL):
+    """A sweep in a process of its own, both jobs of which have begun."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWEEP, str(root), runner], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: (root / "a.waits").exists() and (root / "b.waits").exists(), "the start of both jobs")
+    return process
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """One sweep in the pool in which jobs go wrong in several ways."""
+    root = tmp_path_factory.mktemp("mixed")
+    jobs = [
+        job("good"),
+        job("raises", "raise"),
+        job("dies", "kill"),
+        job("dies-once", "kill", times=1),
+        job("exits", "exit"),
+        job("needs", needs=["good"], finds=["good"]),
+        job("falls", needs=["dies"]),
+    ]
+    return root, sweep(jobs, root)
+
+
+def test_what_goes_wrong_costs_its_job_alone(mixed):
+    _, outcome = mixed
+    assert ids(outcome.finished) == ["good", "dies-once", "needs"]
+    assert {name: (failure.kind, failure.attempts) for name, failure in outcome.failed.items()} == {
+        "raises": ("error", 2),
+        "dies": ("killed", 2),
+        "exits": ("killed", 2),
+        "falls": ("dependency", 0),
+    }
+
+
+def test_a_failure_says_how_the_worker_ended(mixed):
+    _, outcome = mixed
+    assert "SIGKILL" in outcome.failed["dies"].error
+    assert "exit code 3" in outcome.failed["exits"].error
+    assert "raise ArithmeticError" in outcome.failed["raises"].traceback
+
+
+def test_the_log_holds_what_all_attempts_printed(mixed):
+    root, _ = mixed
+    log = (root / "dies-once" / "log.txt").read_text()
+    assert log.index("printed by dies-once, attempt 1") < log.index("SIGKILL") < log.index("attempt 2")
+    assert "ArithmeticError" in (root / "raises" / "log.txt").read_text()
+    assert "printed by good" in (root / "good" / "log.txt").read_text()
+
+
+def test_workers_live_on_between_jobs_and_end_with_the_sweep(tmp_path):
+    sweep([job(str(number)) for number in range(8)], tmp_path)
+    assert len(set(pids(tmp_path))) <= 2
+    assert os.getpid() not in pids(tmp_path)
+    assert all(map(is_gone, pids(tmp_path)))
+
+
+def test_jobs_run_side_by_side(tmp_path):
+    jobs = [job("a", "wait", until="b.waits"), job("b", "wait", until="a.waits")]
+    assert ids(sweep(jobs, tmp_path).finished) == ["a", "b"]
+
+
+def test_a_job_that_hangs_is_ended_with_a_word_on_where(tmp_path):
+    outcome = sweep([job("a", "hang"), job("b")], tmp_path, "pool(workers=1, hang_after=0.5)", retries=0)
+    assert outcome.failed["a"].kind == "hang"
+    assert "0.5 s of `hang_after`" in outcome.failed["a"].error
+    assert "_hang" in (tmp_path / "a" / "log.txt").read_text()
+    assert ids(outcome.finished) == ["b"]
+
+
+def test_a_job_that_takes_more_than_its_memory_is_ended_with_all_that_it_started(tmp_path):
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    jobs = [job("a", "eat", bytes=400_000_000), job("b")]
+    outcome = sweep(jobs, tmp_path, "pool(workers=1, memory_gb=0.3)", retries=0)
+    assert outcome.failed["a"].kind == "memory"
+    assert "more than the 0.3 GB of `memory_gb`" in outcome.failed["a"].error
+    assert ids(outcome.finished) == ["b"]
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_no_other_job_starts_while_memory_is_short(tmp_path, monkeypatch):
+    monkeypatch.setattr("qat.sweep.runners.pool.available_memory", lambda: 1.5 * machine.GB)
+    told = []
+    pool = runners.build("pool(workers=3, memory_gb=1)")(told.append)
+    try:
+        assert pool.room() == 1
+        waiting = job("a", "wait", until="go")
+        pool.start(Errand(str(tmp_path), WORK, "a", waiting.payload, str(tmp_path / "fence")))
+        assert pool.room() == 0
+        assert "1.5 GB of memory are available" in next(news.text for news in told if isinstance(news, Note))
+        monkeypatch.setattr("qat.sweep.runners.pool.available_memory", lambda: 9.0 * machine.GB)
+        wait_for(lambda: not pool.wait(0.1) and pool.room() == 2, "room")
+    finally:
+        pool.close()
+
+
+def test_where_nothing_runs_a_job_starts_however_little_memory_there_is(monkeypatch):
+    monkeypatch.setattr("qat.sweep.runners.pool.available_memory", lambda: 0.0)
+    pool = runners.build("pool(workers=3)")(lambda _: None)
+    assert pool.room() == 1
+    pool.close()
+
+
+@pytest.mark.parametrize("runner", ["inprocess", POOL])
+def test_progress_is_told_while_a_job_runs(tmp_path, runner):
+    told = []
+    opened = runners.build(runner)(told.append)
+    payload = job("a", "progress", steps=3).payload
+    opened.start(Errand(str(tmp_path), WORK, "a", payload, str(tmp_path / "fence")))
+    ends = []
+    wait_for(lambda: ends.extend(opened.wait(0.1)) or ends, "the end")
+    opened.close()
+    assert isinstance(told[0], Started)
+    assert str(pids(tmp_path)[0]) in told[0].where
+    assert told[1] == Progress("a", "counting", 0, 3, 1.0)
+    assert told[-1] == Progress("a", "counting", 3, 3, 0.25)
+    assert ends[0].job == "a"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_that_is_told_to_end_leaves_no_worker_and_no_claim(tmp_path, sent):
+    process = start_sweep(tmp_path)
+    process.send_signal(sent)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert all(map(is_gone, pids(tmp_path)))
+    claims = [last_claim(tmp_path, name) for name in ("a", "b")]
+    assert [claim.outcome for claim in claims if claim] == ["given back"] * 2
+    assert not list((tmp_path / "claims/runners").iterdir())
+
+
+@pytest.mark.parametrize("runner", ["inprocess", POOL])
+def test_a_sweep_that_is_killed_leaves_no_worker_and_its_jobs_to_the_next(tmp_path, runner):
+    if runner == "inprocess":
+        (tmp_path / "b.waits").touch()
+    process = start_sweep(tmp_path, runner)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: all(map(is_gone, pids(tmp_path))), "the end of the workers")
+    outcome = sweep([job("a"), job("b")], tmp_path)
+    assert ids(outcome.finished) == ["a", "b"]
+
+
+def test_a_worker_that_is_killed_from_outside_costs_a_try(tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(sweep([job("a", "wait", until="go")], tmp_path)))
+    thread.start()
+    wait_for((tmp_path / "a.waits").exists, "the start of the job")
+    (tmp_path / "a.waits").unlink()
+    os.kill(pids(tmp_path)[0], signal.SIGKILL)
+    wait_for((tmp_path / "a.waits").exists, "the second attempt")
+    (tmp_path / "go").touch()
+    thread.join(60)
+    assert ids(found[0].finished) == ["a"]
+    assert attempts(tmp_path) == ["a", "a"]
+    assert read_failure(tmp_path / "a") is None
+
+
+def test_a_worker_that_dies_idle_is_replaced(tmp_path):
+    opened = runners.build("pool(workers=1)")(lambda _: None)
+    ends = []
+    for name in ("a", "b"):
+        opened.start(Errand(str(tmp_path), WORK, name, job(name).payload, str(tmp_path / "fence")))
+        wait_for(lambda: ends.extend(opened.wait(0.1)) or len(ends) > "ab".index(name), "the end")
+        os.kill(pids(tmp_path)[-1], signal.SIGKILL)
+        wait_for(lambda: is_gone(pids(tmp_path)[-1]))
+    opened.close()
+    assert [type(end).__name__ for end in ends] == ["Finished", "Finished"]
+
+
+def test_slots_share_out_the_cores_and_the_accelerators(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: [0, 1, 2, 3, 4])
+    monkeypatch.setattr(machine, "accelerators", list)
+    assert [slot.cores for slot in machine.slots(None, 2)] == [(0, 1), (2, 3)]
+    assert [slot.cores for slot in machine.slots(3, 2)] == [(0, 1), (2, 3), (0, 4)]
+    assert len(machine.slots(None, 8)) == 1
+    monkeypatch.setattr(machine, "accelerators", lambda: ["0", "1"])
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in machine.slots(None, 1)] == ["0", "1"]
+    shared = machine.slots(4, 1)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in shared] == ["0", "1", "0", "1"]
+    assert shared[0].environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+
+
+def test_a_cache_that_the_user_chose_stays():
+    assert "JAX_COMPILATION_CACHE_DIR" not in machine.compilation_cache({"JAX_COMPILATION_CACHE_DIR": "mine"})
+    ours = machine.compilation_cache({"XDG_CACHE_HOME": "caches"})
+    assert ours["JAX_COMPILATION_CACHE_DIR"] == str(Path("caches/qat/compiled"))
+
+
+@pytest.mark.parametrize("text", ["pool(workers=0)", "pool(memory_gb=-1)", "pool(threads=0)", "pool(hang_after=0)"])
+def test_a_pool_that_cannot_be_is_refused(text):
+    with pytest.raises(ValueError, match="must be positive"):
+        runners.build(text)
