@@ -1,22 +1,58 @@
-"""The report as files beside the records: `table.csv`, `table.md` and `accuracy.png`."""
+"""The report as files in `report/` of a run folder: a page, tables, and pictures of the arms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qat.report.summary import Row
+from qat.report.contents import Contents
+from qat.report.page import page
+from qat.report.points import COSTS, comparable, points
+from qat.report.sections import states
+from qat.report.summary import Row, summarize
 from qat.report.table import csv_text, markdown
 from qat.storage import write_atomically
 
+REPORT = "report"
 
-def write_report(root: Path, rows: Sequence[Row], title: str) -> list[Path]:
-    """Write the files into `root` and return where they are. The plot needs rows of quantized arms to compare."""
-    texts = {root / "table.csv": csv_text(rows), root / "table.md": markdown(rows, title)}
-    for path, text in texts.items():
-        write_atomically(path, text)
-    if not any(row.recipe for row in rows):
-        return list(texts)
-    from qat.report.plot import accuracy_plot
 
-    plot = root / "accuracy.png"
-    plot.write_bytes(accuracy_plot(rows, title))
-    return [*texts, plot]
+def rows_of(contents: Contents, margin: float | None = None) -> list[Row]:
+    """The summary of what a run folder holds, compared per example too; `margin` as for `summarize`."""
+    folders = {trial: contents.folder(trial) for trial in contents.records}
+    return summarize(contents.records.values(), folders, margin)
+
+
+def title_of(contents: Contents) -> str:
+    """The study's name, and how many of its trials are finished unless all are."""
+    whole = len(contents.records) == len(contents.trials)
+    return contents.name if whole else f"{contents.name} ({states(contents)})"
+
+
+def write_report(contents: Contents, rows: Sequence[Row]) -> list[Path]:
+    """Write the report of a run folder and its summary, and return where its files are.
+
+    It is `index.html`, `table.csv` and `table.md`, and once an arm has a number `accuracy.png`, `size.png` and (where
+    latencies were measured) `latency.png`.
+    """
+    folder = contents.root / REPORT
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in _files(contents, rows):
+        write_atomically(folder / name, content)
+        written.append(folder / name)
+    return written
+
+
+def _files(contents: Contents, rows: Sequence[Row]) -> Iterator[tuple[str, str | bytes]]:
+    title = title_of(contents)
+    yield "index.html", page(contents, rows)
+    yield "table.csv", csv_text(rows)
+    yield "table.md", markdown(rows, title)
+    found = points(rows)
+    if not found:
+        return
+    from qat.report.plot import accuracy_plot, front_plot
+
+    metric = comparable(rows)[0].scale.heading
+    yield "accuracy.png", accuracy_plot(found, metric, title)
+    for cost in COSTS:
+        if any(getattr(one, cost) is not None for one in found):
+            yield f"{cost}.png", front_plot(found, cost, metric, title)

@@ -1,4 +1,4 @@
-"""The summary as a picture: accuracy against bits, PTQ beside QAT, float and control as bands."""
+"""The arms as pictures for a paper or a slide: by recipe, against size, against latency."""
 
 import io
 from collections.abc import Sequence
@@ -6,45 +6,113 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from qat.report.summary import Row
-from qat.stats import Estimate
+from qat.record import Arm
+from qat.report.points import Cost, Point, best
 
-BANDS = {"float": ("float", "#555555"), "control": ("control: float, trained on", "#2a7f3f")}
-SERIES = {"ptq": ("PTQ", "#c0561a", "o", -0.06), "qat": ("QAT", "#1f5fa8", "s", 0.06)}
+STYLES: dict[Arm, tuple[str, str, str, float]] = {
+    "float": ("float", "#555e69", "D", 0.0),
+    "control": ("control: float, trained on", "#2a7f3f", "P", 0.0),
+    "ptq": ("PTQ", "#c0561a", "o", -0.12),
+    "qat": ("QAT", "#1f5fa8", "s", 0.12),
+}
+BANDS: tuple[Arm, ...] = ("float", "control")
+COST_LABELS: dict[Cost, str] = {"size": "size of the model's file, kB", "latency": "latency of one call, ms"}
+CROWD = 60  # arms; of more, points are smaller and without intervals
 
 
-def accuracy_plot(rows: Sequence[Row], title: str) -> bytes:
-    """A PNG. Recipes stand in the order of the rows; error bars and bands are 95 % intervals over seeds."""
-    recipes = list(dict.fromkeys(row.recipe for row in rows if row.recipe is not None))
-    place: dict[str | None, int] = {recipe: i for i, recipe in enumerate(recipes)}
+def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
+    """A PNG of PTQ beside QAT by recipe, in the order of the points; bars and bands are 95 % intervals over seeds.
+
+    Float and control are bands where there is one of each, else points of their own.
+    """
+    figure, axes = _canvas(title)
+    bands = [one for one in points if one.arm in BANDS]
+    as_bands = len({one.arm for one in bands}) == len(bands) and len(bands) < len(points)
+    shown = [one for one in points if not (as_bands and one.arm in BANDS)]
+    places = {name: i for i, name in enumerate(dict.fromkeys(map(_category, shown)))}
+    for one in bands if as_bands else []:
+        _band(axes, one)
+    for arm in STYLES:
+        own = [one for one in shown if one.arm == arm]
+        _scatter(axes, arm, [x + places[_category(one)] for one, x in zip(own, _spread(own), strict=True)], own, len(shown))
+    axes.set_xticks(range(len(places)), [_plain(name) for name in places])
+    axes.set_xlim(-0.5, max(len(places), 1) - 0.5)
+    axes.grid(axis="y", alpha=0.3)
+    return _png(figure, axes, metric)
+
+
+def front_plot(points: Sequence[Point], cost: Cost, metric: str, title: str) -> bytes:
+    """A PNG of what each arm reaches at which cost, with the front that no other arm beats. Points without it are left out."""
+    figure, axes = _canvas(title)
+    front = [points[i] for i in best(points, cost)]
+    x = [getattr(one, cost) for one in front]
+    axes.step(x, [one.value for one in front], where="post", color="#8a929c", linestyle=":", label="front", zorder=1)
+    shown = [one for one in points if getattr(one, cost) is not None]
+    for arm in STYLES:
+        own = [one for one in shown if one.arm == arm]
+        _scatter(axes, arm, [getattr(one, cost) for one in own], own, len(shown))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(COST_LABELS[cost])
+    axes.grid(alpha=0.3)
+    return _png(figure, axes, metric)
+
+
+def _canvas(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for arm, (name, colour) in BANDS.items():
-        for row in (row for row in rows if row.arm == arm):
-            _band(axes, row.accuracy, name, colour)
-    for arm, (name, colour, marker, shift) in SERIES.items():
-        shown = [row for row in rows if row.arm == arm]
-        if shown:
-            x = [place[row.recipe] + shift for row in shown]
-            estimates = [row.accuracy for row in shown]
-            errors = [estimate.half_width or 0.0 for estimate in estimates]
-            means = [estimate.mean for estimate in estimates]
-            axes.errorbar(x, means, errors, label=name, color=colour, marker=marker, linestyle="none", capsize=4)
-    axes.set_xticks(range(len(recipes)), recipes)
-    axes.set_xlim(-0.5, max(len(recipes), 1) - 0.5)
-    axes.set_xlabel("bits of weights (w) and activations (a)")
-    axes.set_ylabel("test accuracy, %")
-    axes.set_title(title)
-    axes.grid(axis="y", alpha=0.3)
+    axes.set_title(_plain(title))
+    return figure, axes
+
+
+def _plain(text: str) -> str:
+    """Text in which a dollar begins no formula."""
+    return text.replace("$", r"\$")
+
+
+def _category(one: Point) -> str:
+    return one.recipe or STYLES[one.arm][0]
+
+
+def _spread(own: Sequence[Point]) -> list[float]:
+    """How far aside of its recipe's place each point of one arm stands, so that equal ones do not hide each other."""
+    crowds: dict[str, list[int]] = {}
+    for i, one in enumerate(own):
+        crowds.setdefault(_category(one), []).append(i)
+    aside = [0.0] * len(own)
+    for crowd in crowds.values():
+        for k, i in enumerate(crowd):
+            aside[i] = STYLES[own[i].arm][3] + (0.2 * (k / (len(crowd) - 1) - 0.5) if len(crowd) > 1 else 0.0)
+    return aside
+
+
+def _scatter(axes: Axes, arm: Arm, x: Sequence[float], own: Sequence[Point], of: int) -> None:
+    if not own:
+        return
+    name, colour, marker, _ = STYLES[arm]
+    errors = None if of > CROWD else [one.half or 0.0 for one in own]
+    size = 4 if of > CROWD else 6
+    values = [one.value for one in own]
+    axes.errorbar(
+        x, values, errors, label=name, color=colour, marker=marker, markersize=size, linestyle="none", capsize=3
+    )
+
+
+def _band(axes: Axes, one: Point) -> None:
+    name, colour, _, _ = STYLES[one.arm]
+    axes.axhline(one.value, color=colour, linewidth=1.2, label=name)
+    if one.half:
+        axes.axhspan(one.value - one.half, one.value + one.half, color=colour, alpha=0.12, linewidth=0)
+
+
+def _png(figure: Figure, axes: Axes, metric: str) -> bytes:
+    axes.set_ylabel(_plain(metric))
     axes.legend(loc="best", frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-def _band(axes: Axes, value: Estimate, name: str, colour: str) -> None:
-    axes.axhline(value.mean, color=colour, linewidth=1.2, label=name)
-    if value.low is not None and value.high is not None:
-        axes.axhspan(value.low, value.high, color=colour, alpha=0.12, linewidth=0)

@@ -1,67 +1,102 @@
-"""One row per arm: means over seeds, and drops against the float model and the control it shares with them."""
+"""One row per arm: means over seeds, drops against the float model and the control it shares with them, verdicts."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from qat.record import Arm, Record
-from qat.stats import Estimate, estimate, paired_difference
+from qat.report.pairing import Baselines, Group, groups, main_metric, values
+from qat.report.scale import Scale, scale
+from qat.report.verdicts import verdicts
+from qat.stats import Estimate, Verdict, estimate, paired_difference
 
 
 @dataclass(frozen=True)
 class Row:
-    """Trials that differ in their seed only. Accuracy and drops in percent; a drop is None where nothing pairs up."""
+    """Trials that differ in their seed only, named by `trials`.
 
+    `name` tells the row from the others; `label` joins the trials' labels, `labels` are those by axis, but for the
+    seed's. `score` is the main metric, `metric`, as `scale` says: percent for accuracies; NaN of no seeds where no
+    trial has a finite one. Drops and the gain are in the scale's unit, paired by seed over the seeds that have both,
+    and None where none has; a drop is positive where the row is worse, the gain where it is better. Sizes are in bytes,
+    latencies in milliseconds a call, both means; their ratios are how many times smaller or faster than the float model
+    it is. `verdicts` are by the arm that the row is compared with: `float` for PTQ, `control` and `ptq` for QAT.
+    """
+
+    name: str
     label: str
+    labels: Mapping[str, str]
+    trials: tuple[str, ...]
     arm: Arm
     recipe: str | None
-    accuracy: Estimate
+    metric: str
+    scale: Scale
+    score: Estimate
     drop_from_float: Estimate | None
     drop_from_control: Estimate | None
+    gain_over_ptq: Estimate | None
     size_bytes: float
     size_ratio: float | None
+    latency_ms: float | None
+    latency_ratio: float | None
+    verdicts: Mapping[Arm, Verdict] = field(default_factory=dict)
 
 
-def summarize(records: Iterable[Record]) -> list[Row]:
-    """The rows, in the order of the records."""
+def summarize(
+    records: Iterable[Record], folders: Mapping[str, Path] | None = None, margin: float | None = None
+) -> list[Row]:
+    """The rows, in the order of the records.
+
+    `folders` are the trials' own, by id: with them arms are compared per test example too. `margin` is the difference
+    that does not matter, in the unit of the main metric's scale: 0.3 points by default; none for what is not shown in
+    percent, and then no equivalence is tested.
+    """
     records = list(records)
-    floats = {record.lineage.float_stage: record for record in records if record.arm == "float"}
-    controls = {record.lineage.control: record for record in records if record.arm == "control"}
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.lineage.group, []).append(record)
-    return [_row(group, floats, controls) for group in groups.values()]
+    found, baselines = groups(records), Baselines(records)
+    judged = verdicts(found, baselines, folders or {}, margin)
+    return [_row(group, baselines, judged[group.first.lineage.group]) for group in found]
 
 
-def _row(group: Sequence[Record], floats: dict[str, Record], controls: dict[str | None, Record]) -> Row:
-    first = group[0]
-    trained = [floats.get(record.lineage.float_stage) for record in group]
-    control = [controls.get(record.lineage.control) for record in group] if first.lineage.control else [None]
-    size = estimate([record.size_bytes for record in group]).mean
-    paired = [float_.size_bytes / record.size_bytes for float_, record in zip(trained, group, strict=True) if float_]
+def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict]) -> Row:
+    first = group.first
+    scores = [score for record in group.records if (score := main_metric(record)) is not None]
+    floats = [(record, found) for record in group.records if (found := baselines.float_or_self(record))]
     return Row(
-        label=_label(first),
+        name=group.name,
+        label=group.label,
+        labels=group.labels,
+        trials=tuple(record.trial for record in group.records),
         arm=first.arm,
         recipe=first.recipe,
-        accuracy=estimate([_percent(record) for record in group]),
-        drop_from_float=None if first.arm == "float" else _drop(trained, group),
-        drop_from_control=None if first.arm in ("float", "control") else _drop(control, group),
-        size_bytes=size,
-        size_ratio=estimate(paired).mean if paired else None,
+        metric=first.metric,
+        scale=scale(first.metric),
+        score=estimate(scores) if scores else Estimate(math.nan, None, None, 0),
+        drop_from_float=_drop(group, baselines, "float"),
+        drop_from_control=_drop(group, baselines, "control"),
+        gain_over_ptq=_gain(group, baselines, "ptq"),
+        size_bytes=estimate([record.size_bytes for record in group.records]).mean,
+        size_ratio=_mean([found.size_bytes / record.size_bytes for record, found in floats if record.size_bytes]),
+        latency_ms=_mean([record.timings["latency_ms"] for record in group.records if "latency_ms" in record.timings]),
+        latency_ratio=_mean([ratio for record in group.records if (ratio := _latency_ratio(record)) is not None]),
+        verdicts=judged,
     )
 
 
-def _drop(baselines: Sequence[Record | None], group: Sequence[Record]) -> Estimate | None:
-    """How much less accurate than its own baseline each trial is; None unless every one has a baseline."""
-    found = [baseline for baseline in baselines if baseline is not None]
-    if len(found) != len(group):
-        return None
-    return paired_difference([_percent(record) for record in found], [_percent(record) for record in group])
+def _gain(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
+    pairs = baselines.comparable(group, arm)
+    return paired_difference(*values(pairs)) if pairs else None
 
 
-def _percent(record: Record) -> float:
-    return 100 * record.metrics["accuracy"]
+def _drop(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
+    pairs = baselines.comparable(group, arm)
+    return paired_difference(*reversed(values(pairs))) if pairs else None
 
 
-def _label(record: Record) -> str:
-    """The trial's labels but for its seed's."""
-    return ", ".join(label for axis, label in record.labels.items() if axis != "seed") or record.arm
+def _latency_ratio(record: Record) -> float | None:
+    own, float_ = record.timings.get("latency_ms"), record.timings.get("float_latency_ms")
+    return float_ / own if own and float_ else None
+
+
+def _mean(numbers: Sequence[float]) -> float | None:
+    return math.fsum(numbers) / len(numbers) if numbers else None

@@ -2,26 +2,35 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from qat.record import Arm
 from qat.report.summary import Row
-from qat.stats import Estimate
+from qat.stats import Estimate, Kind, Verdict
 
 CAPTION = (
-    "Means over n seeds ± half of the 95 % interval (Student t); drops in points, paired by seed, positive is worse. "
-    "Quantized arms are measured on the served integers; size is the model's file."
+    "Means over n seeds ± half of the 95 % interval (Student t); drops and gains in the score's unit, paired by seed, "
+    "a positive drop is worse. Quantized arms are measured on the served integers; size is the model's file."
 )
-TEXT = ("trial", "arm", "recipe")
+MARKS: dict[Kind, str] = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
+TEXT = ("trial", "arm", "recipe", "metric")
+ABSOLUTE = ("size, kB", "latency, ms")
+BASELINES: tuple[Arm, ...] = ("float", "control", "ptq")
 
 
 def rich_table(rows: Sequence[Row], title: str) -> Table:
-    """For the terminal."""
-    table = Table(title=Text(title), caption=CAPTION, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in (columns := _columns(rows)):
+    """For the terminal. Sizes and latencies are left to the files where their ratios take the room."""
+    columns = _columns(rows)
+    if columns.keys() >= {"smaller", "faster"}:
+        columns = {heading: cells for heading, cells in columns.items() if heading not in ABSOLUTE}
+    table = Table(title=Text(title), caption=Text(_caption(rows)), caption_justify="left", box=SIMPLE_HEAD, padding=0)
+    for heading in columns:
         text = heading in TEXT
         table.add_column(heading, justify="left" if text else "right", no_wrap=text, overflow="fold")
     for i in range(len(rows)):
@@ -30,51 +39,130 @@ def rich_table(rows: Sequence[Row], title: str) -> Table:
 
 
 def markdown(rows: Sequence[Row], title: str) -> str:
-    """A Markdown table under its title."""
+    """A Markdown table under its title, and the verdicts in words."""
     columns = _columns(rows)
     rule = ["---" if heading in TEXT else "---:" for heading in columns]
-    lines = [list(columns), rule, *zip(*columns.values(), strict=True)]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"# {title}\n\n{body}\n\n{CAPTION}\n"
+    lines = [[*map(_cell, columns)], rule, *([*map(_cell, line)] for line in zip(*columns.values(), strict=True))]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    sentences = [f"- {_escaped(text)}" for text in verdict_texts(rows)]
+    verdicts = ["", "## Verdicts", "", *sentences] if sentences else []
+    return "\n".join([f"# {_escaped(title)}", "", body, "", _escaped(_caption(rows)), *verdicts, ""])
+
+
+def verdict_texts(rows: Sequence[Row]) -> list[str]:
+    """The verdicts in words, in the order of the rows."""
+    return [verdict.text for row in rows for verdict in row.verdicts.values()]
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """The numbers behind the table, unrounded; an empty cell where there is none."""
+    """The numbers behind the table, unrounded, and the verdicts; an empty cell where there is none.
+
+    p-values are Holm's and of the doubt that decided: over seeds, or over items where there is one seed.
+    """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    estimates = ("accuracy", "drop_from_float", "drop_from_control")
-    numbers = [f"{name}{part}" for name in estimates for part in ("", "_low", "_high")]
-    writer.writerow(["trial", "arm", "recipe", "n", *numbers, "size_bytes", "size_ratio"])
-    for row in rows:
-        values = [value for name in estimates for value in _numbers(getattr(row, name))]
-        head = [row.label, row.arm, row.recipe, row.accuracy.n]
-        writer.writerow(["" if cell is None else cell for cell in (*head, *values, row.size_bytes, row.size_ratio)])
+    lines = [_numbers(row) for row in rows]
+    writer = csv.DictWriter(out, list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return out.getvalue()
 
 
+def _caption(rows: Sequence[Row]) -> str:
+    found = [verdict for row in rows for verdict in row.verdicts.values()]
+    if not found:
+        return CAPTION
+    margins = dict.fromkeys(f"{one.margin:g} {one.unit}".rstrip() for one in found if one.margin is not None)
+    equivalent = f", = equivalent within {' or '.join(margins)}" if margins else ""
+    return f"{CAPTION} Verdicts, corrected for the number of arms (Holm): ▲ better, ▼ worse{equivalent}, ? undecided."
+
+
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Cells by heading; the trials' labels where arm and recipe do not tell the rows apart."""
+    """Cells by heading, without columns that would be empty; the trials' labels where arm and recipe do not tell the
+    rows apart."""
     arms = [(row.arm, row.recipe) for row in rows]
-    labels = {} if len(set(arms)) == len(arms) else {"trial": [row.label for row in rows]}
-    return labels | {
+    headings = {row.scale.heading for row in rows}
+    score = headings.pop() if len(headings) == 1 else "score"
+    columns = {
+        "trial": [row.label for row in rows] if len(set(arms)) < len(arms) else [],
         "arm": [row.arm for row in rows],
         "recipe": [row.recipe or "" for row in rows],
-        "n": [str(row.accuracy.n) for row in rows],
-        "accuracy, %": [_shown(row.accuracy) for row in rows],
-        "drop / float": [_shown(row.drop_from_float, sign=True) for row in rows],
-        "drop / control": [_shown(row.drop_from_control, sign=True) for row in rows],
+        "metric": [row.scale.heading for row in rows] if score == "score" else [],
+        "n": [_seeds(row) for row in rows],
+        score: [_shown(row, row.score) for row in rows],
+        "drop / float": [_compared(row, row.drop_from_float, "float") for row in rows],
+        "drop / control": [_compared(row, row.drop_from_control, "control") for row in rows],
+        "gain / PTQ": [_compared(row, row.gain_over_ptq, "ptq") for row in rows],
         "size, kB": [f"{row.size_bytes / 1000:,.1f}" for row in rows],
-        "smaller": [f"{row.size_ratio:.2f}x" if row.size_ratio else "" for row in rows],
+        "smaller": [_times(row.size_ratio) for row in rows],
+        "latency, ms": ["" if row.latency_ms is None else f"{row.latency_ms:.3g}" for row in rows],
+        "faster": [_times(row.latency_ratio) for row in rows],
     }
+    return {heading: cells for heading, cells in columns.items() if any(cells)}
 
 
-def _shown(value: Estimate | None, sign: bool = False) -> str:
+def _seeds(row: Row) -> str:
+    """How many seeds the score is of, and of how many where some have none."""
+    return str(row.score.n) if row.score.n == len(row.trials) else f"{row.score.n} of {len(row.trials)}"
+
+
+def _shown(row: Row, value: Estimate, sign: bool = False) -> str:
+    if not value.n:
+        return "none"
+    mean = row.scale.text(value.mean, sign)
+    return mean if value.half_width is None else f"{mean} ± {row.scale.text(value.half_width)}"
+
+
+def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
+    """A difference, of how many pairs where those are not all of the row's, and the mark of its verdict."""
     if value is None:
         return ""
-    rounded = round(value.mean, 2) + 0.0  # no -0.00
-    mean = f"{rounded:+.2f}" if sign else f"{rounded:.2f}"
-    return mean if value.half_width is None else f"{mean} ± {value.half_width:.2f}"
+    fewer = f" (n={value.n})" if value.n != row.score.n else ""
+    mark = f"{MARKS[row.verdicts[baseline].kind]} " if baseline in row.verdicts else ""
+    return mark + _shown(row, value, sign=True) + fewer
 
 
-def _numbers(value: Estimate | None) -> tuple[float | None, float | None, float | None]:
-    return (None, None, None) if value is None else (value.mean, value.low, value.high)
+def _times(ratio: float | None) -> str:
+    return f"{ratio:.2f}x" if ratio else ""
+
+
+def _numbers(row: Row) -> dict[str, Any]:
+    """A line of the CSV file."""
+    estimates = {
+        "score": row.score if row.score.n else None,
+        "drop_from_float": row.drop_from_float,
+        "drop_from_control": row.drop_from_control,
+        "gain_over_ptq": row.gain_over_ptq,
+    }
+    line: dict[str, Any] = {"trial": row.label, "arm": row.arm, "recipe": row.recipe}
+    line |= {"metric": row.metric, "factor": row.scale.factor, "n": row.score.n}
+    for name, value in estimates.items():
+        mean, low, high = (None, None, None) if value is None else (value.mean, value.low, value.high)
+        line |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    line |= {"size_bytes": row.size_bytes, "size_ratio": row.size_ratio}
+    line |= {"latency_ms": row.latency_ms, "latency_ratio": row.latency_ratio}
+    for baseline in BASELINES:
+        line |= _verdict(baseline, row.verdicts.get(baseline))
+    return line
+
+
+def _verdict(baseline: Arm, verdict: Verdict | None) -> dict[str, Any]:
+    evidence = verdict and verdict.deciding
+    cells = {
+        "kind": verdict and verdict.kind,
+        "covers": verdict and " ".join(verdict.covers),
+        "pairs": evidence and evidence.difference.n,
+        "p": evidence and evidence.p_difference,
+        "p_equivalence": evidence and evidence.p_equivalence,
+        "margin": verdict and verdict.margin,
+        "text": verdict and verdict.text,
+    }
+    return {f"against_{baseline}_{name}": cell for name, cell in cells.items()}
+
+
+def _cell(text: str) -> str:
+    return _escaped(text).replace("|", "\\|")
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"[\\`*\[]|<(?=\S)", r"\\\g<0>", " ".join(text.split()))

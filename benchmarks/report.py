@@ -1,0 +1,49 @@
+"""The report of 2,000 trials with curves and layers: seconds to build it, and the size of its page.
+
+python benchmarks/report.py
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from shared.verdict import report
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+from runs import make_runs
+
+TRIALS, SEEDS, SITES, POINTS, EXAMPLES = 2_000, 5, 21, 100, 1_000
+
+
+def main() -> None:
+    """Print what the whole report takes, from a run folder to its files, and its parts."""
+    from qat.report.contents import read_contents
+    from qat.report.files import rows_of, write_report
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        variants = [f"learning rate {1e-4 * 1.1**i:.2g}, width {16 + i}" for i in range(TRIALS // (10 * SEEDS))]
+        make_runs(root, TRIALS, variants=variants, seeds=SEEDS, sites=SITES, points=POINTS, examples=EXAMPLES, failed=3)
+        started = time.perf_counter()
+        contents = read_contents(root)
+        read = time.perf_counter()
+        rows = rows_of(contents)
+        summarized = time.perf_counter()
+        written = write_report(contents, rows)
+        done = time.perf_counter()
+        report(
+            f"report of {TRIALS:,} trials, {SITES} layers each",
+            [
+                ("records read, s", read - started, None),
+                ("verdicts, s", summarized - read, None),
+                ("page, tables and pictures, s", done - summarized, None),
+                ("built, s", done - started, 20.0),
+                ("page, MB", written[0].stat().st_size / 1e6, 12.0),
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()

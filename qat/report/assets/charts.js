@@ -1,0 +1,92 @@
+// Charts of the arms, and what all charts share. Text goes through `plain`: plotly would read some markup in it.
+const OPTIONS = {
+  responsive: true, displaylogo: false, displayModeBar: innerWidth > 640 ? "hover" : false, showSendToCloud: false, plotlyServerURL: "",
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+};
+const ARMS = { float: "float", control: "control", ptq: "PTQ", qat: "QAT" };
+const SYMBOLS = { float: "diamond", control: "cross", ptq: "circle", qat: "square" };
+const CROWD = 60; // arms; of more, points are smaller and without intervals
+const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+const probe = document.body.appendChild(element("span", { hidden: true }));
+function colour(name) {
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
+
+function axis(title, more = {}) {
+  const line = colour("line");
+  const said = title ? { title: { text: plain(title), font: { size: 13 }, standoff: 8 } } : {};
+  return { ...said, gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...more };
+}
+
+// Ticks at few digits of each power of ten, written out; plotly's own leave the zeros away.
+function logAxis(title, values) {
+  const ends = [Math.min(...values), Math.max(...values)].map(Math.log10), powers = [];
+  for (let power = Math.floor(ends[0]); power <= Math.ceil(ends[1]); power += 1) powers.push(power);
+  const digits = ends[1] - ends[0] < 1 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 2, 5];
+  const tickvals = powers.flatMap((power) => digits.map((digit) => digit * 10 ** power));
+  const pad = 0.06 * (ends[1] - ends[0]) || 0.3, range = [ends[0] - pad, ends[1] + pad];
+  return axis(title, { type: "log", tickvals, ticktext: tickvals.map((at) => Number(at.toPrecision(2)).toLocaleString("en")), range });
+}
+
+function draw(id, traces, layout, options = {}) {
+  const clear = "rgba(0,0,0,0)", ink = colour("ink");
+  return Plotly.react(find(id), traces, {
+    paper_bgcolor: clear, plot_bgcolor: clear, hovermode: "closest", margin: { l: 56, r: 16, t: 60, b: 48 },
+    font: { family: "system-ui, sans-serif", size: 13, color: ink },
+    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
+    hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: ink }, align: "left" },
+    modebar: { bgcolor: clear, color: colour("faint"), activecolor: colour("accent") },
+    ...layout,
+  }, { ...OPTIONS, ...options });
+}
+
+function describe(point) {
+  const spread = point.half === null ? "" : ` ± ${point.half.toFixed(2)}`;
+  const lines = [`<b>${plain(point.label)}</b>`, `${plain(data.metric)}: ${point.value.toFixed(2)}${spread} (n = ${point.n})`];
+  lines.push(`${point.size.toLocaleString("en", { maximumFractionDigits: 1 })} kB`);
+  if (point.latency !== null) lines.push(`${point.latency.toPrecision(3)} ms`);
+  return lines.join("<br>");
+}
+
+function byArm(points, x) {
+  const isCrowd = points.length > CROWD;
+  return Object.keys(ARMS).flatMap((arm) => {
+    const own = points.filter((point) => point.arm === arm);
+    return own.length ? [{
+      type: "scatter", mode: "markers", name: ARMS[arm], x: own.map(x), y: own.map((point) => point.value),
+      hovertext: own.map(describe), hoverinfo: "text",
+      error_y: { array: own.map((point) => point.half ?? 0), visible: !isCrowd, color: colour(arm), thickness: 1.3, width: 4 },
+      marker: { color: colour(arm), symbol: SYMBOLS[arm], size: isCrowd ? 7 : 10, opacity: isCrowd ? 0.75 : 1 },
+    }] : [];
+  });
+}
+
+function drawAccuracy() {
+  const nameOf = (point) => point.recipe ?? ARMS[point.arm];
+  const names = [...new Set(data.points.map(nameOf))];
+  const sides = { float: 0, control: 0, ptq: -0.15, qat: 0.15 }, crowds = new Map();
+  for (const point of data.points) {
+    const key = `${point.arm} ${point.recipe}`;
+    crowds.set(key, [...(crowds.get(key) ?? []), point]);
+  }
+  const x = (point) => { // points of one arm and recipe stand side by side
+    const crowd = crowds.get(`${point.arm} ${point.recipe}`);
+    const aside = crowd.length > 1 ? crowd.indexOf(point) / (crowd.length - 1) - 0.5 : 0;
+    return names.indexOf(nameOf(point)) + sides[point.arm] + 0.22 * aside;
+  };
+  const xaxis = { tickvals: names.map((_, i) => i), ticktext: names.map(plain), range: [-0.5, names.length - 0.5], zeroline: false };
+  draw("accuracy", byArm(data.points, x), { xaxis: axis("", xaxis), yaxis: axis(data.metric) });
+}
+
+function drawFront(id, cost, title) {
+  const best = data.fronts[cost].map((i) => data.points[i]);
+  const front = {
+    type: "scatter", mode: "lines", name: "front", x: best.map((point) => point[cost]), y: best.map((point) => point.value),
+    hoverinfo: "skip", line: { shape: "hv", color: colour("faint"), width: 1.5, dash: "dot" },
+  };
+  const points = data.points.filter((point) => point[cost] !== null);
+  const traces = [front, ...byArm(points, (point) => point[cost])];
+  draw(id, traces, { xaxis: logAxis(title, points.map((point) => point[cost])), yaxis: axis(data.metric) });
+}

@@ -1,0 +1,36 @@
+// Charts are drawn when they come into sight, and again when what they show has changed.
+const drawings = {
+  accuracy: drawAccuracy, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
+  "front-size": () => drawFront("front-size", "size", "size of the model's file, kB"),
+  "front-latency": () => drawFront("front-latency", "latency", "latency of one call, ms"),
+};
+const inSight = new Set();
+
+function redraw(...ids) {
+  for (const id of ids.filter((one) => inSight.has(one))) {
+    Promise.resolve().then(drawings[id]).catch((error) => {
+      console.error(error);
+      find(id).textContent = `This chart could not be drawn here: ${error.message}`;
+    });
+  }
+}
+function see(id) {
+  if (inSight.has(id)) return;
+  inSight.add(id);
+  redraw(id);
+}
+function setUpCharts() {
+  const ids = Object.keys(drawings).filter(find);
+  const watch = (entries) => entries.filter((one) => one.isIntersecting).forEach((one) => see(one.target.id));
+  const observer = new IntersectionObserver(watch, { rootMargin: "500px" });
+  ids.forEach((id) => observer.observe(find(id)));
+  addEventListener("beforeprint", () => ids.forEach(see));
+  themeListeners.push(() => redraw("accuracy", "front-size", "front-latency"));
+}
+
+setUpTheme();
+setUpCharts();
+if (find("chips")) setUpChosen();
+setUpTrials();
+comeBack();
+if (find("live")) setUpLive();

@@ -1,0 +1,92 @@
+"""What a run folder holds: finished, failed, damaged and open trials, and where each ran."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qat.record import RECORD_FILE, Record, read_record
+from qat.report.reading import json_object, last_lines, read
+from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
+from qat.sweep.folder import read_study
+
+type State = Literal["finished", "failed", "damaged", "open"]
+
+MANIFEST_FILE, STAGES = "manifest.json", "stages"
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A trial or shared stage that failed, by its folder under the root, with the end of what it printed."""
+
+    job: str
+    failure: Failure
+    log: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A study on disk. `trials` are the labels of all trials by id, in the study's order; `records` the finished ones',
+    `damaged` what is wrong with a record that cannot be read, `given_up` what failed, by folder."""
+
+    root: Path
+    name: str
+    trials: dict[str, dict[str, str]]
+    records: dict[str, Record]
+    damaged: dict[str, str]
+    given_up: dict[str, GivenUp]
+    manifests: dict[str, dict[str, Any]]
+
+    def folder(self, trial_id: str) -> Path:
+        """Where a trial's files are."""
+        return self.root / "trials" / trial_id
+
+    def state(self, trial_id: str) -> State:
+        """What has become of a trial."""
+        if trial_id in self.records:
+            return "finished"
+        if trial_id in self.damaged:
+            return "damaged"
+        return "failed" if f"trials/{trial_id}" in self.given_up else "open"
+
+
+def read_contents(root: Path) -> Contents:
+    """What the run folder holds now. Raises `ValueError` where it holds no study."""
+    study = read_study(root)
+    records, damaged = {}, {}
+    for trial_id in study.trials:
+        found = read(_record, study.trial(trial_id) / RECORD_FILE)
+        if isinstance(found, Record):
+            records[trial_id] = found
+        elif found is not None:
+            damaged[trial_id] = found.replace(f"{root}/", "")
+    jobs = [*stage_names(root), *(f"trials/{trial}" for trial in study.trials if trial not in records)]
+    given_up = {job: found for job in jobs if (found := _given_up(root, job))}
+    manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
+    return Contents(root, study.name, study.trials, records, damaged, given_up, manifests)
+
+
+def stage_names(root: Path) -> list[str]:
+    """The folders of the stages that trials share, under the root."""
+    try:
+        return sorted(f"{STAGES}/{path.name}" for path in (root / STAGES).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _record(path: Path) -> Record | str | None:
+    try:
+        return read_record(path.parent)
+    except ValueError as error:
+        return str(error)
+
+
+def _given_up(root: Path, job: str) -> GivenUp | None:
+    failure = read(_failure, root / job / FAILURE_FILE)
+    if failure is None:
+        return None
+    log = root / job / Path(failure.log).name
+    return GivenUp(job, failure, read(last_lines, log) or "")
+
+
+def _failure(path: Path) -> Failure | None:
+    return read_failure(path.parent)

@@ -1,0 +1,102 @@
+"""The report on this machine alone, at an address of its own, made again as a sweep goes on."""
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from qat.report.board import Board
+from qat.report.running import running
+
+PORT = 8400
+HOSTS = {"localhost", "127.0.0.1"}
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def serve(root: Path, port: int = PORT, margin: float | None = None, announce: Callable[[str], Any] = print) -> None:
+    """Serve the report of a run folder on localhost until Ctrl-C; `announce` is told its address.
+
+    Port 0 is any free one; `margin` is as for `summarize`. Raises `ValueError` where the folder holds no study or the
+    port cannot be had.
+    """
+    with open_server(root, port, margin) as server:
+        announce(f"http://localhost:{server.server_address[1]}/")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
+
+
+def open_server(root: Path, port: int = PORT, margin: float | None = None) -> ThreadingHTTPServer:
+    """A server of the report, bound to its port and not yet serving; as a context it closes itself."""
+    board = Board(root, margin)
+    board.stamp()
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, root, board))
+    except (OSError, OverflowError) as error:
+        raise ValueError(_unavailable(port, error)) from None
+    server.daemon_threads = True
+    return server
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the page at `/`, with what goes on at `/state`, and with nothing else."""
+
+    def __init__(self, root: Path, board: Board, *request: Any):
+        self._root, self._board = root, board
+        super().__init__(*request)
+
+    def do_GET(self) -> None:  # noqa: N802
+        """Answer a request."""
+        if (self.headers.get("Host") or "").rsplit(":", 1)[0] not in HOSTS:
+            # A page elsewhere can make its own name mean this machine, and would then be let in to read.
+            self._send(HTTPStatus.FORBIDDEN, b"This address is for localhost.\n", "text/plain")
+            return
+        try:
+            self._answer(self.path.split("?")[0])
+        except (ValueError, OSError) as error:
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode(), "text/plain")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing: the terminal shows the address alone."""
+
+    def _answer(self, path: str) -> None:
+        if path in ("/", "/index.html"):
+            self._send(HTTPStatus.OK, self._board.page(), "text/html")
+        elif path == "/state":
+            state = {"stamp": self._board.stamp(), "running": [asdict(work) for work in running(self._root)]}
+            self._send(HTTPStatus.OK, json.dumps(state).encode(), "application/json")
+        else:
+            self._send(HTTPStatus.NOT_FOUND, b"There is nothing here. The report is at /.\n", "text/plain")
+
+    def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _unavailable(port: int, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return f"`--port` {port} is in use, maybe by another dashboard. Choose another, or 0 for any that is free."
+    if number == errno.EACCES:
+        return f"`--port` {port} is kept for the system. Choose one above 1023, or 0 for any that is free."
+    return f"`--port` must be in [0, 65535] and free, got {port} ({error}). Choose another, or 0 for any that is free."

@@ -1,0 +1,45 @@
+"""The main metric of each test example, read from a trial's folder when it is needed."""
+
+import functools
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from qat.record import Record
+
+EXAMPLES_FILE = "examples.npz"
+REMEMBERED = 256  # arrays
+
+type Examples = Callable[[Record], np.ndarray | None]
+
+
+def reader(folders: Mapping[str, Path]) -> Examples:
+    """A function from a record to its main metric of each example, by trials' folders.
+
+    None where the trial has no such array, or one whose mean is not the metric: a test of it would answer something
+    else. What is damaged counts as missing.
+    """
+
+    @functools.lru_cache(REMEMBERED)
+    def read(trial: str, metric: str) -> np.ndarray | None:
+        folder = folders.get(trial)
+        return None if folder is None else _load(folder / EXAMPLES_FILE, metric)
+
+    def examples(record: Record) -> np.ndarray | None:
+        found = read(record.trial, record.metric)
+        same = found is not None and np.isclose(found.mean(dtype=np.float64), record.metrics[record.metric], atol=1e-6)
+        return found if same else None
+
+    return examples
+
+
+def _load(path: Path, name: str) -> np.ndarray | None:
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            found = np.asarray(arrays[name])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    usable = found.ndim == 1 and found.size and found.dtype.kind in "biuf" and np.isfinite(found).all()
+    return found if usable else None

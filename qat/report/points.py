@@ -1,0 +1,58 @@
+"""The arms as points: what each costs and what it reaches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qat.record import Arm
+from qat.report.pareto import front
+from qat.report.summary import Row
+
+type Cost = Literal["size", "latency"]
+
+COSTS: tuple[Cost, ...] = ("size", "latency")
+
+
+@dataclass(frozen=True)
+class Point:
+    """An arm: its main metric as it is shown, with half of its interval over `n` seeds; `size` in kB, `latency` in ms."""
+
+    label: str
+    arm: Arm
+    recipe: str | None
+    value: float
+    half: float | None
+    n: int
+    size: float
+    latency: float | None
+
+
+def comparable(rows: Sequence[Row]) -> list[Row]:
+    """Those of the rows that have a number, and share the first one's metric."""
+    told = [row for row in rows if row.score.n]
+    return [row for row in told if row.metric == told[0].metric]
+
+
+def points(rows: Sequence[Row]) -> list[Point]:
+    """Rows that can stand in one picture."""
+    return [_point(row) for row in comparable(rows)]
+
+
+def best(found: Sequence[Point], cost: Cost) -> list[int]:
+    """Places of the points that no other beats in both value and cost, by rising cost."""
+    costs = {i: value for i, one in enumerate(found) if (value := getattr(one, cost)) is not None}
+    places = list(costs)
+    return [places[k] for k in front([(costs[i], found[i].value) for i in places])]
+
+
+def _point(row: Row) -> Point:
+    return Point(
+        label=row.name,
+        arm=row.arm,
+        recipe=row.recipe,
+        value=row.score.mean,
+        half=row.score.half_width,
+        n=row.score.n,
+        size=row.size_bytes / 1000,
+        latency=row.latency_ms,
+    )

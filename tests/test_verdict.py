@@ -1,0 +1,154 @@
+"""Verdicts: what is claimed, for which doubt, and in which words."""
+
+import numpy as np
+import pytest
+
+from qat.stats import Comparison, compare_items, compare_seeds, judge
+
+FLOAT = [97.0, 97.6, 96.8, 97.3, 97.1]
+
+
+def over_seeds(differences, margin=0.3):
+    """Evidence of arms that differ so on each of some seeds."""
+    return compare_seeds([a + b for a, b in zip(FLOAT, differences, strict=False)], FLOAT[: len(differences)], margin)
+
+
+def over_items(only_first, only_second, n=1000, margin=0.3):
+    """Evidence of one seed whose answers differ so, in points."""
+    first, second = np.ones(n), np.ones(n)
+    second[:only_first] = 0
+    first[only_first : only_first + only_second] = 0
+    return compare_items([(first, second)], margin / 100)[0].scaled(100)
+
+
+def verdict(seeds=None, items=None):
+    """The verdict on one comparison, in points."""
+    return judge([Comparison("QAT w4a4", "PTQ w4a4", seeds, items)], 0.3, "points")[0]
+
+
+def test_a_clear_gain_is_better_and_the_words_give_n_interval_and_p():
+    found = verdict(over_seeds([1.2, 1.1, 1.35, 1.15, 1.25]))
+    assert (found.kind, found.covers) == ("better", ("seeds",))
+    assert found.text == (
+        "QAT w4a4 is better than PTQ w4a4 by 1.21 points over 5 seeds (95 % interval 1.09 to 1.33, p < 0.001, "
+        "paired t test). It holds for new seeds on the same test items."
+    )
+
+
+def test_a_clear_loss_is_worse_by_a_positive_number():
+    found = verdict(over_seeds([-1.2, -1.1, -1.35, -1.15, -1.25]))
+    assert found.kind == "worse"
+    assert "is worse than PTQ w4a4 by 1.21 points over 5 seeds (95 % interval 1.09 to 1.33" in found.text
+
+
+def test_a_difference_surely_within_the_margin_is_equivalence():
+    found = verdict(over_seeds([0.1, 0.12, 0.09, 0.11, 0.1]))
+    assert (found.kind, found.covers) == ("equivalent", ("seeds",))
+    assert found.text.startswith("QAT w4a4 is equivalent to PTQ w4a4 within 0.3 points: +0.10 points over 5 seeds")
+    assert "TOST" in found.text
+
+
+def test_too_few_seeds_are_undecided_and_told_how_many_it_takes():
+    found = verdict(over_seeds([1.0, -0.4, 0.3]))
+    assert (found.kind, found.covers) == ("undecided", ())
+    assert "QAT w4a4 against PTQ w4a4 is undecided: +0.30 points over 3 seeds" in found.text
+    assert "neither a difference nor equivalence within 0.3 points" in found.text
+    assert "About 24 seeds would narrow the interval to ± 0.3 points." in found.text
+
+
+def test_one_seed_alone_decides_nothing():
+    found = verdict(over_seeds([30.0]))
+    assert (found.kind, found.covers) == ("undecided", ())
+    assert found.text.endswith(
+        "+30.00 points on one seed, which supports no interval over seeds. More seeds are needed."
+    )
+
+
+def test_one_seed_with_its_items_decides_for_items_alone():
+    found = verdict(over_seeds([8.0]), over_items(100, 20))
+    assert (found.kind, found.covers) == ("better", ("items",))
+    assert "by 8.00 points over 1,000 test items (95 % interval" in found.text
+    assert "McNemar" in found.text
+    assert found.text.endswith("It holds for new test items; it says nothing of other seeds.")
+
+
+def test_one_seed_whose_items_do_not_decide_needs_more_seeds():
+    found = verdict(over_seeds([0.1]), over_items(3, 2))
+    assert found.kind == "undecided"
+    assert "over 1,000 test items" in found.text and "exact McNemar" in found.text
+    assert found.text.endswith("says nothing of other seeds. More seeds are needed.")
+
+
+def test_items_that_all_agree_are_said_to():
+    found = verdict(over_seeds([0.0]), over_items(0, 0, n=5000))
+    assert (found.kind, found.covers) == ("equivalent", ("items",))
+    assert "none of them differs" in found.text
+
+
+def test_seeds_and_items_that_agree_cover_both():
+    found = verdict(over_seeds([8.1, 7.9, 8.0, 8.2]), over_items(100, 20))
+    assert (found.kind, found.covers) == ("better", ("seeds", "items"))
+    assert "It holds for new seeds, and for new test items as well (1,000 test items" in found.text
+
+
+def test_seeds_decide_where_items_do_not_and_the_words_say_so():
+    found = verdict(over_seeds([0.61, 0.59, 0.6, 0.62]), over_items(12, 6))
+    assert (found.kind, found.covers) == ("better", ("seeds",))
+    assert "on the same test items; for new items it is undecided" in found.text
+
+
+def test_items_that_decide_do_not_stand_in_for_seeds():
+    found = verdict(over_seeds([8.0, 15.0]), over_items(100, 20))
+    assert (found.kind, found.covers) == ("undecided", ())
+    assert "For these seeds alone, new test items would show it better" in found.text
+
+
+def test_equal_seeds_claim_nothing_that_few_seeds_cannot_show():
+    found = verdict(over_seeds([0.0, 0.0, 0.0]))
+    assert found.kind == "undecided"
+    assert "p = 1.00, sign test, as no seed differs" in found.text
+    assert verdict(over_seeds([0.0] * 5)).kind == "equivalent"
+
+
+def test_many_arms_are_corrected_and_the_words_tell_why_an_interval_is_not_enough():
+    seeds = over_seeds([1.0, 1.4, 0.8])
+    alone, among = verdict(seeds), judge([Comparison("a", "b", seeds)] * 10, 0.3, "points")
+    assert alone.kind == "better"
+    assert {one.kind for one in among} == {"undecided"}
+    assert among[0].seeds is not None and alone.seeds is not None
+    assert among[0].seeds.p_difference == pytest.approx(10 * (alone.seeds.p_difference or 0))
+    assert "corrected for 10 arms" in among[0].text
+    assert "that the interval excludes zero is not enough for one of 10 arms" in among[0].text
+
+
+def test_arms_that_were_not_tested_do_not_count():
+    clear, single = over_seeds([1.2, 1.1, 1.35]), over_seeds([1.0])
+    found = judge([Comparison("a", "b", clear), Comparison("c", "d", single)], 0.3)
+    assert found[0].seeds is not None and found[0].seeds.p_difference == clear.p_difference
+    assert found[1].kind == "undecided"
+
+
+def test_a_family_makes_a_false_claim_once_in_20():
+    samples = np.random.default_rng(0).normal(size=(400, 4, 2, 3)).tolist()
+    families = [[Comparison("a", "b", compare_seeds(*arm)) for arm in arms] for arms in samples]
+    smallest = [min(one.seeds.p_difference or 0 for one in family if one.seeds) for family in families]
+    claimed = [4 * p <= 0.05 for p in smallest]
+    assert np.mean(claimed) < 0.075  # the standard error of the share is 0.011
+    some = [*np.flatnonzero(claimed)[:5], *range(5)]
+    assert [any(one.kind != "undecided" for one in judge(families[i])) for i in some] == [claimed[i] for i in some]
+
+
+def test_without_a_margin_nothing_is_equivalent_and_numbers_have_no_unit():
+    seeds = compare_seeds([1.52e-5, 1.51e-5, 1.53e-5], [1.51e-5, 1.52e-5, 1.53e-5])
+    found = judge([Comparison("a", "b", seeds)])[0]
+    assert found.kind == "undecided"
+    assert "which shows no difference. More seeds are needed." in found.text
+    assert "e-" in found.text and "points" not in found.text
+
+
+def test_a_comparison_without_evidence_is_refused():
+    with pytest.raises(ValueError, match="'a' against 'b' has none"):
+        judge([Comparison("a", "b")])
+    with pytest.raises(ValueError, match="`margin` must be positive"):
+        judge([], margin=0.0)
+    assert judge([]) == []
