@@ -3,7 +3,7 @@ name."""
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -77,15 +77,11 @@ class QuantRule:
     products: bool = True
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"`pattern` {self.pattern!r} is no regular expression: {error}.") from None
+        _check_pattern("pattern", self.pattern)
         if self.op is not None and self.op not in OPS:
             known = ", ".join(OPS)
             raise ValueError(f"`op` must be one of {known}, got {self.op!r}.{did_you_mean(self.op, OPS)}")
-        if self.weights is not None and self.weights.per == "token":
-            raise ValueError("`weights` cannot be per='token'; use 'tensor', 'channel' or 'group'.")
+        _check_weights(self.weights)
         if self.activations is not None and self.activations.per in ("channel", "group"):
             raise ValueError(f"`activations` are per='tensor' or 'token', got {self.activations.per!r}.")
 
@@ -100,17 +96,22 @@ class QuantRecipe:
     weights.
 
     A layer is first when no other layer with weights feeds it, last when it feeds none (every output of a detector);
-    embeddings do not count. A site that no rule matches stays in float.
+    embeddings do not count. A site that no rule matches stays in float. `weights` are specs of weights by regular
+    expression on the path: the first that matches a site goes before its rule's, `first` and `last` included.
     """
 
     rules: tuple[QuantRule, ...]
     first: QuantRule | None = None
     last: QuantRule | None = None
     name: str = "custom"
+    weights: tuple[tuple[str, TensorSpec], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.rules:
             raise ValueError("`rules` is empty: the recipe would quantize nothing. Give at least one QuantRule.")
+        for pattern, spec in self.weights:
+            _check_pattern("weights", pattern)
+            _check_weights(spec)
 
     def rule_for(self, path: str, op: str, *, first: bool = False, last: bool = False) -> QuantRule | None:
         """The rule that a site gets, or None."""
@@ -123,25 +124,43 @@ class QuantRecipe:
             ("last", self.last if last else None),
             *((str(i), rule) for i, rule in enumerate(self.rules)),
         ]
-        return next(
-            ((place, rule) for place, rule in places if rule is not None and rule.matches(path, op)), ("", None)
-        )
+        found = ((place, rule) for place, rule in places if rule is not None and rule.matches(path, op))
+        place, rule = next(found, ("", None))
+        own = next(((pattern, spec) for pattern, spec in self.weights if re.search(pattern, path)), None)
+        return place, replace(rule or QuantRule(), pattern=own[0], weights=own[1]) if own else rule
 
     def check_used(self, sites: Sequence[tuple[str, str]]) -> None:
         """Raise `ValueError` for a rule that no site (path, op) gets, with the paths nearest to its pattern."""
+        paths = sorted({path for path, _ in sites})
         for i, rule in enumerate(self.rules):
             if any(self.named_rule_for(*site, first=False, last=False)[0] == str(i) for site in sites):
                 continue
-            matched = sum(rule.matches(*site) for site in sites)
-            if matched:
-                raise ValueError(
-                    f"rule {i} ({rule.pattern!r}) matches {matched} sites, but earlier rules take them all. "
-                    "Move it up, or leave it out."
-                )
-            paths = sorted({path for path, _ in sites})
-            near = difflib.get_close_matches(rule.pattern, paths, n=5, cutoff=0.3) or paths[:5]
             op = f" with op {rule.op!r}" if rule.op else ""
-            raise ValueError(f"rule {i} ({rule.pattern!r}{op}) matches no site. Nearest paths: {', '.join(near)}.")
+            matched = sum(rule.matches(*site) for site in sites)
+            raise ValueError(_unused(f"rule {i} ({rule.pattern!r}{op})", rule.pattern, matched, paths))
+        for i, (pattern, _) in enumerate(self.weights):
+            matched = [path for path in paths if re.search(pattern, path)]
+            if all(any(re.search(earlier, path) for earlier, _ in self.weights[:i]) for path in matched):
+                raise ValueError(_unused(f"`weights` of {pattern!r}", pattern, len(matched), paths))
+
+
+def _unused(what: str, pattern: str, matched: int, paths: Sequence[str]) -> str:
+    if matched:
+        return f"{what} matches {matched} sites, but earlier rules take them all. Move it up, or leave it out."
+    near = difflib.get_close_matches(pattern, paths, n=5, cutoff=0.3) or paths[:5]
+    return f"{what} matches no site. Nearest paths: {', '.join(near)}."
+
+
+def _check_pattern(argument: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"`{argument}` {pattern!r} is no regular expression: {error}.") from None
+
+
+def _check_weights(spec: TensorSpec | None) -> None:
+    if spec is not None and spec.per == "token":
+        raise ValueError("`weights` cannot be per='token'; use 'tensor', 'channel' or 'group'.")
 
 
 PRESET = re.compile(r"w([2-8])(?:a([2-8]))?(_dynamic)?")
@@ -156,6 +175,7 @@ def recipe(
     edges: int | Literal["float", "same"] = 8,
     products: bool = True,
     group_size: int | None = None,
+    bits: Mapping[str, int] | None = None,
 ) -> QuantRecipe:
     """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
     (weights alone), and so on for 2 to 8 bits.
@@ -163,10 +183,13 @@ def recipe(
     Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones
     symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at
     least `edges` bits ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature.
-    `products=False` leaves attention's products in float. Options may stand in the name: `w4a4(quantizer='lsq')`.
+    `products=False` leaves attention's products in float. `bits` are those of the weights of single layers, by regular
+    expression on the path, edges included. Options may stand in the name: `w4a4(quantizer='lsq', bits={'head': 2})`.
     """
     if edges not in ("float", "same") and not isinstance(edges, int):
         raise ValueError(f"`edges` must be a number of bits, 'float' or 'same', got {edges!r}.")
+    if bits is not None and not (isinstance(bits, Mapping) and all(isinstance(pattern, str) for pattern in bits)):
+        raise ValueError(f"`bits` must map regular expressions on paths to bits, such as {{'head': 4}}, got {bits!r}.")
     text, args, options = parse_call(name)
     match = PRESET.fullmatch(text)
     if match is None or args or (match[3] and not match[2]):
@@ -175,7 +198,7 @@ def recipe(
     if options:
         given = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products}
         try:
-            return replace(recipe(text, **{**given, "group_size": group_size, **options}), name=name)
+            return replace(recipe(text, **{**given, "group_size": group_size, "bits": bits, **options}), name=name)
         except TypeError as error:
             raise ValueError(f"recipe {name!r}: {error}.") from None
     w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
@@ -189,7 +212,8 @@ def recipe(
         )
 
     edge = QuantRule() if edges == "float" else None if edges == "same" else rule(edges)
-    return QuantRecipe((rule(0),), first=edge, last=edge, name=name)
+    own = {pattern: _preset_weights(b, observer, quantizer, group_size) for pattern, b in (bits or {}).items()}
+    return QuantRecipe((rule(0),), first=edge, last=edge, name=name, weights=tuple(own.items()))
 
 
 def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size: int | None) -> TensorSpec:

@@ -61,18 +61,20 @@ def _simulate(program: Program, params: Any, state: QuantState, inputs: tuple[An
     return jax.tree.unflatten(plan.out_tree, out)
 
 
-def _bare(spec: TensorSpec | None, keep_observers: bool) -> TensorSpec | None:
-    return spec and replace(spec, bits=8, observer=spec.observer if keep_observers else "minmax")
+def _bare(spec: TensorSpec, keep_observers: bool) -> TensorSpec:
+    return replace(spec, bits=8, observer=spec.observer if keep_observers else "minmax")
 
 
 def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:
     """The recipe without what is data: bit widths, and observers where they do not run."""
 
     def rule(r: QuantRule) -> QuantRule:
-        return replace(r, weights=_bare(r.weights, keep_observers), activations=_bare(r.activations, keep_observers))
+        weights, activations = (spec and _bare(spec, keep_observers) for spec in (r.weights, r.activations))
+        return replace(r, weights=weights, activations=activations)
 
     first, last = (r and rule(r) for r in (recipe.first, recipe.last))
-    return QuantRecipe(tuple(rule(r) for r in recipe.rules), first, last)
+    weights = tuple((pattern, _bare(spec, keep_observers)) for pattern, spec in recipe.weights)
+    return QuantRecipe(tuple(rule(r) for r in recipe.rules), first, last, weights=weights)
 
 
 @dataclass(frozen=True)
