@@ -7,7 +7,7 @@ ACTIVE := .venv/.run-ready
 ACTIVE_DEV := .venv/.dev-ready
 HALF := .venv/.half-made
 
-.PHONY: help demo test test-all lint format lock bench hooks clean
+.PHONY: help demo test test-all lint validate format lock bench hooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -25,6 +25,9 @@ lint: $(ACTIVE_DEV)  ## ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+validate: $(ACTIVE)  ## check every config and experiment without training
+	$(BIN)/qat validate configs experiments
 
 format: $(ACTIVE_DEV)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -55,13 +55,9 @@ def run(
 ) -> None:
     """Run one experiment, start to end, then report."""
     with one_clear_error():
-        from dataclasses import replace
+        from qat.sweep.study import load_any
 
-        from qat.sweep.study import load_config, make_study
-
-        experiment = load_config(config, _parsed(changes))
-        study = make_study(experiment.name, experiment, {})
-        _run(replace(study, imports=(str(config.absolute()),)), runs, "inprocess", sinks, 0)
+        _run(load_any(config, _parsed(changes)), runs, "inprocess", sinks, 0)
 
 
 @app.command()
@@ -84,13 +80,15 @@ def show(
     file: Annotated[Path, typer.Argument(help="An experiment or a config.")],
     runs: Runs = None,
     changes: Changes = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Time a few steps for the estimate.")] = False,
 ) -> None:
     """The resolved config, the trials, and what they will cost."""
     with one_clear_error():
-        from qat.sweep.show import show_file
+        from qat.sweep.show import show as shown
+        from qat.sweep.study import load_any
 
-        for part in show_file(file, _parsed(changes), runs):
-            _stdout().print(part)
+        study = load_any(file, _parsed(changes))
+        _stdout().print(shown(study, _folder(runs or f"runs/{study.name}"), measure=measure))
 
 
 @app.command()

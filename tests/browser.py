@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,9 +17,19 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
 ]  # fmt: skip
+START = """
+import os, sys
+into, out = os.dup(int(sys.argv[1])), os.dup(int(sys.argv[2]))
+os.dup2(into, 3)
+os.dup2(out, 4)
+os.set_inheritable(3, True)  # where `into` was 3 already, dup2 did nothing
+os.set_inheritable(4, True)
+os.execv(sys.argv[3], sys.argv[3:])
+"""  # Chromium expects its two pipes as file descriptors 3 and 4
 PATIENCE = 60.0  # seconds for one answer; a busy machine is slow
 
 
@@ -126,11 +137,11 @@ def chromium() -> Iterator[Browser]:
     """A browser with an empty profile; it ends, and its profile goes, with the block."""
     assert CHROMIUM is not None
     (from_us, out), (back, to_us) = os.pipe(), os.pipe()
+    start = [sys.executable, "-c", START, str(from_us), str(to_us), CHROMIUM, *FLAGS]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=lambda: (os.dup2(from_us, 13), os.dup2(to_us, 14), os.dup2(13, 3), os.dup2(14, 4)),
-            close_fds=False,
+            [*start, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(from_us, to_us),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

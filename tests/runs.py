@@ -151,7 +151,9 @@ def _record(fake: Fake, accuracy: float, examples: int, rng: np.random.Generator
         arm=fake.arm,
         recipe=fake.recipe,
         seed=fake.seed,
-        lineage=Lineage(float_stage=start, control=_digest("control", start), group=_digest(fake.labels["arm"], fake.variant)),
+        lineage=Lineage(
+            float_stage=start, control=_digest("control", start), group=_digest(fake.labels["arm"], fake.variant)
+        ),
         stages=stages,
         metrics={"accuracy": accuracy, "cross_entropy": 2.3 * (1 - accuracy)},
         examples=examples,
@@ -172,8 +174,15 @@ def _curves(fake: Fake, points: int) -> Iterator[str]:
         for i in range(points):
             after = (i + 1) / points if stage == "float" else 1 + 0.3 * (i + 1) / points
             loss = 2.3 * np.exp(-4 * after) + 0.05 + 0.02 * rng.random()
-            line = {"stage": stage, "step": 10 * (i + 1), "loss": float(loss), "grad_norm": float(5 * loss + rng.random())}
-            yield json.dumps({**line, "learning_rate": rate * (1 - i / points), "accuracy": float(1 - loss / 2.5)}) + "\n"
+            line = {
+                "stage": stage,
+                "step": 10 * (i + 1),
+                "loss": float(loss),
+                "grad_norm": float(5 * loss + rng.random()),
+            }
+            yield (
+                json.dumps({**line, "learning_rate": rate * (1 - i / points), "accuracy": float(1 - loss / 2.5)}) + "\n"
+            )
 
 
 def _site(i: int, weight_bits: int, bits: int, trained: bool, rng: np.random.Generator) -> dict:

@@ -55,3 +55,14 @@ def test_a_quantization_state_comes_back_from_its_tree(tmp_path, recipe):
     save_tree(tmp_path / "state", as_tree(state))
     again = from_tree(load_tree(tmp_path / "state"))
     np.testing.assert_array_equal(q.simulate(params, again, x), q.simulate(params, state, x))
+
+
+def test_equal_models_are_equal_files(tmp_path):
+    q = qat.quantize(lambda p, x: x @ p["a"], qat.recipe("w4a8"))
+    params, x = {"a": jnp.linspace(-1, 1, 32).reshape(4, 8)}, jnp.ones((3, 4))
+    model = q.convert(params, q.calibrate(params, [x]), x)
+    contents = set()
+    for number in range(8):  # the library itself writes the metadata in another order about every second time
+        qat.save(tmp_path / str(number), model)
+        contents.add((tmp_path / str(number)).read_bytes())
+    assert len(contents) == 1

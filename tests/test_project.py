@@ -16,18 +16,20 @@ MOST_LINES = 250
 # Imports point to the same level or downwards. `side` is the branch of float models, data and training, which knows
 # the registry alone; every level from `experiment` on may use it.
 LEVELS = {
-    "foundation": ["numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees"],
+    "foundation": ["numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency"],
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "engines"],
     "transform": [
         "plan", "tensors", "layout", "sites", "state", "weights", "product", "simulate", "calibrate", "convert",
         "transform", "store", "tables",
     ],
-    "experiment": ["config", "objective", "pipeline", "record", "manifest"],
-    "study": ["sweep", "stats", "report"],
-    "command": ["cli"],
+    "analysis": ["analysis"],
+    "analysis": ["analysis"],
+    "experiment": ["code", "config", "objective", "pipeline", "record", "manifest"],
+    "study": ["sweep", "stats", "report", "results", "sinks"],
+    "command": ["cli", "clear"],
 }  # fmt: skip
-SIDE = ["models", "data", "train"]
+SIDE = ["models", "data", "train", "tasks", "detection"]
 HEIGHT = {module: height for height, modules in enumerate(LEVELS.values()) for module in modules}
 
 

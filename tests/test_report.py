@@ -1,51 +1,124 @@
-"""The summary of a study: what is compared with what, and the files that show it."""
+"""The summary as a table: in the terminal, as Markdown and as CSV."""
 
 import csv
+import io
 
 import pytest
-from studies import ARMS, BASE, QUIET, fake_trial
+from records import make_record
+from rich.console import Console
 
-from qat.config import digest, lineage
-from qat.report import rich_table, summarize, write_report
-from qat.sweep.run import run_study
-from qat.sweep.study import make_study
+from qat.report.summary import summarize
+from qat.report.table import csv_text, markdown, rich_table
 
-
-def test_the_summary_pairs_each_trial_with_the_float_model_and_the_control_of_its_seed(tmp_path):
-    accuracy = {"float": 0.90, "control": 0.92, "ptq": 0.85}
-    study = make_study("s", BASE, {"arm": ARMS, "seed": [0, 1, 2]})
-    records = run_study(study, tmp_path, QUIET, fake_trial(lambda config: accuracy[config.arm] + 0.01 * config.seed))
-    trained, control, ptq = summarize(records)
-    assert [row.arm for row in (trained, control, ptq)] == ["float", "control", "ptq"]
-    assert trained.accuracy.mean == pytest.approx(91.0)
-    assert trained.drop_from_float is None
-    assert control.drop_from_float is not None
-    assert control.drop_from_float.mean == pytest.approx(-2.0)
-    assert control.drop_from_control is None
-    assert ptq.drop_from_float is not None
-    assert ptq.drop_from_float.mean == pytest.approx(5.0)
-    assert ptq.drop_from_float.half_width == pytest.approx(0.0, abs=1e-9)
-    assert ptq.drop_from_control is not None
-    assert ptq.drop_from_control.mean == pytest.approx(7.0)
-    assert (ptq.size_bytes, ptq.size_ratio) == (100, 4.0)
+SEEDS = (0, 1, 2)
 
 
-def test_trials_of_other_settings_are_not_compared():
-    study = make_study("s", BASE, {"arm": {"float": {"arm": "float"}}, "seed": [0]})
-    other = make_study("s", BASE, {"arm": {"ptq": {"arm": "ptq", "recipe": "w8a8", "train.steps": 11}}, "seed": [0]})
-    assert lineage(study.trials[0].config).float_stage != lineage(other.trials[0].config).float_stage
-    assert digest(study.trials[0].config) != digest(other.trials[0].config)
-
-
-def test_the_report_writes_table_and_plot(tmp_path):
-    study = make_study("s", BASE, {"arm": ARMS, "seed": [0, 1]})
-    rows = summarize(run_study(study, tmp_path, QUIET, fake_trial(lambda config: 0.5 + 0.1 * config.seed)))
-    paths = write_report(tmp_path, rows, "s")
-    assert [path.name for path in paths] == ["table.csv", "table.md", "accuracy.png"]
-    lines = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert [(line["arm"], line["n"], float(line["accuracy"])) for line in lines] == [
-        (arm, "2", pytest.approx(55.0)) for arm in ("float", "control", "ptq")
+def rows(**changes):
+    """Four arms: PTQ loses 6 points or so, QAT is as good as the control."""
+    arms = [("float", None, 0.90), ("control", None, 0.92), ("ptq", "w4a4", 0.84), ("qat", "w4a4", 0.92)]
+    records = [
+        make_record(arm, recipe, seed, score + 0.01 * seed + (0.001 * seed**2 if arm == "ptq" else 0), **changes)
+        for arm, recipe, score in arms
+        for seed in SEEDS
     ]
-    assert (tmp_path / "table.md").read_text().count("| ptq | w8a8 | 2 | 55.00 ± ") == 1
-    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
-    assert rich_table(rows, "s").row_count == 3
+    return summarize(records)
+
+
+def terminal(shown, width=100):
+    """The table's lines in a terminal of that width."""
+    out = io.StringIO()
+    Console(file=out, width=width).print(rich_table(shown, "a study"))
+    return out.getvalue().splitlines()
+
+
+def lines(shown):
+    """The CSV file's lines as dicts."""
+    return list(csv.DictReader(io.StringIO(csv_text(shown))))
+
+
+def test_the_terminal_shows_every_arm_on_one_line_of_100_characters():
+    timings = {"seconds": 1.0, "latency_ms": 2.0, "float_latency_ms": 5.0}
+    for shown in (rows(), rows(timings=timings)):
+        found = terminal(shown)
+        for row in shown:
+            assert sum(line.split()[:2] == [row.arm, row.recipe or "3"] for line in found) == 1
+        assert any("▼ +5.83 ± 0.52" in line and "▲ " not in line and "x" in line for line in found)
+        assert any("▲ +7.83 ± 0.52" in line for line in found)
+
+
+def test_marks_are_explained_with_the_margin():
+    text = " ".join(" ".join(terminal(rows())).split())
+    assert "▲ better, ▼ worse, = equivalent within 0.3 points, ? undecided." in text
+    alone = " ".join(terminal([row for row in rows() if row.arm == "float"]))
+    assert "▲" not in alone
+
+
+def test_columns_that_would_be_empty_are_left_out():
+    alone = markdown([row for row in rows() if row.arm == "float"], "s")
+    assert "| arm | n | accuracy, % | size, kB | smaller |" in alone
+    assert "drop" not in alone.split("Means")[0]
+    assert "latency, ms | faster" in markdown(rows(timings={"latency_ms": 2.0, "float_latency_ms": 5.0}), "s")
+
+
+def test_markdown_ends_in_the_verdicts_in_words():
+    text = markdown(rows(), "a study")
+    assert text.startswith("# a study\n\n| arm | recipe | n | accuracy, % |")
+    assert text.count("| ptq | w4a4 | 3 | 85.17 ± ") == 1
+    verdicts = text.split("## Verdicts\n\n")[1].splitlines()
+    assert [verdict.split(" over ")[0] for verdict in verdicts] == [
+        "- PTQ w4a4 is worse than float by 5.83 points",
+        "- QAT w4a4 against control is undecided: 0.00 points",
+        "- QAT w4a4 is better than PTQ w4a4 by 7.83 points",
+    ]
+
+
+def test_names_from_configs_are_text_and_not_markdown():
+    labels = {"arm": "<b>|`x`|*y*\n[z](w)"}
+    shown = summarize([make_record(variant=variant, labels=labels) for variant in "ab"])
+    table = [line for line in markdown(shown, "<script>|").splitlines() if line.startswith("| ")]
+    assert all(line.count("|") - line.count("\\|") == 7 for line in table)
+    assert "| \\<b>\\|\\`x\\`\\|\\*y\\* \\[z](w) |" in table[2]
+    assert markdown(shown, "<script>").startswith("# \\<script>\n")
+
+
+def test_names_from_configs_are_text_in_the_terminal():
+    shown = summarize([make_record(variant=variant, labels={"arm": "[red]x[/red]"}) for variant in "ab"])
+    assert any("[red]x[/red]" in line for line in terminal(shown))
+
+
+def test_csv_holds_unrounded_numbers_and_the_verdicts():
+    found = {line["arm"]: line for line in lines(rows())}
+    assert [found[arm]["n"] for arm in found] == ["3"] * 4
+    assert float(found["ptq"]["score"]) == pytest.approx(100 * (0.84 + 0.01 + 0.005 / 3))
+    assert float(found["ptq"]["drop_from_float_low"]) < float(found["ptq"]["drop_from_float"])
+    assert (found["ptq"]["against_float_kind"], found["ptq"]["against_float_covers"]) == ("worse", "seeds")
+    assert 0 < float(found["ptq"]["against_float_p"]) < 0.05
+    assert (found["qat"]["against_ptq_kind"], found["qat"]["against_ptq_pairs"]) == ("better", "3")
+    assert found["qat"]["against_ptq_text"].startswith("QAT w4a4 is better than PTQ w4a4 by 7.83 points")
+    assert {found["float"][name] for name in found["float"] if name.startswith("against")} == {""}
+    assert (found["float"]["gain_over_ptq"], found["float"]["latency_ms"]) == ("", "")
+
+
+def test_fewer_pairs_and_missing_scores_are_told():
+    records = [make_record(arm, recipe, seed) for arm, recipe in (("float", None), ("ptq", "w8a8")) for seed in SEEDS]
+    without_float = [record for record in records if (record.arm, record.seed) != ("float", 2)]
+    assert "(n=2) |" in markdown(summarize(without_float), "s")
+    diverged = [record.model_copy(update={"metrics": {}}) if record.seed == 2 else record for record in records]
+    assert "| ptq | w8a8 | 2 of 3 |" in markdown(summarize(diverged), "s")
+    none = summarize([record.model_copy(update={"metrics": {}}) for record in records])
+    assert "| ptq | w8a8 | 0 of 3 | none |" in markdown(none, "s")
+    assert lines(none)[0]["score"] == ""
+
+
+def test_several_metrics_have_a_column_of_their_names():
+    other = [make_record(seed=seed, variant="b", metric="psnr_db", metrics={"psnr_db": 31.5}) for seed in SEEDS]
+    text = markdown(summarize([make_record(), *other]), "s")
+    assert "| trial | arm | metric | n | score |" in text
+    assert "| float | float | psnr_db | 3 | 31.5 ± 0 |" in text
+    assert "| float | float | accuracy, % | 1 | 90.00 |" in text
+
+
+def test_no_rows_are_an_empty_table():
+    assert rich_table([], "s").row_count == 0
+    assert csv_text([]) == "\n"
+    assert markdown([], "s").startswith("# s\n")

@@ -26,7 +26,7 @@ from pathlib import Path
 from work import *
 from qat.sweep.execute import execute
 root = Path(sys.argv[1])
-jobs = [job(name, "wait", until="go") for name in ("a", "b")]
+jobs = [job("a", "wait", until="go"), job("b", sys.argv[3], until="go", bytes=1000)]
 execute(jobs, root, sys.argv[2], is_finished=finished_in(root), work=WORK, settle=0.0)
 """
 
@@ -43,13 +43,14 @@ def is_gone(pid):
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def start_sweep(root, runner=POOL):
-    """A sweep in a process of its own, both jobs of which have begun."""
+def start_sweep(root, runner=POOL, second="wait"):
+    """A sweep in a process of its own, both jobs of which have begun: "a" waits, "b" does what `second` says."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     process = subprocess.Popen(
-        [sys.executable, "-c", SWEEP, str(root), runner], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SWEEP, str(root), runner, second], env=environment, stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: (root / "a.waits").exists() and (root / "b.waits").exists(), "the start of both jobs")
+    marks = [root / "a.waits", root / ("b.waits" if second == "wait" else "b.child")]
+    wait_for(lambda: all(mark.exists() for mark in marks), "the start of both jobs")
     return process
 
 
@@ -185,6 +186,14 @@ def test_a_sweep_that_is_killed_leaves_no_worker_and_its_jobs_to_the_next(tmp_pa
     wait_for(lambda: all(map(is_gone, pids(tmp_path))), "the end of the workers")
     outcome = sweep([job("a"), job("b")], tmp_path)
     assert ids(outcome.finished) == ["a", "b"]
+
+
+def test_what_a_job_started_ends_with_a_sweep_that_is_killed(tmp_path):
+    process = start_sweep(tmp_path, second="eat")
+    wait_for(lambda: (tmp_path / "b.child").read_text())
+    process.kill()
+    process.communicate()
+    wait_for(lambda: is_gone(int((tmp_path / "b.child").read_text())), "the end of what the job started")
 
 
 def test_a_worker_that_is_killed_from_outside_costs_a_try(tmp_path):

@@ -71,7 +71,7 @@ def test_a_budget_of_what_only_a_record_tells_keeps_a_trial_from_being_best(tmp_
 
 def test_a_budget_that_nothing_meets_is_an_error_that_names_the_smallest(tmp_path):
     with pytest.raises(
-        ValueError, match=r"`budget` .* leaves nothing of the space: .*smallest model found has 200 bytes"
+        ValueError, match=r"`budget` .* leaves nothing of `space`: .*smallest model found has 200 bytes"
     ):
         go(Search(space={"bits:head": [2, 8]}, trials=2, budget={"size_bytes": 100}), tmp_path, Runs())
 
@@ -143,6 +143,13 @@ def test_the_table_has_the_best_first_and_counts_the_rest(tmp_path):
     text = as_text(found)
     assert "best main metric, size_bytes <= 1,300" in text and "12 trials finished" in text
     assert f"{found.best.value:.4g}" in text if found.best else False
+
+
+def test_the_trials_of_a_search_are_those_of_an_ordinary_study(tmp_path):
+    runs = Runs()
+    trials = go(SEARCH, tmp_path, runs).trials(PTQ)
+    assert [trial.id for trial in trials] == runs.ran
+    assert all(set(trial.labels) == set(SEARCH.space) for trial in trials)
 
 
 def test_a_file_without_a_search_says_what_it_lacks(tmp_path):

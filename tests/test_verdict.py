@@ -152,3 +152,10 @@ def test_a_comparison_without_evidence_is_refused():
     with pytest.raises(ValueError, match="`margin` must be positive"):
         judge([], margin=0.0)
     assert judge([]) == []
+
+
+@pytest.mark.parametrize(("sign", "word"), [(-1, "better"), (1, "worse")])
+def test_an_undecided_arm_may_still_be_shown_to_be_no_better_or_no_worse(sign, word):
+    found = verdict(over_seeds([sign * value for value in (0.1, 0.5, 0.9, 0.2, 0.0)]))
+    assert found.kind == "undecided"
+    assert f"equivalence within 0.3 points, only that it is no {word} within 0.3 points (p = 0.0" in found.text

@@ -79,14 +79,15 @@ def _kill(root, payload, report):
 
 def _hang(root, payload, report):
     report("hanging", 1, 10, None)
-    time.sleep(10 * LONGEST_WAIT)
+    time.sleep(LONGEST_WAIT)
 
 
 def _eat(root, payload, report):
     """In a process of its own, which is the job's as well."""
-    eater = f"food = bytearray({payload['bytes']}); food[::4096] = bytes([1]) * len(food[::4096]); input()"
-    subprocess.run([sys.executable, "-c", eater], stdin=subprocess.PIPE, check=False)
-    time.sleep(10 * LONGEST_WAIT)
+    eater = f"food = bytes(range(1, 251)) * ({payload['bytes']} // 250); input()"
+    process = subprocess.Popen([sys.executable, "-c", eater], stdin=subprocess.PIPE)
+    (root / f"{payload['id']}.child").write_text(str(process.pid))
+    process.wait(LONGEST_WAIT)
 
 
 def _progress(root, payload, report):
@@ -106,6 +107,14 @@ def _report_late(root, payload, report):
     report("late", 1, 1, None)
 
 
+def _where(root, payload, report):
+    """Write the node of a Ray cluster that this runs on, then wait for `until`."""
+    import ray
+
+    (root / f"{payload['id']}.node").write_text(ray.get_runtime_context().get_node_id())
+    _wait(root, payload, report)
+
+
 ACTIONS = {
     "succeed": lambda root, payload, report: None,
     "leave nothing": lambda root, payload, report: None,
@@ -118,5 +127,6 @@ ACTIONS = {
     "eat": _eat,
     "progress": _progress,
     "wait": _wait,
+    "where": _where,
     "report late": _report_late,
 }

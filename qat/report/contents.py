@@ -1,5 +1,6 @@
 """What a run folder holds: finished, failed, damaged and open trials, and where each ran."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,14 @@ def read_contents(root: Path) -> Contents:
     given_up = {job: found for job in jobs if (found := _given_up(root, job))}
     manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
     return Contents(root, study.name, study.trials, records, damaged, given_up, manifests)
+
+
+def states(contents: Contents) -> str:
+    """How many trials have come to what, in words."""
+    counts = Counter(contents.state(trial) for trial in contents.trials)
+    told = [f"{counts['finished']:,} of {len(contents.trials):,} trials finished"]
+    told += [f"{counts[state]:,} {state}" for state in ("failed", "damaged") if counts[state]]
+    return ", ".join(told)
 
 
 def stage_names(root: Path) -> list[str]:

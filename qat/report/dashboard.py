@@ -31,8 +31,8 @@ def serve(root: Path, port: int = PORT, margin: float | None = None, announce: C
     port cannot be had.
     """
     with open_server(root, port, margin) as server:
-        announce(f"http://localhost:{server.server_address[1]}/")
         try:
+            announce(f"http://localhost:{server.server_address[1]}/")
             server.serve_forever()
         except KeyboardInterrupt:
             return
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         self._root, self._board = root, board
         super().__init__(*request)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer a request."""
         if (self.headers.get("Host") or "").rsplit(":", 1)[0] not in HOSTS:
             # A page elsewhere can make its own name mean this machine, and would then be let in to read.

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qat.report.contents import Contents
+from qat.report.contents import Contents, states
 from qat.report.page import page
 from qat.report.points import COSTS, comparable, points
-from qat.report.sections import states
 from qat.report.summary import Row, summarize
 from qat.report.table import csv_text, markdown
 from qat.storage import write_atomically

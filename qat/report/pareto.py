@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points (cost, value) to which no other is equal or better in both and better in one, by rising cost.
+    """Places of the points (cost, value) that no other beats in one respect and equals in the other, by rising cost.
 
     Of points that are the same, all count.
     """

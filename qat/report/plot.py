@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from qat.record import Arm
-from qat.report.points import Cost, Point, best
+from qat.report.points import CROWD, Cost, Point, best
 
 STYLES: dict[Arm, tuple[str, str, str, float]] = {
     "float": ("float", "#555e69", "D", 0.0),
@@ -19,7 +19,6 @@ STYLES: dict[Arm, tuple[str, str, str, float]] = {
 }
 BANDS: tuple[Arm, ...] = ("float", "control")
 COST_LABELS: dict[Cost, str] = {"size": "size of the model's file, kB", "latency": "latency of one call, ms"}
-CROWD = 60  # arms; of more, points are smaller and without intervals
 
 
 def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
@@ -36,7 +35,9 @@ def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
         _band(axes, one)
     for arm in STYLES:
         own = [one for one in shown if one.arm == arm]
-        _scatter(axes, arm, [x + places[_category(one)] for one, x in zip(own, _spread(own), strict=True)], own, len(shown))
+        _scatter(
+            axes, arm, [x + places[_category(one)] for one, x in zip(own, _spread(own), strict=True)], own, len(shown)
+        )
     axes.set_xticks(range(len(places)), [_plain(name) for name in places])
     axes.set_xlim(-0.5, max(len(places), 1) - 0.5)
     axes.grid(axis="y", alpha=0.3)
@@ -44,7 +45,7 @@ def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
 
 
 def front_plot(points: Sequence[Point], cost: Cost, metric: str, title: str) -> bytes:
-    """A PNG of what each arm reaches at which cost, with the front that no other arm beats. Points without it are left out."""
+    """A PNG of what arms reach at which cost, with the front that none beats; those of unknown cost are left out."""
     figure, axes = _canvas(title)
     front = [points[i] for i in best(points, cost)]
     x = [getattr(one, cost) for one in front]

@@ -10,12 +10,13 @@ from qat.report.summary import Row
 
 type Cost = Literal["size", "latency"]
 
+CROWD = 60  # arms; pictures of more show smaller points, and no intervals
 COSTS: tuple[Cost, ...] = ("size", "latency")
 
 
 @dataclass(frozen=True)
 class Point:
-    """An arm: its main metric as it is shown, with half of its interval over `n` seeds; `size` in kB, `latency` in ms."""
+    """An arm: its main metric as shown, with half of its interval over `n` seeds; `size` in kB, `latency` in ms."""
 
     label: str
     arm: Arm

@@ -15,10 +15,12 @@ TAIL_BYTES = 32_768
 def stamp(path: Path) -> Stamp | None:
     """What changes when the file does: its time and its size; None where there is no file."""
     try:
-        found = path.stat()
+        found: Any = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return float(found.st_mtime if hasattr(found, "st_mtime") else found.mtime), _size(found)
+    if hasattr(found, "st_mtime"):
+        return found.st_mtime, found.st_size
+    return float(found.mtime), int(found.length)  # as `etils.epath` tells it of other stores
 
 
 def read[T](load: Callable[[Path], T], path: Path) -> T | None:
@@ -46,10 +48,6 @@ def last_lines(path: Path, most: int = 40) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-most:])
-
-
-def _size(found: Any) -> int:
-    return int(found.st_size if hasattr(found, "st_size") else found.length)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)

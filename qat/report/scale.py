@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-FRACTION = re.compile(r"(accuracy|f1|(^|[\W_])map)$", re.IGNORECASE)
+FRACTION = re.compile(r"(accuracy|f1|(^|[\W_])(map(50(_95)?)?|ap))$", re.IGNORECASE)
 MARGIN = 0.3  # points: a difference that does not matter
 
 
@@ -27,7 +27,8 @@ class Scale:
 
 
 def scale(metric: str) -> Scale:
-    """The scale of a metric by its name: one that ends in accuracy, f1 or map is a fraction and shown in percent."""
+    """The scale of a metric by its name: one that ends in accuracy, f1, ap, map, map50 or map50_95 is a fraction, shown
+    in percent."""
     if FRACTION.search(metric):
         return Scale(f"{metric}, %", 100.0, "points", 2, MARGIN)
     return Scale(metric, 1.0, "", None, None)

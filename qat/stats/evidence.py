@@ -19,8 +19,9 @@ class Evidence:
     """`difference` is first minus second over seeds or items, as `over` says.
 
     `p_difference` is the p-value of "there is no difference", `p_equivalence` that of "the difference is the margin or
-    more", each corrected for `arms` comparisons; None where there is too little to test, or no margin. `test` names
-    that of the difference.
+    more", `p_not_better` and `p_not_worse` those of the same in one direction: small where the first is shown not to be
+    better, or worse, by the margin. Each is corrected for `arms` comparisons, and None where there is too little to
+    test, or no margin. `test` names that of the difference.
     """
 
     over: Doubt
@@ -28,6 +29,8 @@ class Evidence:
     p_difference: float | None
     p_equivalence: float | None
     test: str
+    p_not_better: float | None = None
+    p_not_worse: float | None = None
     arms: int = 1
 
     def scaled(self, factor: float) -> "Evidence":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from qat.stats.estimates import Estimate
 from qat.stats.evidence import Evidence
@@ -111,26 +112,24 @@ def _evidence(items: _Items, resampled: Resampled, margin: float | None) -> Evid
         p, test = items.mcnemar.p_value, "exact McNemar" if items.mcnemar.exact else "McNemar"
     elif few:
         p, test = _sign_test(positive, positive + negative), "sign test over the few items that differ"
-    close = resampled.p_equivalence
+    close = resampled.p_not_better, resampled.p_not_worse
     if few and margin is not None:
-        close = _few_equivalence(positive, negative, len(differences), margin) if items.bounded else 1.0
+        close = _few_beyond(items, positive, margin), _few_beyond(items, negative, margin)
+    equivalent = None if close[0] is None or close[1] is None else max(close[0], close[1])
     none = not positive + negative
     low, high = (None, None) if none else (resampled.low, resampled.high)
-    return Evidence("items", Estimate(float(differences.mean()), low, high, len(differences)), p, close, test)
+    difference = Estimate(float(differences.mean()), low, high, len(differences))
+    return Evidence("items", difference, p, equivalent, test, *close)
 
 
-def _few_equivalence(positive: int, negative: int, n: int, margin: float) -> float:
-    """p of "more than a share `margin` of all items differs in one direction", which a mean of `margin` needs."""
-    from scipy import stats
-
-    if margin >= 1:
-        return 0.0
-    return max(float(stats.binomtest(k, n, margin, "less").pvalue) for k in (positive, negative))
+def _few_beyond(items: _Items, differing: int, margin: float) -> float:
+    """p of "a share `margin` of all items or more differs in this direction", which a mean of `margin` needs."""
+    if not items.bounded:
+        return 1.0
+    return 0.0 if margin >= 1 else float(stats.binomtest(differing, len(items.differences), margin, "less").pvalue)
 
 
 def _sign_test(positive: int, differing: int) -> float:
-    from scipy import stats
-
     return float(stats.binomtest(positive, differing).pvalue) if differing else 1.0
 
 

@@ -19,7 +19,8 @@ class Resampled:
     low: float | None
     high: float | None
     p_difference: float | None
-    p_equivalence: float | None
+    p_not_better: float | None
+    p_not_worse: float | None
 
 
 def resample(differences: Float[np.ndarray, "arms items"], margin: float | None, seed: int) -> list[Resampled]:
@@ -31,7 +32,7 @@ def resample(differences: Float[np.ndarray, "arms items"], margin: float | None,
     """
     arms, n = differences.shape
     if n == 1:
-        return [Resampled(None, None, None, None)] * arms
+        return [Resampled(None, None, None, None, None)] * arms
 
     def means(indices: Int[np.ndarray, "resamples items"], axis: int) -> Float[np.ndarray, "arms resamples"]:
         assert axis == -1
@@ -49,7 +50,7 @@ def resample(differences: Float[np.ndarray, "arms items"], margin: float | None,
         rng=np.random.default_rng(seed),
     )
     return [
-        Resampled(float(low), float(high), _differs(again), None if margin is None else _outside(again, margin))
+        Resampled(float(low), float(high), _differs(again), _above(again, margin), _above(-again, margin))
         for low, high, again in zip(*found.confidence_interval, found.bootstrap_distribution, strict=True)
     ]
 
@@ -61,7 +62,6 @@ def _differs(means: np.ndarray) -> float:
     return min(1.0, 2 * (1 + rarer) / (1 + len(means)))
 
 
-def _outside(means: np.ndarray, margin: float) -> float:
-    """The larger of the shares of resamples beyond either margin."""
-    beyond = max(int(np.sum(means >= margin)), int(np.sum(means <= -margin)))
-    return (1 + beyond) / (1 + len(means))
+def _above(means: np.ndarray, margin: float | None) -> float | None:
+    """The share of resamples at or above the margin, in which the sample itself counts as one."""
+    return None if margin is None else (1 + int(np.sum(means >= margin))) / (1 + len(means))

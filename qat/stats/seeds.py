@@ -58,16 +58,11 @@ def compare_seeds(first: Sequence[float], second: Sequence[float], margin: float
     """
     x, y = paired_samples(first, second)
     difference = paired_difference(x.tolist(), y.tolist())
-    close = None if margin is None else equivalence(x.tolist(), y.tolist(), margin).p_value
-    if len(x) == 1:
-        return Evidence("seeds", difference, None, None, "none of one seed")
-    same = _same_difference(x, y)
-    if same is None:
-        return Evidence("seeds", difference, float(stats.ttest_rel(x, y).pvalue), close, "paired t test")
-    if same == 0:
-        return Evidence("seeds", difference, 1.0, close, "sign test, as no seed differs")
-    p = min(1.0, 2 * _sign_test(len(x), inside=True))
-    return Evidence("seeds", difference, p, close, "sign test, as all seeds differ alike")
+    p, test = _difference_test(x, y)
+    if margin is None:
+        return Evidence("seeds", difference, p, None, test)
+    close = equivalence(x.tolist(), y.tolist(), margin)
+    return Evidence("seeds", difference, p, close.p_value, test, close.p_not_better, close.p_not_worse)
 
 
 def seeds_needed(difference: Estimate, half_width: float, most: int = 1000) -> int | None:
@@ -88,6 +83,17 @@ def check_margin(margin: float) -> None:
     """Raise `ValueError` unless the margin is positive and finite."""
     if not (np.isfinite(margin) and margin > 0):
         raise ValueError(f"`margin` must be positive, got {margin}. It is the largest difference that does not matter.")
+
+
+def _difference_test(x: np.ndarray, y: np.ndarray) -> tuple[float | None, str]:
+    if len(x) == 1:
+        return None, "none of one seed"
+    same = _same_difference(x, y)
+    if same is None:
+        return float(stats.ttest_rel(x, y).pvalue), "paired t test"
+    if same == 0:
+        return 1.0, "sign test, as no seed differs"
+    return min(1.0, 2 * _sign_test(len(x), inside=True)), "sign test, as all seeds differ alike"
 
 
 def _same_difference(x: np.ndarray, y: np.ndarray) -> float | None:

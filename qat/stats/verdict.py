@@ -8,6 +8,8 @@ from qat.stats.evidence import Doubt, Evidence, Kind
 from qat.stats.seeds import check_margin
 from qat.stats.words import sentence
 
+P_VALUES = ("p_difference", "p_equivalence", "p_not_better", "p_not_worse")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -55,8 +57,8 @@ def judge(comparisons: Sequence[Comparison], margin: float | None = None, unit: 
     """A verdict on each, corrected for asking one question of so many arms: one false among all is as rare as 1 in 20.
 
     Differences and equivalences are corrected as families of their own, since of one arm only one can be claimed
-    falsely; those over seeds and those over items too. A difference smaller than the margin counts as equivalent even
-    where it is surely not zero. Raises `ValueError` where a comparison has no evidence.
+    falsely; and so are those over seeds and over items, which are other questions. A difference smaller than the margin
+    counts as equivalent even where it is surely not zero. Raises `ValueError` where a comparison has no evidence.
     """
     if margin is not None:
         check_margin(margin)
@@ -82,12 +84,11 @@ def _verdict(
 
 def _corrected(evidence: Sequence[Evidence | None]) -> list[Evidence | None]:
     """The evidence with Holm's p-values; what was not tested is no arm of the family."""
-    differences = _holm_of([one and one.p_difference for one in evidence])
-    equivalences = _holm_of([one and one.p_equivalence for one in evidence])
-    tested = sum(p is not None for p in differences)
+    families = {name: _holm_of([one and getattr(one, name) for one in evidence]) for name in P_VALUES}
+    tested = sum(p is not None for p in families["p_difference"])
     return [
-        one and replace(one, p_difference=p, p_equivalence=q, arms=max(1, tested))
-        for one, p, q in zip(evidence, differences, equivalences, strict=True)
+        one and replace(one, arms=max(1, tested), **{name: p_values[i] for name, p_values in families.items()})
+        for i, one in enumerate(evidence)
     ]
 
 

@@ -32,7 +32,7 @@ def _open(verdict: "Verdict", evidence: Evidence) -> str:
         return f"{difference} on {_sample(evidence)}, {over}. More {evidence.over} are needed."
     neither = "no difference"
     if verdict.margin is not None:
-        neither = f"neither a difference nor equivalence within {_margin(verdict)}"
+        neither = f"neither a difference nor equivalence within {_margin(verdict)}{_one_sided(verdict, evidence)}"
     text = f"{difference} over {_sample(evidence)} ({_test(verdict, evidence)}), which shows {neither}"
     text = f"{text}{_excludes_zero(evidence)}."
     if evidence.over == "items":
@@ -42,6 +42,14 @@ def _open(verdict: "Verdict", evidence: Evidence) -> str:
         return text
     brief = _brief(verdict, verdict.items)
     return f"{text} For these seeds alone, new test items would show it {verdict.items.kind} ({brief})."
+
+
+def _one_sided(verdict: "Verdict", evidence: Evidence) -> str:
+    """What is shown at least: that it is not better, or not worse, by the margin."""
+    for direction, p in (("better", evidence.p_not_better), ("worse", evidence.p_not_worse)):
+        if p is not None and p <= ALPHA:
+            return f", only that it is no {direction} within {_margin(verdict)} ({_p(p)})"
+    return ""
 
 
 def _excludes_zero(evidence: Evidence) -> str:

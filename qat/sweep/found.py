@@ -10,7 +10,8 @@ from rich.text import Text
 from qat.config import ExperimentConfig
 from qat.record import Record
 from qat.sweep.journal import Point, open_journal, points
-from qat.sweep.space import Search
+from qat.sweep.space import Search, key_of, trial_of
+from qat.sweep.study import Trial
 
 SHOWN = 10
 ABLE = "finished"
@@ -40,6 +41,12 @@ class Found:
     def best(self) -> Point | None:
         """The first of the ranking, None where it is empty."""
         return next(iter(self.ranking), None)
+
+    def trials(self, base: ExperimentConfig) -> tuple[Trial, ...]:
+        """The trials that were started, as a study has them; `base` is the search's."""
+        started = ("finished", "pruned", "failed")
+        values = {key_of(p.values): p.values for p in self.points if p.outcome in started and p.trial}
+        return tuple(trial_of(base, one) for one in values.values())
 
     def __rich__(self) -> Table:
         return _table(self)

@@ -1,14 +1,16 @@
 """One job done in this process: its function found by name, its progress passed on, its failure made plain."""
 
 import importlib
+import sys
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from qat.storage import folder, refusal
-from qat.sweep.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Tell
+from qat.sweep.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Started, Tell
 from qat.sweep.job import Report
+from qat.sweep.log import logged, where
 
 TELL_EVERY = 0.1  # seconds between two reports of progress that are passed on
 LOOK_EVERY = 2.0  # seconds between two looks for another runner that took the job over
@@ -29,6 +31,19 @@ def perform(errand: Errand, tell: Tell) -> End:
     except (Exception, SystemExit) as error:
         return failed(errand.job, error)
     return Finished(errand.job, round(time.monotonic() - started, 3))
+
+
+def perform_logged(errand: Errand, tell: Tell) -> End:
+    """The same for a process of its own: it says that it began, and what it prints goes to the job's log."""
+    tell(Started(errand.job, where()))
+    try:
+        with logged(folder(errand.root) / errand.job):
+            end = perform(errand, tell)
+            if isinstance(end, Failed):
+                sys.stderr.write(end.traceback)
+    except OSError as error:  # of the log
+        end = failed(errand.job, error)
+    return end
 
 
 def function(work: str) -> Callable[[str, Any, Report], None]:

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from qat.config import SCHEMAS, ExperimentConfig, override
+from qat.config import SCHEMAS, ExperimentConfig, explain, override
 from qat.numerics import MAX_BITS, MIN_BITS
 from qat.registry import did_you_mean, parse_call
 from qat.sweep.samplers import pruners, samplers
@@ -66,6 +66,13 @@ class Search(BaseModel):
     sampler: str = "tpe"
     pruner: str = "none"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _ranges(cls, space: Any) -> Any:
+        if not isinstance(space, Mapping):
+            return space
+        return {k: _range(k, v) if isinstance(v, Mapping) else v for k, v in space.items()}
 
     @field_validator("space")
     @classmethod
@@ -130,6 +137,13 @@ def check_space(search: Search, base: ExperimentConfig) -> None:
                 mistakes.update(dict.fromkeys(str(error).splitlines(), name))
     if mistakes:
         raise ValueError("\n".join(f"{line} (`space` {name!r})" for line, name in mistakes.items()))
+
+
+def _range(name: str, fields: Mapping[str, Any]) -> Range:
+    try:
+        return Range.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(f"`{name}` is no Range: {'; '.join(explain(error).splitlines())}") from None
 
 
 def _check_bits(name: str, values: Range | list[Choice]) -> None:

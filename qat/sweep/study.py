@@ -91,6 +91,14 @@ def load_study(path: Path, changes: Mapping[str, Any]) -> Study:
     return replace(study, imports=(str(path.absolute()),))
 
 
+def load_any(path: Path, changes: Mapping[str, Any]) -> Study:
+    """The study of an experiment file, or that of one trial which a config file describes."""
+    if "get_config" not in run_file(path):
+        return load_study(path, changes)
+    config = load_config(path, changes)
+    return replace(make_study(config.name, config, {}), imports=(str(path.absolute()),))
+
+
 def load_config(path: Path, changes: Mapping[str, Any]) -> ExperimentConfig:
     """The config that `get_config()` of a Python file returns, with `changes` made."""
     get_config = run_file(path).get("get_config")

@@ -1,7 +1,7 @@
 """Check files of configs and experiments without training anything: every mistake of every file at once."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qat.config import ExperimentConfig, override
+from qat.sweep.misfit import misfits
 from qat.sweep.source import run_file, unreadable
 from qat.sweep.study import Study, make_study
 
@@ -81,7 +82,7 @@ def check_file(path: Path) -> Checked:
     for part in defines:
         configs, mistakes = parts[part](path, found)
         trials += len(configs) if part != "search" else 0
-        problems += [*mistakes, *_misfits(path, configs)]
+        problems += [*mistakes, *(Problem(path, *misfit) for misfit in misfits(configs))]
     return Checked(path, defines, trials, tuple(dict.fromkeys(problems)))
 
 
@@ -139,41 +140,6 @@ def _search(path: Path, found: Mapping[str, Any]) -> Outcome:
     except ValueError as error:
         return [], _problems(path, error)
     return [], []
-
-
-def _misfits(path: Path, configs: Iterable[ExperimentConfig]) -> Iterator[Problem]:
-    """What shows only once data are opened and models traced; each model, data set and recipe once."""
-    seen: set[tuple[str, str, str | None]] = set()
-    for config in configs:
-        key = (config.model, config.data, config.recipe)
-        if key not in seen:
-            seen.add(key)
-            problem = _misfit(config)
-            if problem is not None:
-                yield Problem(path, *problem)
-
-
-def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
-    """The field to blame and what is wrong, None where model, data and recipe fit."""
-    import jax
-
-    from qat import data
-    from qat.pipeline import check
-    from qat.pipeline.training import setting
-
-    def init() -> None:
-        where = setting(config.model, config.data)
-        jax.eval_shape(where.functions.init, jax.random.key(0), *where.example())
-
-    steps = {"data": lambda: data.load(config.data), "model": init, "recipe": lambda: check([config])}
-    for field, step in steps.items():
-        try:
-            step()
-        except Exception as error:
-            value = getattr(config, field)
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            return field, f"{value!r}: {kind}{str(error).strip()}"
-    return None
 
 
 def _problems(path: Path, error: ValueError) -> list[Problem]:

@@ -16,10 +16,8 @@ import sys
 import threading
 from typing import IO, Any, cast
 
-from qat.storage import folder
-from qat.sweep.events import End, Errand, Failed, News, Started, to_json
-from qat.sweep.log import logged, where
-from qat.sweep.perform import failed, perform
+from qat.sweep.events import End, Errand, News, to_json
+from qat.sweep.perform import perform_logged
 
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from qat.sweep.worker import main; main()"
@@ -45,22 +43,9 @@ def main() -> None:
     busy = threading.Event()
     threading.Thread(target=_read, args=(jobs, busy), daemon=True).start()
     while (job := jobs.get()) is not None:
-        end = _do(job, answers)
+        end = perform_logged(Errand(**job), lambda news: _say(answers, news))
         busy.clear()  # before the answer, which may bring the next job
         _say(answers, end)
-
-
-def _do(job: dict[str, Any], answers: IO[str]) -> End:
-    errand = Errand(**job)
-    _say(answers, Started(errand.job, where()))
-    try:
-        with logged(folder(errand.root) / errand.job):
-            end = perform(errand, lambda news: _say(answers, news))
-            if isinstance(end, Failed):
-                sys.stderr.write(end.traceback)
-    except OSError as error:  # of the log
-        end = failed(errand.job, error)
-    return end
 
 
 def _say(answers: IO[str], event: News | End) -> None:
@@ -93,8 +78,9 @@ def _keep_stdout() -> int:
 
 
 def _die_with(parent: int) -> None:
-    """Ask Linux to kill this process when its parent ends, however it ends; elsewhere the end of the input says so."""
+    """Have Linux tell this process when its parent ended, should something else keep its input open."""
+    signal.signal(signal.SIGTERM, lambda *_: end_group())
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(DEATH_SIGNAL, signal.SIGKILL)
+        ctypes.CDLL(None, use_errno=True).prctl(DEATH_SIGNAL, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)

@@ -6,19 +6,19 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from qat.report.answer import answer
-from qat.report.contents import Contents
-from qat.report.details import Details, details
-from qat.report.inside import all_trials, fronts, single_trials
-from qat.report.layers import HEIGHTS
-from qat.report.markup import Html, join, tag
-from qat.report.payload import embedded, packed
-from qat.report.points import COSTS, Point, best, comparable, points
-from qat.report.provenance import provenance
-from qat.report.scripts import own_script, plotly_script, policy, style
-from qat.report.sections import failures, origin, states
+from qat.report.contents import Contents, states
+from qat.report.page.answer import answer
+from qat.report.page.details import Details, details
+from qat.report.page.inside import all_trials, fronts, single_trials
+from qat.report.page.layers import HEIGHTS
+from qat.report.page.markup import Html, tag
+from qat.report.page.payload import embedded, packed
+from qat.report.page.provenance import provenance
+from qat.report.page.scripts import own_script, plotly_script, policy, style
+from qat.report.page.sections import failures, origin
+from qat.report.page.trials import chosen, group_of, table
+from qat.report.points import COSTS, CROWD, Point, best, comparable, points
 from qat.report.summary import Row
-from qat.report.trials import chosen, group_of, table
 
 VIEWPORT = "width=device-width, initial-scale=1"
 
@@ -32,7 +32,13 @@ def page(contents: Contents, rows: Sequence[Row], live: str | None = None) -> st
     found, inner = points(rows), details(contents, group_of(contents, rows))
     sections = list(_sections(contents, rows, found, inner))
     scripts = [plotly_script(), own_script(live is not None)]
-    body = tag("body", *_top(contents, sections, live is not None), _main(sections), _foot(), *_data(contents, rows, found, inner))
+    body = tag(
+        "body",
+        *_top(contents, sections, live is not None),
+        _main(sections),
+        _foot(),
+        *_data(contents, rows, found, inner),
+    )
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -52,7 +58,7 @@ def _sections(
     """Anchor, title and content of each section that has something to say."""
     yield "answer", "Answer", answer(rows)
     if found:
-        yield "fronts", "Quality against cost", fronts(any(point.latency is not None for point in found))
+        yield "fronts", "Quality against cost", fronts(len(found), any(point.latency is not None for point in found))
     if inner.curves or inner.layers:
         yield "inside", "Curves and layers", single_trials(inner.left_out)
     yield "trials", "All trials", all_trials()
@@ -72,7 +78,10 @@ def _top(contents: Contents, sections: Sequence[tuple[str, str, Html]], live: bo
 
 
 def _main(sections: Sequence[tuple[str, str, Html]]) -> Html:
-    made = [tag("section", tag("h2", title, id=f"{anchor}-title"), content, id=anchor, aria_labelledby=f"{anchor}-title") for anchor, title, content in sections]
+    made = [
+        tag("section", tag("h2", title, id=f"{anchor}-title"), content, id=anchor, aria_labelledby=f"{anchor}-title")
+        for anchor, title, content in sections
+    ]
     return tag("main", *made)
 
 
@@ -89,6 +98,7 @@ def _data(contents: Contents, rows: Sequence[Row], found: Sequence[Point], inner
         "study": contents.name,
         "metric": next((row.scale.heading for row in comparable(rows)), ""),
         "points": [asdict(point) for point in found],
+        "crowd": CROWD,
         "fronts": {cost: best(found, cost) for cost in COSTS},
         "names": list(contents.trials),
         "groups": [{"label": name, "arm": arms.get(name)} for name in names],
@@ -108,5 +118,7 @@ def _data(contents: Contents, rows: Sequence[Row], found: Sequence[Point], inner
 
 
 def _seed(contents: Contents, trial: str) -> str | None:
-    record = contents.records.get(trial)
-    return contents.trials[trial].get("seed") or (str(record.seed) if record else None)
+    label, record = contents.trials[trial].get("seed"), contents.records.get(trial)
+    if label is None:
+        return f"seed {record.seed}" if record else None
+    return label if "seed" in label.lower() else f"seed {label}"

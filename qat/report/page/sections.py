@@ -1,11 +1,10 @@
 """The page's sections on what went wrong and where the trials ran."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from qat.report.contents import Contents, GivenUp
-from qat.report.markup import Html, join, tag
-from qat.report.provenance import Difference, Provenance
+from qat.report.page.markup import Html, join, tag
+from qat.report.page.provenance import Difference, Provenance
 
 MOST_NAMED = 200  # trials that a list names; the table of trials has them all
 SAMPLE = 3  # trials that stand for those of one value
@@ -20,7 +19,11 @@ def failures(contents: Contents) -> Html:
         parts += _more(len(found))
     if contents.damaged:
         lines = [tag("li", why) for why in list(contents.damaged.values())[:MOST_NAMED]]
-        parts += [tag("h3", f"Damaged: {len(contents.damaged)}"), tag("ul", *lines, class_="plain"), *_more(len(contents.damaged))]
+        parts += [
+            tag("h3", f"Damaged: {len(contents.damaged)}"),
+            tag("ul", *lines, class_="plain"),
+            *_more(len(contents.damaged)),
+        ]
     unfinished = [trial for trial in contents.trials if contents.state(trial) == "open"]
     if unfinished:
         lines = [tag("li", tag("code", trial)) for trial in unfinished[:MOST_NAMED]]
@@ -29,21 +32,16 @@ def failures(contents: Contents) -> Html:
     return join(*parts) if parts else tag("p", "Every trial is finished; none failed.")
 
 
-def states(contents: Contents) -> str:
-    """How many trials have come to what, in words."""
-    counts = Counter(contents.state(trial) for trial in contents.trials)
-    told = [f"{counts['finished']:,} of {len(contents.trials):,} trials finished"]
-    told += [f"{counts[state]:,} {state}" for state in ("failed", "damaged") if counts[state]]
-    return ", ".join(told)
-
-
 def origin(found: Provenance) -> Html:
     """Warnings, what all trials share, and what differs."""
     parts: list[Html] = [tag("p", warning, class_="warning", role="note") for warning in found.warnings]
     if not found.common and not found.different:
         return tag("p", "No finished trial says where it ran.")
     if found.different:
-        parts += [tag("h3", "What differs between trials"), _table(("fact", "value", "trials", "such as"), _differences(found.different), "Differences")]
+        parts += [
+            tag("h3", "What differs between trials"),
+            _table(("fact", "value", "trials", "such as"), _differences(found.different), "Differences"),
+        ]
     same = [(tag("th", name, scope="row"), tag("td", value, class_="wrap")) for name, value in found.common.items()]
     return join(*parts, tag("h3", "The same for all trials"), _table(("fact", "value"), same, "Manifest"))
 

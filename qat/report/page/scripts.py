@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from importlib.resources import files
 
-from qat.report.markup import Html
+from qat.report.page.markup import Html
 
 PARTS = ("page.js", "charts.js", "chosen.js", "trials.js")
 
@@ -56,4 +56,4 @@ def _harmless(script: str) -> Html:
 
 
 def _asset(name: str) -> str:
-    return (files("qat.report") / "assets" / name).read_text(encoding="utf-8")
+    return (files("qat.report.page") / "assets" / name).read_text(encoding="utf-8")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qat.report.contents import Contents
-from qat.report.curves import Curve, read_curves
-from qat.report.layers import Site, read_layers
-from qat.report.payload import fitting
+from qat.report.page.curves import read_curves
+from qat.report.page.layers import Site, read_layers
+from qat.report.page.payload import fitting
 from qat.report.reading import read
 
 # Characters of JSON, before compression.

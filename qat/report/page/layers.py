@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from qat.report.curves import short
+from qat.report.page.curves import short
 from qat.report.reading import json_object
 
 # The heights of a histogram, from none to the most: signs that JSON and HTML leave as they are.

@@ -5,7 +5,6 @@ const OPTIONS = {
 };
 const ARMS = { float: "float", control: "control", ptq: "PTQ", qat: "QAT" };
 const SYMBOLS = { float: "diamond", control: "cross", ptq: "circle", qat: "square" };
-const CROWD = 60; // arms; of more, points are smaller and without intervals
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 const probe = document.body.appendChild(element("span", { hidden: true }));
@@ -51,7 +50,7 @@ function describe(point) {
 }
 
 function byArm(points, x) {
-  const isCrowd = points.length > CROWD;
+  const isCrowd = points.length > data.crowd;
   return Object.keys(ARMS).flatMap((arm) => {
     const own = points.filter((point) => point.arm === arm);
     return own.length ? [{

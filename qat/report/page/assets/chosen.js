@@ -6,7 +6,7 @@ const ALL_STAGES = "all, one after another";
 const names = data.names;
 const chosen = new Set((state.chosen ?? data.chosen).map((name) => names.indexOf(name)).filter((i) => data.drawable[i]));
 const groupOf = (i) => data.groups[data.group[i]];
-const titleOf = (i) => groupOf(i).label + (data.seeds[i] === null ? "" : `, seed ${data.seeds[i]}`);
+const titleOf = (i) => groupOf(i).label + (data.seeds[i] === null ? "" : `, ${data.seeds[i]}`);
 const unique = (values) => [...new Set(values)];
 let details = null, bins = null;
 const loaded = () => (details ??= unpack("details"));

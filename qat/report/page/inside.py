@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 
-from qat.report.markup import Html, join, tag
+from qat.report.page.markup import Html, join, tag
+from qat.report.points import CROWD
+
+RANGES = "What goes into a layer, on a logarithmic scale. Dashed lines are the clip range; the grey outside is cut off."
 
 
-def fronts(has_latency: bool) -> Html:
-    """Charts of the arms."""
+def fronts(arms: int, has_latency: bool) -> Html:
+    """Charts of so many arms."""
+    spread = "with their 95 % intervals" if arms <= CROWD else "so many that their intervals are in the table alone"
     charts = [
-        _chart("accuracy", "By recipe", "Mean over seeds with its 95 % interval."),
+        _chart("accuracy", "By recipe", f"Means over seeds, {spread}."),
         _chart("front-size", "Against size", "The dotted line joins the arms that no smaller one equals."),
     ]
     if has_latency:
@@ -21,20 +25,29 @@ def single_trials(left_out: Mapping[str, int]) -> Html:
     told = [f"{what} of {count:,} trials" for what, count in left_out.items() if count]
     note = f"Left out to keep the page small: {', '.join(told)}; the files are in the trials' folders." if told else ""
     return join(
-        tag("div", _label("Add a trial or all seeds of an arm", _search("add", list_="names", autocomplete="off")), class_="controls"),
+        tag(
+            "div",
+            _label("Add a trial or all seeds of an arm", _search("add", list_="names", autocomplete="off")),
+            class_="controls",
+        ),
         tag("datalist", id="names"),
         tag("ul", id="chips", class_="chips", aria_label="Chosen trials"),
         tag("p", id="chosen-note", class_="faint", role="status"),
         *([tag("p", note, class_="faint")] if note else []),
         tag("h3", "Training curves"),
-        tag("div", _select("Stage", "stage"), _select("Metric", "metric"), _tick("log", "log scale"), class_="controls"),
+        tag(
+            "div", _select("Stage", "stage"), _select("Metric", "metric"), _tick("log", "log scale"), class_="controls"
+        ),
         tag("figure", _canvas("curves")),
         tag("h3", "Error by layer"),
         tag("p", "Signal to quantization-noise ratio (SQNR). Click a point to see its layer's ranges.", class_="faint"),
         tag("div", _select("Measured at", "operand"), class_="controls"),
-        tag("figure", tag("div", _canvas("layers"), class_="tall", tabindex="0", role="region", aria_label="Error by layer")),
+        tag(
+            "figure",
+            tag("div", _canvas("layers"), class_="tall", tabindex="0", role="region", aria_label="Error by layer"),
+        ),
         tag("h3", "Ranges"),
-        tag("p", "What goes into a layer, counted on a logarithmic scale. Dashed lines are the clip range; the grey outside is cut off.", class_="faint"),
+        tag("p", RANGES, class_="faint"),
         tag("div", _select("Layer", "site"), class_="controls"),
         tag("div", id="histograms", class_="small"),
         tag("p", id="bins-note", class_="faint", role="status"),

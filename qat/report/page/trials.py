@@ -5,12 +5,12 @@ from typing import Any
 
 from qat.record import Arm, Record
 from qat.report.contents import Contents
-from qat.report.curves import short
+from qat.report.page.curves import short
 from qat.report.scale import scale
 from qat.report.summary import Row
 
 FEW = 60  # different values of a column that are offered as a choice
-CHOSEN = 8  # trials that the charts show at first
+RECIPES = 3  # that the charts show at first
 
 type Column = dict[str, Any]
 type Value = Callable[[str, Record | None], Any]
@@ -42,10 +42,13 @@ def group_of(contents: Contents, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def chosen(contents: Contents) -> list[str]:
-    """Finished trials of one seed that show the arms side by side, those of the fewest bits first to be kept."""
+    """Finished trials that show the arms side by side: those of one float model, with the last few recipes."""
     records = list(contents.records.values())
-    same = [one.trial for one in records if one.lineage.float_stage == records[0].lineage.float_stage]
-    return same if len(same) <= CHOSEN else [*same[:2], *same[2 - CHOSEN :]]
+    start = records[0].lineage.float_stage if records else ""
+    same = {(one.arm, one.recipe): one for one in reversed(records) if one.lineage.float_stage == start}
+    recipes = list(dict.fromkeys(one.recipe for one in records if one.recipe))[-RECIPES:]
+    wanted = [("float", None), ("control", None), *((arm, recipe) for recipe in recipes for arm in ("ptq", "qat"))]
+    return [same[key].trial for key in wanted if key in same]
 
 
 def _joined(labels: Mapping[str, str]) -> str:
@@ -71,13 +74,17 @@ def _axes(contents: Contents, arms: Mapping[str, tuple[Arm | None, str | None]])
     """The axes that say more than the columns of arm and recipe."""
     names = dict.fromkeys(axis for labels in contents.trials.values() for axis in labels)
     told = {trial: {arm, recipe, f"{arm} {recipe}"} for trial, (arm, recipe) in arms.items()}
-    return [name for name in names if any(labels.get(name) not in told[trial] for trial, labels in contents.trials.items())]
+    return [
+        name for name in names if any(labels.get(name) not in told[trial] for trial, labels in contents.trials.items())
+    ]
 
 
 def _axis(contents: Contents, axis: str) -> tuple[Column, Value]:
     values = {labels.get(axis) for labels in contents.trials.values()}
     name = f"{axis} (label)" if axis in ("trial", "state", "arm", "recipe") else axis
-    return {"name": name, "kind": "text", "choices": len(values) <= FEW}, lambda trial, _: contents.trials[trial].get(axis)
+    return {"name": name, "kind": "text", "choices": len(values) <= FEW}, lambda trial, _: contents.trials[trial].get(
+        axis
+    )
 
 
 def _metrics(records: Mapping[str, Record]) -> list[tuple[Column, Value]]:

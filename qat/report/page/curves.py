@@ -37,7 +37,7 @@ def short(value: Any, digits: int = 4) -> float | int | None:
     """A number in a few significant digits; None where it is none or not finite, which JSON cannot say."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return None
-    rounded = float("%.*g" % (digits, value))
+    rounded = float(f"{value:.{digits}g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < EXACT else rounded
 
 
@@ -65,7 +65,8 @@ def _thin[T](items: Sequence[T], most: int) -> Sequence[T]:
 
 
 def _curve(stage: str, entries: Sequence[dict[str, Any]]) -> Curve:
-    names = dict.fromkeys(name for entry in entries for name in entry if name not in ("stage", "step"))
+    found = {name for entry in entries for name in entry} - {"stage", "step"}
+    names = sorted(found, key=lambda name: (name != "loss", name))
     values = ((name, tuple(short(entry.get(name)) for entry in entries)) for name in names)
     told = tuple((name, of) for name, of in values if any(value is not None for value in of))
     return Curve(stage, tuple(entry["step"] for entry in entries), told)

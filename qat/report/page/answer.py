@@ -1,0 +1,48 @@
+"""The page's first section: the question, the verdicts in words, and the table of arms."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from qat.record import Arm
+from qat.report.page.arms import arms_table
+from qat.report.page.markup import Html, join, tag
+from qat.report.summary import Row
+from qat.stats import Verdict
+
+QUESTION = "Does training with quantization (QAT) beat calibrating after training (PTQ), and what does each cost?"
+QUESTIONS: tuple[tuple[Arm, Arm, str], ...] = (
+    ("qat", "ptq", "QAT against PTQ of the same recipe"),
+    ("qat", "control", "QAT against the control: the float model trained on as long"),
+    ("ptq", "float", "PTQ against the float model"),
+)
+KINDS = ("better", "equivalent", "worse", "undecided")
+FEW = 8  # verdicts that stand open; more are counted and folded
+
+
+def answer(rows: Sequence[Row]) -> Html:
+    """Verdicts by question, then the numbers behind them."""
+    if not rows:
+        return tag("p", "No trial is finished yet. This page has more to say once one is.", class_="note")
+    asked = [(title, _verdicts(rows, arm, baseline)) for arm, baseline, title in QUESTIONS]
+    parts = [_verdict_list(title, found) for title, found in asked if found]
+    return join(tag("p", QUESTION, class_="question"), *parts, tag("h3", "The arms in numbers"), arms_table(rows))
+
+
+def _verdicts(rows: Sequence[Row], arm: Arm, baseline: Arm) -> list[Verdict]:
+    return [row.verdicts[baseline] for row in rows if row.arm == arm and baseline in row.verdicts]
+
+
+def _verdict_list(title: str, found: Sequence[Verdict]) -> Html:
+    lines = tag("ul", *(tag("li", one.text, class_=one.kind) for one in found), class_="verdicts")
+    if len(found) > FEW:
+        name = "verdicts-" + "-".join(word for word in title.lower().split() if word.isalpha())
+        lines = tag("details", tag("summary", f"All {len(found)} in words"), lines, id=name)
+    return join(tag("h3", title), tag("p", _counted(found), class_="counts"), lines)
+
+
+def _counted(found: Sequence[Verdict]) -> Html:
+    counts = Counter(one.kind for one in found)
+    told = [
+        tag("span", tag("b", str(counts[kind])), f" {kind}", class_=f"kind {kind}") for kind in KINDS if counts[kind]
+    ]
+    return join(*told)

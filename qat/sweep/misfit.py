@@ -1,0 +1,37 @@
+"""What shows only once data are opened and models traced: settings that are valid, each by itself, and do not fit."""
+
+from collections.abc import Iterable, Iterator
+
+import jax
+
+from qat import data
+from qat.config import ExperimentConfig
+from qat.pipeline import check
+from qat.pipeline.training import setting
+
+
+def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
+    """For each model, data set and recipe that do not fit, the field to blame and what is wrong."""
+    seen: set[tuple[str, str, str | None]] = set()
+    for config in configs:
+        key = (config.model, config.data, config.recipe)
+        if key not in seen:
+            seen.add(key)
+            found = _misfit(config)
+            if found is not None:
+                yield found
+
+
+def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
+    def init() -> None:
+        where = setting(config.model, config.data)
+        jax.eval_shape(where.functions.init, jax.random.key(0), *where.example())
+
+    steps = {"data": lambda: data.load(config.data), "model": init, "recipe": lambda: check([config])}
+    for field, step in steps.items():
+        try:
+            step()
+        except Exception as error:
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            return field, f"{getattr(config, field)!r}: {kind}{str(error).strip()}"
+    return None
