@@ -55,9 +55,9 @@ def run(
 ) -> None:
     """Run one experiment, start to end, then report."""
     with one_clear_error():
-        from qat.sweep.study import load_any
+        from qat.sweep.study import load_one
 
-        _run(load_any(config, _parsed(changes)), runs, "inprocess", sinks, 0)
+        _run(load_one(config, _parsed(changes)), runs, "inprocess", sinks, 0)
 
 
 @app.command()
@@ -71,8 +71,10 @@ def search(
     with one_clear_error():
         from qat.sweep.find import search_study
 
-        root = search_study(file, _parsed(changes), runs, tuple(sinks or ()), _stderr())
+        _leave_errors_to_us()
+        root, found = search_study(file, _parsed(changes), runs, sinks or (), _stderr())
         _report(root, None)
+        _stdout().print(found)
 
 
 @app.command()
@@ -148,6 +150,35 @@ def replay(
             raise typer.Exit(1)
 
 
+@app.command()
+def detect(
+    model: Annotated[Path, typer.Argument(help="Folder of a finished trial of a detector, RUNS/trials/ID.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the pictures and results.json.")] = Path("detected"),
+    template: Annotated[Path | None, typer.Option("--template", help="The defect-free board.")] = None,
+    beside: Annotated[str | None, typer.Option("--beside", help="'float', or another trial's folder.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Least score that is drawn.")] = None,
+    annotations: Annotated[Path | None, typer.Option("--annotations", help="COCO file that numbers images.")] = None,
+    convert: Annotated[bool, typer.Option("--convert", help="Convert images of another colour mode.")] = False,
+) -> None:
+    """Draw what a detector finds on images, and write a COCO results file."""
+    with one_clear_error():
+        from qat.detect import detect as run_on
+
+        done = run_on(
+            model,
+            images,
+            out,
+            template=template,
+            beside=beside,
+            threshold=threshold,
+            annotations=annotations,
+            convert=convert,
+        )
+        typer.echo(f"{sum(done.counts)} found on {len(done.pictures)} images, score >= {done.threshold:.2f}")
+        typer.echo(str(done.results))
+
+
 def _run(study: Any, runs: str | None, runner: str, sinks: list[str] | None, retries: int) -> None:
     from qat.sweep.run import run_study
 
@@ -162,25 +193,9 @@ def _run(study: Any, runs: str | None, runner: str, sinks: list[str] | None, ret
 
 
 def _report(root: Path, margin: float | None) -> None:
-    from qat.report import read_contents, rich_table, rows_of, title_of, write_report
+    from qat.report.told import tell_report
 
-    contents = read_contents(root)
-    for problem in contents.damaged.values():
-        _stderr().print(f"Warning: {problem}", style="yellow", markup=False)
-    rows = rows_of(contents, margin)
-    out = _stdout()
-    if rows:
-        out.print(rich_table(rows, title_of(contents)))
-    found = [verdict for row in rows for verdict in row.verdicts.values()]
-    decided = [verdict for verdict in found if verdict.kind != "undecided"]
-    for verdict in decided:
-        out.print(verdict.text, markup=False, highlight=False)
-    if len(decided) < len(found):
-        out.print(
-            f"{len(found) - len(decided)} of {len(found)} comparisons are undecided; the report says of each why."
-        )
-    for path in write_report(contents, rows):
-        out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    tell_report(root, margin, _stdout(), _stderr())
 
 
 def _parsed(changes: list[str] | None) -> dict[str, Any]:

@@ -133,7 +133,9 @@ def test_a_process_number_that_is_used_again_does_not_keep_a_claim(tmp_path, me)
     assert take(tmp_path, "a", me).holder == me
 
 
-@pytest.mark.parametrize(("silent", "dead"), [(alive.STALE - 5, False), (alive.STALE + 5, True)], ids=["fresh", "stale"])
+@pytest.mark.parametrize(
+    ("silent", "dead"), [(alive.STALE - 5, False), (alive.STALE + 5, True)], ids=["fresh", "stale"]
+)
 def test_a_process_on_another_machine_is_dead_once_it_is_silent_for_long(tmp_path, me, silent, dead):
     far = someone_else(me, machine="far away", host="far")
     claim = take(tmp_path, "a", far)

@@ -123,7 +123,7 @@ def test_a_disk_that_refuses_is_one_clear_error(study, tmp_path, monkeypatch, er
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("qat.pipeline.run", refuse)
+    monkeypatch.setattr("qat.sweep.work.run_stage", refuse)
     exit_code, _, err = qat("sweep", study, "--runs", tmp_path / "runs")
     assert exit_code == 2
     assert message in err
@@ -133,7 +133,7 @@ def test_an_error_that_is_nobodys_input_keeps_its_traceback(study, tmp_path, mon
     def broken(*args, **kwargs):
         raise ValueError("a bug in a library")
 
-    monkeypatch.setattr("qat.pipeline.run", broken)
+    monkeypatch.setattr("qat.sweep.run.plan", broken)
     with pytest.raises(ValueError, match="a bug in a library"):
         qat("sweep", study, "--runs", tmp_path / "runs")
 
@@ -142,7 +142,47 @@ def test_stopping_by_hand_says_how_to_go_on(study, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qat.pipeline.run", stop)
+    monkeypatch.setattr("qat.sweep.work.run_stage", stop)
     exit_code, _, err = qat("sweep", study, "--runs", tmp_path / "runs")
     assert exit_code == 130
     assert "Run the same command again" in err
+
+
+def test_a_sweep_with_failures_reports_the_rest_and_ends_with_1(study, tmp_path, monkeypatch):
+    from qat.sweep import work
+
+    def fails_for_seed_1(config, *args, **kwargs):
+        if config.seed == 1:
+            raise FloatingPointError("loss nan at step 0")
+        return real(config, *args, **kwargs)
+
+    real = work.run_stage
+    monkeypatch.setattr("qat.sweep.work.run_stage", fails_for_seed_1)
+    exit_code, out, err = qat("sweep", study, "--runs", tmp_path / "runs", "--retries", 0)
+    assert exit_code == 1
+    assert "loss nan at step 0" in err
+    assert "1 of 2" in out
+    assert (tmp_path / "runs" / "report" / "index.html").exists()
+    monkeypatch.undo()
+    exit_code, _, err = qat("sweep", study, "--runs", tmp_path / "runs")
+    assert exit_code == 0
+    assert "1 of 2 trials are finished already" in err
+
+
+def test_show_validate_status_and_replay_answer(study, tmp_path):
+    runs = tmp_path / "runs"
+    assert "2 trials" in qat("show", study, "--runs", runs)[1]
+    assert qat("validate", study)[0] == 0
+    qat("sweep", study, "--runs", runs)
+    assert "2" in qat("status", runs)[1]
+    trial = next((runs / "trials").iterdir())
+    exit_code, out, _ = qat("replay", trial)
+    assert exit_code == 0
+    assert "every number is the same" in out
+
+
+def test_a_file_that_is_wrong_fails_validation(study):
+    study.write_text(STUDY.replace("steps=2", "stepz=2"))
+    exit_code, out, _ = qat("validate", study)
+    assert exit_code == 2
+    assert "stepz" in out

@@ -118,7 +118,7 @@ def test_ending_the_process_is_a_failure_of_the_job_alone(tmp_path):
 
 
 def test_a_full_disk_stops_the_sweep_at_once_and_keeps_what_is_finished(tmp_path):
-    with pytest.raises(OSError, match="No space left on the disk.*run the same command again"):
+    with pytest.raises(OSError, match=r"No space left on the disk.*run the same command again"):
         sweep([job("a"), job("b", "refuse"), job("c")], tmp_path)
     assert attempts(tmp_path) == ["a", "b"]
     assert ids(sweep([job("a"), job("b"), job("c")], tmp_path).finished) == ["b", "c"]

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from runs import ARMS, make_runs, write_failure
 
 from qat.report.contents import read_contents
 from qat.report.files import rows_of, title_of, write_report
@@ -22,6 +21,8 @@ from qat.report.page.payload import embedded, fitting, packed
 from qat.report.page.provenance import provenance
 from qat.report.page.trials import group_of
 from qat.report.pareto import front
+from qat.report.points import points
+from runs import ARMS, make_runs, write_failure
 
 
 def test_curves_are_thinned_to_a_bounded_number_of_points_with_both_ends(tmp_path):
@@ -43,11 +44,18 @@ def test_a_line_that_is_not_whole_is_passed_over(tmp_path, last):
 
 def test_no_more_than_a_bounded_number_of_lines_is_parsed(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(json.dumps({"step": i, "loss": 1.0}) + "\n" for i in range(10_000)))
+    path.write_text("".join(json.dumps({"stage": "qat", "step": i, "loss": 1.0}) + "\n" for i in range(10_000)))
     seen = []
     monkeypatch.setattr(curves_module, "_entries", lambda lines: seen.append(len(lines)) or [])
     assert read_curves(path) == ()
-    assert seen == [curves_module.LINES]
+    assert 0 < sum(seen) <= curves_module.LINES
+
+
+def test_stages_that_come_in_turns_are_one_curve_each(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"stage": stage, "step": step, "loss": step} for step in (1, 2, 3) for stage in ("a", "b")]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    assert [(curve.stage, curve.steps) for curve in read_curves(path)] == [("a", (1, 2, 3)), ("b", (1, 2, 3))]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +157,7 @@ def test_provenance_tells_what_differs_and_warns_of_what_matters(tmp_path):
     assert found.common["versions.jax"] == "0.12.1"
     different = {one.name: one.trials for one in found.different}
     assert different["device.kinds"] == {"NVIDIA H200": (ids[0],), "cpu": tuple(ids[1:])}
-    assert set(different) == {"device.backend", "device.kinds", "seed"}
+    assert set(different) == {"device.backend", "device.kinds"}
     assert len(found.warnings) == 1 and "devices" in found.warnings[0]
 
 
@@ -201,6 +209,20 @@ def test_the_report_is_a_page_tables_and_pictures(tmp_path):
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [f"report/{name}" for name in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[3:])
     assert paths[0].read_text().count("plotly.js v") == 1
+
+
+def test_numbers_that_no_axis_can_show_leave_the_report_whole(tmp_path):
+    ids = make_runs(tmp_path, 10, seeds=1, name="half a sign \ud800")
+    for name, change in ((ids[0], {"latency_ms": math.nan}), (ids[2], {"latency_ms": 0.0}), (ids[3], {})):
+        path = tmp_path / "trials" / name / "record.json"
+        record = json.loads(path.read_text())
+        record["timings"] = {"seconds": math.inf, **change}
+        path.write_text(json.dumps({**record, "size_bytes": 0}))
+    contents = read_contents(tmp_path)
+    found = points(rows_of(contents))
+    assert [point.latency is None for point in found] == [point.size is None for point in found]
+    assert [point.label for point in found if point.size is None] == ["float", "PTQ w8a8", "QAT w8a8"]
+    assert len(write_report(contents, rows_of(contents))) == 6
 
 
 def test_the_report_of_an_empty_study_has_no_pictures(tmp_path):

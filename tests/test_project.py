@@ -16,7 +16,9 @@ MOST_LINES = 250
 # Imports point to the same level or downwards. `side` is the branch of float models, data and training, which knows
 # the registry alone; every level from `experiment` on may use it.
 LEVELS = {
-    "foundation": ["numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency"],
+    "foundation": [
+        "numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency",
+    ],
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "engines"],
     "transform": [
@@ -24,9 +26,8 @@ LEVELS = {
         "transform", "store", "tables",
     ],
     "analysis": ["analysis"],
-    "analysis": ["analysis"],
-    "experiment": ["code", "config", "objective", "pipeline", "record", "manifest"],
-    "study": ["sweep", "stats", "report", "results", "sinks"],
+    "experiment": ["code", "config", "signature", "objective", "pipeline", "record", "manifest"],
+    "study": ["sweep", "stats", "report", "results", "sinks", "detect"],
     "command": ["cli", "clear"],
 }  # fmt: skip
 SIDE = ["models", "data", "train", "tasks", "detection"]

@@ -1,6 +1,7 @@
 """Jobs on a real Ray cluster of two nodes, both on this machine; a node that is lost costs its jobs a retry."""
 
 import contextlib
+import logging
 import socket
 import sys
 import threading
@@ -43,7 +44,7 @@ def connected(cluster):
     import ray
 
     if not ray.is_initialized():
-        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     return cluster
 
 

@@ -214,9 +214,9 @@ def test_a_worker_that_is_killed_from_outside_costs_a_try(tmp_path):
 def test_a_worker_that_dies_idle_is_replaced(tmp_path):
     opened = runners.build("pool(workers=1)")(lambda _: None)
     ends = []
-    for name in ("a", "b"):
-        opened.start(Errand(str(tmp_path), WORK, name, job(name).payload, str(tmp_path / "fence")))
-        wait_for(lambda: ends.extend(opened.wait(0.1)) or len(ends) > "ab".index(name), "the end")
+    for number in (1, 2):
+        opened.start(Errand(str(tmp_path), WORK, "a", job("a").payload, str(tmp_path / "fence")))
+        wait_for(lambda number=number: ends.extend(opened.wait(0.1)) or len(ends) == number, "the end")
         os.kill(pids(tmp_path)[-1], signal.SIGKILL)
         wait_for(lambda: is_gone(pids(tmp_path)[-1]))
     opened.close()
@@ -239,7 +239,7 @@ def test_slots_share_out_the_cores_and_the_accelerators(monkeypatch):
 def test_a_cache_that_the_user_chose_stays():
     assert "JAX_COMPILATION_CACHE_DIR" not in machine.compilation_cache({"JAX_COMPILATION_CACHE_DIR": "mine"})
     ours = machine.compilation_cache({"XDG_CACHE_HOME": "caches"})
-    assert ours["JAX_COMPILATION_CACHE_DIR"] == str(Path("caches/qat/compiled"))
+    assert Path(ours["JAX_COMPILATION_CACHE_DIR"]).is_relative_to("caches/qat/compiled")
 
 
 @pytest.mark.parametrize("text", ["pool(workers=0)", "pool(memory_gb=-1)", "pool(threads=0)", "pool(hang_after=0)"])

@@ -5,10 +5,13 @@ import json
 import pytest
 from searches import PTQ, SEARCH, Runs, accuracy_of, bits, go, record_of
 
+from qat.config import lineage, override
+from qat.pipeline import run_experiment
+from qat.record import read_record
 from qat.sweep.found import Found, number_of
 from qat.sweep.pruning import PRUNED_FILE
-from qat.sweep.search import Pruned, load_search
-from qat.sweep.space import Search
+from qat.sweep.search import Pruned, load_search, run_search
+from qat.sweep.space import Range, Search
 
 pytest.importorskip("optuna", reason="the extra search is not installed")
 
@@ -114,7 +117,7 @@ def test_a_failed_trial_is_told_and_the_search_goes_on(tmp_path):
             raise FloatingPointError("loss is nan")
 
     runs, told = Runs(before=fails_once), []
-    go(SEARCH, tmp_path, runs, tell_of=told.append)
+    go(SEARCH, tmp_path, runs, on_point=told.append)
     (failed,) = [point for point in told if point.outcome == "failed"]
     assert failed.error == "FloatingPointError: loss is nan"
     assert sum(point.outcome == "finished" for point in told) == 12
@@ -150,6 +153,24 @@ def test_the_trials_of_a_search_are_those_of_an_ordinary_study(tmp_path):
     trials = go(SEARCH, tmp_path, runs).trials(PTQ)
     assert [trial.id for trial in trials] == runs.ran
     assert all(set(trial.labels) == set(SEARCH.space) for trial in trials)
+
+
+@pytest.mark.slow
+def test_a_search_of_real_trials_keeps_its_budget_and_leaves_their_records(tmp_path):
+    def run_trial(trial, watch):
+        about = {"trial": trial.id, "labels": trial.labels, "lineage": lineage(trial.config)}
+        return run_experiment(trial.config, tmp_path, tmp_path / "trials" / trial.id, about, watch=watch)
+
+    base = override(PTQ, {"model": "cnn(width=4)", "arm": "qat"})
+    space = {"bits:stem": [2, 8], "bits:body": [2, 4, 8], "train.learning_rate": Range(low=1e-3, high=1e-2, log=True)}
+    search = Search(space=space, trials=4, objective="cross_entropy", direction="minimize", budget={"size_bytes": 5400})
+    found = run_search(search, base, tmp_path, run_trial)
+    done = [point for point in found.points if point.outcome == "finished"]
+    assert len(done) == 4 and found.best is not None
+    for point in done:
+        record = read_record(tmp_path / "trials" / str(point.trial))
+        assert record is not None and record.metrics["cross_entropy"] == point.value
+        assert record.size_bytes == point.size_bytes and record.size_bytes <= 5400
 
 
 def test_a_file_without_a_search_says_what_it_lacks(tmp_path):

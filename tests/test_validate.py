@@ -110,6 +110,16 @@ def test_a_search_is_checked_with_its_base(write):
     assert (checked.defines, checked.trials, checked.problems) == (("experiment", "search"), 1, ())
 
 
+def test_bits_of_layers_that_are_not_there_are_found_before_a_search(write):
+    text = (
+        "from qat.sweep.space import Search\n"
+        "BASE = BASE.model_copy(update={'arm': 'ptq', 'recipe': 'w8a8'})\n"
+        "SEARCH = Search(space={'bits:hed': [2, 4]}, trials=2)"
+    )
+    ((field, message),) = problems(write("a.py", text))
+    assert field == "recipe" and "`weights` of 'hed' matches no site. Nearest paths: CNN/head" in message
+
+
 @pytest.mark.parametrize(
     ("options", "field", "message"),
     [

@@ -58,7 +58,7 @@ def run(root, payload, report):
         file.write(f"{payload['id']} {os.getpid()}\n")
     for need in payload.get("finds", ()):
         assert (root / need / "done.json").exists()
-    print(f"printed by {payload['id']}, attempt {number}", flush=True)
+    sys.stdout.write(f"printed by {payload['id']}, attempt {number}\n")
     if number <= payload.get("times", 10**9):
         ACTIONS[payload["do"]](root, payload, report)
     if payload["do"] != "leave nothing":

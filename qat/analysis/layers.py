@@ -21,11 +21,11 @@ class Histogram:
 class Operand:
     """A quantized tensor as a site reads it.
 
-    `low` and `high` are the values of its outermost codes, over all channels the lowest and the highest, and over all
-    calls where the range is dynamic. `clipped` is the fraction of values that lie outside the range of their own scale
-    by more than the half step that rounding takes anyway. `sqnr_db` is the energy of the float values over that of
-    their quantization error, in dB. `clipped` and `sqnr_db` are None where no value came, `sqnr_db` also where the
-    error is zero.
+    `low` and `high` are its clip range, over all channels the lowest and the highest, and over all calls where the
+    range is dynamic; one that learns is as much wider than in calibration as its scale is. `clipped` is the fraction of
+    values outside the range of their own channel. `sqnr_db` is the energy of the float values over that of their
+    quantization error, in dB. `clipped` and `sqnr_db` are None where no value came, `sqnr_db` also where the error is
+    zero.
     """
 
     key: str

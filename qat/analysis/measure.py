@@ -12,20 +12,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from qat.analysis.layers import Kind, Layer, Layers, Operand, Side
 from qat.analysis.seen import Energy, Seen, nothing_seen
 from qat.analysis.stream import stream
-from qat.analysis.tally import BINS, Noise, Tally, add_noise, take_in
+from qat.analysis.tally import BINS, Noise, Tally, add_noise, clip_range, take_in
 from qat.analysis.weights import weight_seen
 from qat.convert import Structure, structure_of
 from qat.engines import engines
 from qat.jaxpr import Contraction, Rewriting, bind, rewrite
-from qat.numerics import QParams, dequantize
+from qat.numerics import dequantize
 from qat.plan import Plan, SitePlan, make_plan
 from qat.simulate import activations_given, site_result, weights_given
-from qat.state import QuantState, activations, check_state, require_state
+from qat.state import Clip, QuantState, activations, base_grid, check_state, require_state, specs
 from qat.tensors import Activation
 from qat.transform import Quantized
 from qat.weights import weight_values
@@ -56,8 +55,8 @@ def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iter
     head = next(incoming)
     plan = make_plan(q.fn, q.recipe, params, head)
     check_state(plan, state)
-    given, computed = _given(q.program, structure_of(head), params, state)
-    totals = _start(plan, params, state, given, computed)
+    given, *rest = _given(q.program, structure_of(head), params, state)
+    totals = _start(plan, params, state, given, *rest)
     empty = jax.device_put(_empty_tallies(plan, totals))
     for inputs in itertools.chain([head], incoming):
         totals = _more(plan, totals, jax.device_get(_step(q.program, params, given, empty, inputs)))
@@ -70,38 +69,45 @@ def _layers(site: SitePlan) -> Iterator[Index]:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _given(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict]:
-    """Integers and grids by key, and the float values of the weights that are no parameters."""
+def _given(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict, dict]:
+    """Integers and grids by key; the float values of the weights that are no parameters; and by how much a range that
+    learns is as wide as the calibrated one, which the same codes span."""
     plan = make_plan(program.fn, program.recipe, params, like.abstract)
     leaves = jax.tree.leaves(params)
     given: dict[str, Any] = {key: {"q": g["q"]} for key, g in weights_given(plan, leaves, state).items()}
+    scales = {key: g["q"].scale for key, g in given.items()}
     for key, g in activations_given(plan, state).items():
         given[key] = {name: g[name] for name in ("grid", "codes") if name in g}
+        scales |= {key: g["grid"].scale} if "grid" in g else {}
+    about = specs(plan)
+    bases = {key: base_grid(about[key][0], state.clips[key], about[key][2]).scale for key in state.learned}
     values = weight_values(plan, leaves)
-    return given, {key: x for key, x in values.items() if plan.weights[key].leaf is None}
+    computed = {key: x for key, x in values.items() if plan.weights[key].leaf is None}
+    return given, computed, {key: scales[key] / base for key, base in bases.items()}
 
 
-def _start(plan: Plan, params: Any, state: QuantState, given: dict, computed: dict[str, Array]) -> _Totals:
+def _start(plan: Plan, params: Any, state: QuantState, given: dict, computed: dict, stretch: dict) -> _Totals:
     """The weights as they are, and nothing seen of all else."""
     tensors, leaves = {}, jax.tree.leaves(params)
+    clips, stretch = jax.device_get((state.clips, stretch))
     for key, w in plan.weights.items():
-        values = computed[key] if w.leaf is None else leaves[w.leaf]
-        x, q, clip = jax.device_get((values, given[key]["q"], state.clips[key]))
-        tensors |= {(key, layer): seen for layer, seen in weight_seen(w, np.asarray(x).astype(w.dtype), q, clip)}
+        x, q = jax.device_get((computed[key] if w.leaf is None else leaves[w.leaf], given[key]["q"]))
+        seen = weight_seen(w, np.asarray(x).astype(w.dtype), q, clips[key], stretch.get(key, 1))
+        tensors |= {(key, layer): one for layer, one in seen}
     for key, (site, a) in activations(plan).items():
-        grid = None if a.spec.dynamic else jax.device_get(given[key]["grid"])
+        low, high = _range(a, clips[key], stretch.get(key, 1))
         for index in _layers(site):
-            tensors[key, index] = nothing_seen() if grid is None else nothing_seen(*_ends(_at(index, grid)))
+            tensors[key, index] = nothing_seen(float(low[index]), float(high[index]))
     outputs = {(s.contraction.id, index): Energy() for s in plan.quantized.values() for index in _layers(s)}
-    bits = {key: np.frexp(jax.device_get(clip.qmax) + 1)[1] for key, clip in state.clips.items()}
+    bits = {key: np.frexp(clip.qmax + 1)[1] for key, clip in clips.items()}
     return _Totals(tensors, outputs, bits)
 
 
-def _ends(grid: QParams) -> tuple[float, float]:
-    """The values of the outermost codes of a grid with one scale."""
-    zero = 0 if grid.zero_point is None else grid.zero_point
-    low, high = (np.float32(code - zero) * grid.scale for code in (grid.qmin, grid.qmax))
-    return float(low), float(high)
+def _range(a: Activation, clip: Clip, stretch: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The clip range of an activation; of a dynamic one nothing yet."""
+    nothing = np.zeros(clip.qmin.shape, np.float32)
+    low, high = (nothing, nothing) if a.spec.dynamic else clip_range(a.spec.grid, clip.low, clip.high)
+    return low * stretch, high * stretch
 
 
 def _counted(site: SitePlan) -> list[tuple[int, Activation]]:
@@ -111,19 +117,20 @@ def _counted(site: SitePlan) -> list[tuple[int, Activation]]:
 
 
 def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
-    """By site, tallies of nothing over the spans of the totals; a range that is not known grows."""
+    """By site, tallies of nothing over the spans and ranges of the totals."""
     kept: dict[str, dict[str, Any]] = {}
     for site in plan.quantized.values():
         stack = site.contraction.stack
         zero = np.zeros(stack, np.float32)
         entry = kept[site.contraction.id] = {OUTPUT: Noise(zero, zero)}
         for _, a in _counted(site):
-            spans = [totals.tensors[a.key, index].exponent for index in _layers(site)]
-            ends = zero if a.spec.dynamic else None
-            counts, clipped = np.zeros((*stack, BINS), np.uint32), np.zeros(stack, np.uint32)
-            entry[a.key] = Tally(
-                counts, np.asarray(spans, np.int32).reshape(stack), clipped, Noise(zero, zero), ends, ends
+            seen = [totals.tensors[a.key, index] for index in _layers(site)]
+            exponent, low, high = (
+                np.asarray([getattr(one, name) for one in seen], dtype).reshape(stack)
+                for name, dtype in (("exponent", np.int32), ("low", np.float32), ("high", np.float32))
             )
+            counts, clipped = np.zeros((*stack, BINS), np.uint32), np.zeros(stack, np.uint32)
+            entry[a.key] = Tally(counts, exponent, clipped, Noise(zero, zero), low, high)
     return kept
 
 
@@ -138,9 +145,7 @@ def _step(program: Any, params: Any, given: dict, kept: dict, inputs: tuple[Any,
         quantized = site_result(site, plan, engine, operands, given, train=False, scope=scope)
         new: dict[str, Any] = {OUTPUT: add_noise(entry[OUTPUT], exact, quantized)}
         for side, a in _counted(site):
-            part, known = scope[a.key][1], given[a.key]
-            grid = known["grid"] if "grid" in known else QParams(part.scale, part.zero_point, *known["codes"])
-            new[a.key] = take_in(entry[a.key], operands[side], dequantize(part), grid)
+            new[a.key] = take_in(entry[a.key], operands[side], dequantize(scope[a.key][1]), a.spec)
         return exact, new
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)

@@ -52,8 +52,7 @@ class Seen:
     def __add__(self, t: Tally) -> "Seen":
         exponent = max(self.exponent, int(t.exponent))
         counts = widened(self.counts, exponent - self.exponent) + widened(t.counts, exponent - int(t.exponent))
-        low = self.low if t.low is None else min(self.low, float(t.low))
-        high = self.high if t.high is None else max(self.high, float(t.high))
+        low, high = min(self.low, float(t.low)), max(self.high, float(t.high))
         return Seen(counts, exponent, self.clipped + int(t.clipped), self.energy + t.noise, low, high)
 
     @property

@@ -10,12 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy
 from jaxtyping import Array, Float, Int32, UInt32
 
-from qat.numerics import ROUNDING, QParams
+from qat.recipes import TensorSpec
 
 BINS = 4096
-ROUNDED = 0.5 + ROUNDING  # steps by which rounding moves a number, and float32 the number of steps
+AT_BOUND = 1 + 2.0**-20  # a value at the bound counts as inside, however float32 rounds either
 SMALLEST_EXPONENT = -100  # of a span in which nothing but zeros was seen
 MANTISSA_BITS, EXPONENT_BIAS = 23, 127  # of float32
 
@@ -32,15 +33,25 @@ class Noise:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tally:
-    """Counts over [-2**exponent, 2**exponent), those of values beyond in the bins at the ends; values that clipping
-    moves further than rounding would; energies; and the values of the outermost codes, None where they are known."""
+    """Counts over [-2**exponent, 2**exponent), those of values beyond in the bins at the ends; values outside the clip
+    range; energies; and the clip range, of a dynamic one all that it was so far."""
 
     counts: UInt32[Any, "*stack bins"]
     exponent: Int32[Any, "*stack"]
     clipped: UInt32[Any, "*stack"]
     noise: Noise
-    low: Float[Any, "*stack"] | None
-    high: Float[Any, "*stack"] | None
+    low: Float[Any, "*stack"]
+    high: Float[Any, "*stack"]
+
+
+def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
+    """The range that a grid of that kind spans for values from `low` to `high`, arrays of numpy or jax: it holds zero,
+    a symmetric one is centred on it, an unsigned one ends there."""
+    np = jnp if isinstance(low, jax.Array) else numpy
+    if grid == "symmetric":
+        bound = np.maximum(-low, high)
+        return -bound, bound
+    return np.zeros_like(low) if grid == "unsigned" else np.minimum(low, 0), np.maximum(high, 0)
 
 
 def add_noise(n: Noise, x: Array, hat: Array) -> Noise:
@@ -49,27 +60,18 @@ def add_noise(n: Noise, x: Array, hat: Array) -> Noise:
     return Noise(n.signal + jnp.sum(x * x), n.noise + jnp.sum((x - hat) ** 2))
 
 
-def take_in(t: Tally, x: Array, hat: Array, grid: QParams) -> Tally:
-    """The tally with the values `x`, quantized to `hat` on `grid`. Where its range is not known, the span grows to hold
-    the values, and the range to that of `grid`."""
-    x, zero = x.astype(jnp.float32), 0 if grid.zero_point is None else grid.zero_point
-    least, most = ((code - zero).astype(jnp.float32) for code in (grid.qmin, grid.qmax))
-    steps = x * (1.0 / grid.scale)
-    outside = (steps < least - ROUNDED) | (steps > most + ROUNDED)
-    if t.low is not None and t.high is not None:
-        alive = _not_zero(x, grid.scale)
-        low, high = (jnp.where(alive, code * grid.scale, 0.0) for code in (least, most))
-        t = replace(_grown(t, x), low=jnp.minimum(t.low, low.min()), high=jnp.maximum(t.high, high.max()))
+def take_in(t: Tally, x: Array, hat: Array, spec: TensorSpec) -> Tally:
+    """The tally with the values `x`, quantized to `hat`, added."""
+    x = x.astype(jnp.float32)
+    low, high = t.low, t.high
+    if spec.dynamic:
+        low, high = clip_range(spec.grid, x.min(initial=0.0), x.max(initial=0.0))
+        t = replace(_grown(t, x), low=jnp.minimum(t.low, low), high=jnp.maximum(t.high, high))
+    outside = (x < low * AT_BOUND) | (x > high * AT_BOUND)
     bin_of = jnp.floor(x.reshape(-1) * (BINS // 2 * _power_of_two(-t.exponent)))
     index = jnp.clip(bin_of, -(BINS // 2), BINS // 2 - 1).astype(jnp.int32) + BINS // 2
     clipped = t.clipped + outside.sum(dtype=jnp.uint32)
     return replace(t, counts=t.counts.at[index].add(1), clipped=clipped, noise=add_noise(t.noise, x, hat))
-
-
-def _not_zero(x: Array, scale: Array) -> Array:
-    """Whether any of the values that share a scale is not zero; of zeros alone the scale is arbitrary."""
-    axes = tuple(i for i, (n, whole) in enumerate(zip(scale.shape, x.shape, strict=True)) if n < whole)
-    return jnp.any(x != 0, axes, keepdims=True)
 
 
 def _grown(t: Tally, x: Array) -> Tally:

@@ -18,7 +18,7 @@ def digits(held_out: float = 0.15, seed: int = 0) -> Dataset:
         raise ValueError(f"`held_out` must be in (0, 0.5), got {held_out}. It is the part of validation and of test.")
     from sklearn.datasets import load_digits
 
-    pixels, target = load_digits(return_X_y=True)
+    pixels, target = map(np.asarray, load_digits(return_X_y=True))
     image = (pixels.reshape(-1, 8, 8, 1) / GREY_LEVELS).astype(np.float32)
     label = target.astype(np.int32)
     parts = _stratified(label, held_out, seed)

@@ -14,6 +14,7 @@ from qat.pipeline.quantizing import calibrate, train_quantized
 from qat.pipeline.training import METRICS_FILE, Report, Run, setting, train_control, train_float
 from qat.pipeline.trial import Trained, measure
 from qat.record import Record, read_record
+from qat.signature import signature_of, write_signature
 from qat.state import as_tree, from_tree
 from qat.storage import write_atomically
 
@@ -82,6 +83,7 @@ def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path
     write_atomically(folder / "config.json", config.model_dump_json(indent=2) + "\n")
     facts = manifest(config.seed, where.dataset.fingerprint)
     write_atomically(folder / "manifest.json", json.dumps(facts, indent=2) + "\n")
+    write_signature(folder, signature_of(where.dataset))
     shared = list(dict.fromkeys(stage.walk()))[:-1]
     curves = [path for need in shared if (path := stage_folder(root, need) / METRICS_FILE).exists()]
     write_atomically(folder / METRICS_FILE, "".join(path.read_text(encoding="utf-8") for path in curves))

@@ -50,7 +50,7 @@ class Board:
     def _make(self) -> Made:
         started, seen = time.monotonic(), study_stamp(self._root)
         contents = read_contents(self._root)
-        content = page(contents, rows_of(contents, self._margin), live=seen).encode()
+        content = page(contents, rows_of(contents, self._margin), live=seen).encode("utf-8", "replace")
         now = time.monotonic()
         return Made(seen, content, now + max(PAUSE, PATIENCE * (now - started)))
 

@@ -53,6 +53,9 @@ class Contents:
 def read_contents(root: Path) -> Contents:
     """What the run folder holds now. Raises `ValueError` where it holds no study."""
     study = read_study(root)
+    trials = {
+        trial: {str(axis): str(label) for axis, label in labels.items()} for trial, labels in study.trials.items()
+    }
     records, damaged = {}, {}
     for trial_id in study.trials:
         found = read(_record, study.trial(trial_id) / RECORD_FILE)
@@ -63,7 +66,7 @@ def read_contents(root: Path) -> Contents:
     jobs = [*stage_names(root), *(f"trials/{trial}" for trial in study.trials if trial not in records)]
     given_up = {job: found for job in jobs if (found := _given_up(root, job))}
     manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
-    return Contents(root, study.name, study.trials, records, damaged, given_up, manifests)
+    return Contents(root, study.name, trials, records, damaged, given_up, manifests)
 
 
 def states(contents: Contents) -> str:

@@ -35,7 +35,8 @@ def write_report(contents: Contents, rows: Sequence[Row]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, content in _files(contents, rows):
-        write_atomically(folder / name, content)
+        # JSON can name half a sign, which is no text to write.
+        write_atomically(folder / name, content.encode("utf-8", "replace") if isinstance(content, str) else content)
         written.append(folder / name)
     return written
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from qat.record import Arm
-from qat.report.points import CROWD, Cost, Point, best
+from qat.report.points import CROWD, NAMED, Cost, Point, best
 
 STYLES: dict[Arm, tuple[str, str, str, float]] = {
     "float": ("float", "#555e69", "D", 0.0),
@@ -18,6 +18,7 @@ STYLES: dict[Arm, tuple[str, str, str, float]] = {
     "qat": ("QAT", "#1f5fa8", "s", 0.12),
 }
 BANDS: tuple[Arm, ...] = ("float", "control")
+LETTERS = 70  # side by side under a picture
 COST_LABELS: dict[Cost, str] = {"size": "size of the model's file, kB", "latency": "latency of one call, ms"}
 
 
@@ -38,8 +39,7 @@ def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
         _scatter(
             axes, arm, [x + places[_category(one)] for one, x in zip(own, _spread(own), strict=True)], own, len(shown)
         )
-    axes.set_xticks(range(len(places)), [_plain(name) for name in places])
-    axes.set_xlim(-0.5, max(len(places), 1) - 0.5)
+    _name_places(axes, list(places))
     axes.grid(axis="y", alpha=0.3)
     return _png(figure, axes, metric)
 
@@ -47,15 +47,19 @@ def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
 def front_plot(points: Sequence[Point], cost: Cost, metric: str, title: str) -> bytes:
     """A PNG of what arms reach at which cost, with the front that none beats; those of unknown cost are left out."""
     figure, axes = _canvas(title)
+    shown = [one for one in points if getattr(one, cost) is not None]
     front = [points[i] for i in best(points, cost)]
     x = [getattr(one, cost) for one in front]
-    axes.step(x, [one.value for one in front], where="post", color="#8a929c", linestyle=":", label="front", zorder=1)
-    shown = [one for one in points if getattr(one, cost) is not None]
+    to_the_right = max(getattr(one, cost) for one in shown)
+    values = [one.value for one in front]
+    axes.step(
+        [*x, to_the_right], [*values, values[-1]], where="post", color="#8a929c", linestyle=":", label="front", zorder=1
+    )
     for arm in STYLES:
         own = [one for one in shown if one.arm == arm]
         _scatter(axes, arm, [getattr(one, cost) for one in own], own, len(shown))
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(COST_LABELS[cost])
@@ -63,17 +67,28 @@ def front_plot(points: Sequence[Point], cost: Cost, metric: str, title: str) -> 
     return _png(figure, axes, metric)
 
 
+def _name_places(axes: Axes, names: Sequence[str]) -> None:
+    if len(names) > NAMED:
+        axes.set_xticks([])
+        axes.set_xlabel("recipes in the order of the study")
+    elif sum(map(len, names)) > LETTERS:
+        axes.set_xticks(range(len(names)), [_plain(name) for name in names], rotation=30, ha="right")
+    else:
+        axes.set_xticks(range(len(names)), [_plain(name) for name in names])
+    axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
+
+
 def _canvas(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(_plain(title))
+    axes.set_title(_plain(title), wrap=True)
     return figure, axes
 
 
 def _plain(text: str) -> str:
-    """Text in which a dollar begins no formula."""
-    return text.replace("$", r"\$")
+    """Text that can be drawn, in which a dollar begins no formula."""
+    return text.encode("utf-8", "replace").decode().replace("$", r"\$")
 
 
 def _category(one: Point) -> str:

@@ -1,5 +1,6 @@
 """The arms as points: what each costs and what it reaches."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,12 +12,16 @@ from qat.report.summary import Row
 type Cost = Literal["size", "latency"]
 
 CROWD = 60  # arms; pictures of more show smaller points, and no intervals
+NAMED = 24  # recipes; of more, an axis does not name each
 COSTS: tuple[Cost, ...] = ("size", "latency")
 
 
 @dataclass(frozen=True)
 class Point:
-    """An arm: its main metric as shown, with half of its interval over `n` seeds; `size` in kB, `latency` in ms."""
+    """An arm: its main metric as shown, with half of its interval over `n` seeds, and what it costs (None: not known).
+
+    `size` is in kB, `latency` in milliseconds.
+    """
 
     label: str
     arm: Arm
@@ -24,7 +29,7 @@ class Point:
     value: float
     half: float | None
     n: int
-    size: float
+    size: float | None
     latency: float | None
 
 
@@ -54,6 +59,11 @@ def _point(row: Row) -> Point:
         value=row.score.mean,
         half=row.score.half_width,
         n=row.score.n,
-        size=row.size_bytes / 1000,
-        latency=row.latency_ms,
+        size=_cost(row.size_bytes / 1000),
+        latency=_cost(row.latency_ms),
     )
+
+
+def _cost(value: float | None) -> float | None:
+    """What can stand on a logarithmic axis."""
+    return value if value is not None and 0 < value < math.inf else None

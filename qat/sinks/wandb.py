@@ -33,7 +33,7 @@ def wandb(project: str | None = None, entity: str | None = None, mode: str | Non
         raise ValueError(f"`mode` of sink wandb must be 'online', 'offline' or 'disabled', got {chosen!r}.")
 
     def start(origin: Origin) -> Run:
-        return _start(origin, project, entity, chosen, timeout)
+        return _told(_open(origin, project, entity, chosen, timeout))
 
     return start
 
@@ -54,11 +54,13 @@ def run_id(origin: Origin) -> str:
     return digest(origin.study, origin.trial, origin.key)
 
 
-def _start(origin: Origin, project: str | None, entity: str | None, mode: Any, timeout: float) -> Run:
+def _open(origin: Origin, project: str | None, entity: str | None, mode: Any, timeout: float) -> Any:
     import wandb as library
 
     own_folder = is_local(origin.root) and "WANDB_DIR" not in os.environ
-    run = library.init(
+    quiet = {"silent": True, "console": "off", "save_code": False}
+    patience = {"init_timeout": timeout, "finish_timeout": timeout, "finish_timeout_raises": True}
+    return library.init(
         project=project or re.sub(r"[/\\#?%:]", "-", origin.study)[:LONGEST_NAME],
         entity=entity,
         id=run_id(origin),
@@ -71,15 +73,12 @@ def _start(origin: Origin, project: str | None, entity: str | None, mode: Any, t
         resume="allow",
         reinit="create_new",
         dir=origin.root if own_folder else None,
-        settings=library.Settings(
-            silent=True,
-            console="off",
-            save_code=False,
-            init_timeout=timeout,
-            finish_timeout=timeout,
-            finish_timeout_raises=True,
-        ),
+        settings=library.Settings(**quiet, **patience),
     )
+
+
+def _told(run: Any) -> Run:
+    """What an open run of wandb is told."""
     known: dict[str, Any] = dict(run.summary) if run.resumed else {}  # what the server has is not sent again
     seen: set[str] = set()
 
@@ -94,10 +93,7 @@ def _start(origin: Origin, project: str | None, entity: str | None, mode: Any, t
     def finish(record: Record, layers: Sequence[Row]) -> None:
         run.summary.update(final_numbers(record))
         if layers:
-            columns: list[Any] = list(layers[0])
-            run.log(
-                {"layers": library.Table(columns=columns, data=[[row[name] for name in columns] for row in layers])}
-            )
+            run.log({"layers": _table(layers)})
         run.finish()
 
     def failed(error: str) -> None:
@@ -105,3 +101,10 @@ def _start(origin: Origin, project: str | None, entity: str | None, mode: Any, t
         run.finish(exit_code=1)
 
     return Run(metrics, finish, failed)
+
+
+def _table(rows: Sequence[Row]) -> Any:
+    import wandb as library
+
+    columns: list[Any] = list(rows[0])
+    return library.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])

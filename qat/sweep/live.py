@@ -6,7 +6,7 @@ from typing import Any
 
 from rich import live
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from qat.sweep.alive import Holder
@@ -16,12 +16,13 @@ from qat.sweep.tally import Running, Tally, duration
 from qat.sweep.view import Describe, Lines
 
 
-class StepsPerSecond(ProgressColumn):
-    """How fast a job goes."""
+class Steps(ProgressColumn):
+    """How far a job is and how fast it goes."""
 
     def render(self, task: Any) -> Text:
-        """`12.5 steps/s`, nothing while it is not known."""
-        return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
+        """`30/120 12.5 steps/s`, each part once it is known."""
+        done = f"{task.completed:.0f}/{task.total:.0f}" if task.total else ""
+        return Text(done + (f" {task.speed:.1f} steps/s" if task.speed else ""))
 
 
 class Live:
@@ -37,11 +38,10 @@ class Live:
             console=console,
         )
         self._jobs = Progress(
-            SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            StepsPerSecond(),
+            TimeElapsedColumn(),
+            Steps(),
             TextColumn("{task.fields[more]}", markup=False),
             console=console,
         )
@@ -101,7 +101,8 @@ class Live:
 
     def tally(self, tally: Tally) -> None:
         """The whole bar, with what does not show in it."""
-        left = None if tally.seconds_left is None else f"about {duration(tally.seconds_left)} left"
+        soon = tally.seconds_left is None or tally.seconds_left < 1
+        left = None if soon else f"about {duration(tally.seconds_left or 0.0)} left"
         counts = [
             f"{tally.running} running" if tally.running else None,
             f"{tally.failed} failed" if tally.failed else None,

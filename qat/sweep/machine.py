@@ -1,10 +1,13 @@
 """What this machine has for workers: cores, accelerators and memory, and the environment that gives each its part."""
 
 import contextlib
+import hashlib
 import importlib.util
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -86,14 +89,26 @@ def resident_memory(pid: int) -> float:
 def compilation_cache(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Variables that let all processes of this user share compiled programs on disk, but for those that are set.
 
-    In the folder that `XDG_CACHE_HOME` names, else `~/.cache`. To be set before jax is imported.
+    In the folder that `XDG_CACHE_HOME` names, else `~/.cache`, apart for each kind of processor, as several may share a
+    home. To be set before jax is imported.
     """
     home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     wanted = {
-        "JAX_COMPILATION_CACHE_DIR": str(home / "qat" / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(home / "qat" / "compiled" / _processor()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": COMPILED_WORTH,
     }
     return {name: value for name, value in wanted.items() if name not in environment}
+
+
+@cache
+def _processor() -> str:
+    """A name for what this machine's processor can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        features = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        features = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:8]}"
 
 
 def _share(available: Sequence[int], number: int, threads: int) -> tuple[int, ...]:

@@ -2,13 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from random import Random
 
 from qat.sweep.space import Choice, Range, key_of
 
-type Values = dict[str, Choice]
-type Space = Mapping[str, Range | list[Choice]]
+type Values = Mapping[str, Choice]
+type Space = Mapping[str, Range | Sequence[Choice]]
 
 STEPS = 100  # of a walk over points that are known
 SAMPLES = 4  # of a range, as neighbours of one of its numbers
@@ -23,16 +23,26 @@ def instead(
 
     `over` says by how much a point breaks the budget, 0 where it does not.
     """
-    found = _within(values, space, over, rng)
-    for _ in range(STEPS if found is not None else 0):
-        near = [point for point in _neighbours(found or {}, space, rng) if not over(point)]
+    start = _within(values, space, over, rng)
+    near = None if start is None else _walk(start, space, over, seen, rng)
+    if near is not None:
+        return near
+    return next((point for point in _all(space, rng) if key_of(point) not in seen and not over(point)), None)
+
+
+def _walk(
+    values: Values, space: Space, over: Callable[[Values], float], seen: Collection[str], rng: Random
+) -> Values | None:
+    """Along points within the budget to the first that is not in `seen`."""
+    for _ in range(STEPS):
+        near = [point for point in _neighbours(values, space, rng) if not over(point)]
         fresh = [point for point in near if key_of(point) not in seen]
         if fresh:
             return rng.choice(fresh)
         if not near:
-            break
-        found = rng.choice(near)
-    return next((point for point in _all(space, rng) if key_of(point) not in seen and not over(point)), None)
+            return None
+        values = rng.choice(near)
+    return None
 
 
 def _within(values: Values, space: Space, over: Callable[[Values], float], rng: Random) -> Values | None:
@@ -50,7 +60,7 @@ def _within(values: Values, space: Space, over: Callable[[Values], float], rng: 
 
 def _neighbours(values: Values, space: Space, rng: Random) -> Iterator[Values]:
     for name, choices in space.items():
-        options = choices if isinstance(choices, list) else [_draw(choices, rng) for _ in range(SAMPLES)]
+        options = [_draw(choices, rng) for _ in range(SAMPLES)] if isinstance(choices, Range) else choices
         yield from ({**values, name: value} for value in options if value != values[name])
 
 
@@ -67,7 +77,7 @@ def _draw(numbers: Range, rng: Random) -> int | float:
 
 def _all(space: Space, rng: Random) -> Iterator[Values]:
     """Every point of a small space of choices, in any order."""
-    lists = [values for values in space.values() if isinstance(values, list)]
+    lists = [values for values in space.values() if not isinstance(values, Range)]
     if len(lists) < len(space) or math.prod(map(len, lists)) > SMALL:
         return
     points = [dict(zip(space, point, strict=True)) for point in itertools.product(*lists)]

@@ -14,22 +14,33 @@ from qat.sweep.counting import TRAINING
 from qat.sweep.job import Job
 
 STEPS = 12
+SHORT = {"steps": STEPS, "warmup_steps": 0, "log_every": 1, "checkpoint_every": STEPS}
 
 
 def measure(jobs: Sequence[Job]) -> dict[str, Measured]:
-    """By kind of `jobs`, what its first costs: a trial that needs it is run, with trainings of a dozen steps."""
+    """By kind of `jobs` what one costs, at most: a trial of each arm is run, with trainings of a dozen steps."""
     found: dict[str, Measured] = {}
-    for job in jobs:
-        if job.kind not in found:
-            found = {**_run(parse(ExperimentConfig, job.payload["config"])), **found}
+    arms = {job.payload["config"]["arm"]: job.payload["config"] for job in jobs}
+    for config in arms.values():
+        for kind, one in _run(parse(ExperimentConfig, config)).items():
+            found[kind] = max(one, found.get(kind, one), key=lambda measured: measured.start)
     return found
+
+
+def _shortened(config: ExperimentConfig) -> ExperimentConfig:
+    """The same with a dozen steps; where batch normalization is frozen, from the middle on: that is another program."""
+    changes = {}
+    for stage, settings in (("train", config.train), ("finetune", config.finetune)):
+        if settings is not None:
+            freeze = None if settings.freeze_bn_step is None else STEPS // 2
+            short = {**SHORT, "freeze_bn_step": freeze}
+            changes |= {f"{stage}.{name}": value for name, value in short.items()}
+    return override(config, changes)
 
 
 def _run(config: ExperimentConfig) -> dict[str, Measured]:
     """What each stage of a trial took; of a training apart from its steps."""
-    short = {"steps": STEPS, "warmup_steps": 0, "log_every": 1, "checkpoint_every": STEPS}
-    stages = ["train", *(["finetune"] if config.finetune else [])]
-    config = override(config, {f"{stage}.{name}": value for stage in stages for name, value in short.items()})
+    config = _shortened(config)
     moments: dict[str, list[float]] = {}
     started: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="qat-probe-") as name:
@@ -53,4 +64,5 @@ def _run(config: ExperimentConfig) -> dict[str, Measured]:
 
 def _training(started: float, moments: Sequence[float]) -> Measured:
     steps = [after - before for before, after in itertools.pairwise(moments)]
-    return Measured(moments[0] - started, statistics.median(steps))
+    step = statistics.median(steps)
+    return Measured(moments[0] - started + max(steps) - step, step)

@@ -38,14 +38,14 @@ def run_search(
     *,
     identity: str = "",
     size_of: SizeOf | None = None,
-    tell_of: Callable[[Point], None] = lambda point: None,
+    on_point: Callable[[Point], None] = lambda point: None,
 ) -> Found:
     """Suggest and run trials until `search.trials` of them are done; what `root` holds of this search already counts.
 
     `run_trial(trial, watch)` returns the trial's record, the old one where it is finished. What it raises fails that
     trial alone, but for `OSError`, which ends the search. `identity` is a digest of code and data: once it changes, all
     is suggested anew. `size_of` estimates the bytes of a config's model, by default `qat.sweep.size.estimated_size`.
-    `tell_of` is told of each point. A process that is killed at any moment loses nothing, and several may work at once.
+    `on_point` is told of each point. A process that is killed at any moment loses nothing; several may work at once.
     Raises `ValueError` where no point fits the budget, or three trials in a row fail.
     """
     check_space(search, base)
@@ -60,7 +60,7 @@ def run_search(
             if done >= search.trials:
                 break
             point = step.go(known, run_trial)
-            tell_of(point)
+            on_point(point)
             if point.outcome in ("repeated", "infeasible") and not step.suggest_instead(point, known):
                 break
     _refuse_nothing_feasible(points(study), search, step.sizes)
@@ -129,7 +129,7 @@ class _Step:
         rng = random.Random(self.seed(known))
         values = instead(point.values, self.search.space, self.over, _seen(known), rng)
         if values is not None:
-            self.study.enqueue_trial(values)
+            self.study.enqueue_trial(dict(values))
         return values is not None
 
     def run(self, asked: "Asked", trial: Trial, run_trial: RunTrial) -> Point:

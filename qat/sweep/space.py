@@ -126,6 +126,11 @@ def with_bits(recipe: str, bits: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(written)})"
 
 
+def first_values(search: Search) -> dict[str, Choice]:
+    """The first choice, or the least number, of every parameter."""
+    return {k: values.low if isinstance(values, Range) else values[0] for k, values in search.space.items()}
+
+
 def check_space(search: Search, base: ExperimentConfig) -> None:
     """Raise `ValueError` with every parameter of the space, one a line, that alone makes no valid config of `base`."""
     mistakes = {}

@@ -93,8 +93,11 @@ def load_study(path: Path, changes: Mapping[str, Any]) -> Study:
 
 def load_any(path: Path, changes: Mapping[str, Any]) -> Study:
     """The study of an experiment file, or that of one trial which a config file describes."""
-    if "get_config" not in run_file(path):
-        return load_study(path, changes)
+    return (load_one if "get_config" in run_file(path) else load_study)(path, changes)
+
+
+def load_one(path: Path, changes: Mapping[str, Any]) -> Study:
+    """The study of the one trial which a config file describes."""
     config = load_config(path, changes)
     return replace(make_study(config.name, config, {}), imports=(str(path.absolute()),))
 

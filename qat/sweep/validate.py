@@ -130,16 +130,16 @@ def _valid_steps(
 
 
 def _search(path: Path, found: Mapping[str, Any]) -> Outcome:
-    from qat.sweep.space import Search, check_space
+    from qat.sweep.space import Search, check_space, first_values, trial_of
 
     search, base = found["SEARCH"], found.get("BASE")
     if not isinstance(search, Search) or not isinstance(base, ExperimentConfig):
         return [], [Problem(path, "SEARCH", "must be a Search, and `BASE` beside it an ExperimentConfig.")]
     try:
         check_space(search, base)
+        return [trial_of(base, first_values(search)).config], []
     except ValueError as error:
         return [], _problems(path, error)
-    return [], []
 
 
 def _problems(path: Path, error: ValueError) -> list[Problem]:

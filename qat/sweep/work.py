@@ -55,7 +55,7 @@ def _stage(config: ExperimentConfig, kind: str, key: str) -> Stage:
 
 def _trial(config: ExperimentConfig, stage: Stage, root: Path, payload: Mapping[str, Any]) -> None:
     place = root / TRIALS / payload["trial"]
-    _set_aside(root, place, payload["trial"], stage.key)
+    set_aside(root, place, payload["trial"], stage.key)
     about = {name: payload[name] for name in ("trial", "labels", "lineage")}
     record = run_trial(config, stage, root, place, about)
     if payload["sinks"]:
@@ -69,7 +69,7 @@ def _send(texts: tuple[str, ...]) -> Callable[[Origin], Together]:
     return together(texts, warn=lambda line: print(line, file=sys.stderr))  # noqa: T201
 
 
-def _set_aside(root: Path, place: Path, trial: str, key: str) -> None:
+def set_aside(root: Path, place: Path, trial: str, key: str) -> None:
     """Move a result of other settings, code or data, or a damaged one, out of the trial's folder, which it keeps."""
     if not (place / RECORD_FILE).exists():
         return

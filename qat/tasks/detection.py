@@ -17,13 +17,13 @@ LOSS = DetectionLoss()
 
 
 @register
-def detection(names: tuple[str, ...] = ()) -> Task:
+def detection(class_names: tuple[str, ...] = ()) -> Task:
     """COCO's mAP50-95 is what counts; see `qat.detection.coco` for the other metrics.
 
     The model sees `image` times the field `scale` of each example, in float: 1 / 255 for photographs. Without that
-    field pixels stay as they are. `names` are those of the classes, for the metrics of each.
+    field pixels stay as they are. `class_names` are for the metrics of each class.
     """
-    return Task("map50_95", _inputs, _loss, _examples, functools.partial(metrics, names=tuple(names)))
+    return Task("map50_95", _inputs, _loss, _examples, functools.partial(metrics, names=tuple(class_names)))
 
 
 def _inputs(batch: Batch) -> tuple[Any, ...]:

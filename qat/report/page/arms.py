@@ -6,7 +6,7 @@ from qat.record import Arm
 from qat.report.page.markup import Html, join, tag
 from qat.report.summary import Row
 from qat.report.table import CAPTION, MARKS
-from qat.stats import Estimate
+from qat.stats import Estimate, Verdict
 
 type Cell = Callable[[Row], str]
 
@@ -25,7 +25,8 @@ def arms_table(rows: Sequence[Row]) -> Html:
     table = tag("table", tag("thead", head), tag("tbody", *lines))
     return join(
         tag("div", table, class_="box", tabindex="0", role="region", aria_label="Arms"),
-        tag("p", CAPTION, " ", *_legend(rows), class_="faint"),
+        tag("p", CAPTION, class_="faint"),
+        *_legend(rows),
     )
 
 
@@ -73,7 +74,14 @@ def _name(row: Row) -> Html:
     return tag("th", tag("span", class_=f"mark {row.arm}", aria_hidden="true"), row.name, scope="row")
 
 
+def _verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    return [verdict for row in rows for verdict in row.verdicts.values()]
+
+
 def _legend(rows: Sequence[Row]) -> list[Html]:
-    if not any(row.verdicts for row in rows):
+    if not _verdicts(rows):
         return []
-    return [join(tag("span", mark, class_=f"sign {kind}"), f" {kind} ") for kind, mark in MARKS.items()]
+    signs = [tag("span", tag("span", mark, class_=f"sign {kind}"), f" {kind}") for kind, mark in MARKS.items()]
+    margins = dict.fromkeys(f"{one.margin:g} {one.unit}".rstrip() for one in _verdicts(rows) if one.margin is not None)
+    within = f" Equivalent is within {' or '.join(margins)}." if margins else ""
+    return [tag("p", "Verdicts, corrected for the number of arms (Holm): ", *signs, f".{within}", class_="faint signs")]

@@ -1,5 +1,7 @@
 """Training curves thinned to what a screen shows."""
 
+import functools
+import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -9,6 +11,7 @@ from typing import Any
 
 POINTS = 48  # of one curve on the page
 LINES = 4_000  # of a file that are parsed
+REMEMBERED = 4_096  # stages
 EXACT = 2.0**53  # below it every whole number is a float
 
 
@@ -26,9 +29,18 @@ def read_curves(path: Path) -> tuple[Curve, ...]:
 
     Lines that are not whole are passed over: a trial that runs is still writing its last one.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = _thin(path.read_text(encoding="utf-8", errors="replace").split("\n"), LINES)
+    blocks = ["\n".join(block) for _, block in itertools.groupby(lines, lambda line: line.partition(",")[0])]
+    found = [curve for block in blocks for curve in _curves(block)]
+    in_turns = len({curve.stage for curve in found}) < len(found)
+    return _curves("\n".join(lines)) if in_turns else tuple(found)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _curves(text: str) -> tuple[Curve, ...]:
+    """The stages in some lines; trials that share a stage hold the same ones."""
     stages: dict[str, list[dict[str, Any]]] = {}
-    for entry in _entries(_thin(lines, LINES)):
+    for entry in _entries(text.split("\n")):
         stages.setdefault(str(entry.get("stage", "training")), []).append(entry)
     return tuple(_curve(stage, _thin(entries, POINTS)) for stage, entries in stages.items())
 

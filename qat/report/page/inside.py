@@ -1,22 +1,22 @@
 """The page's parts that its script fills: charts, and the table of all trials with its filters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from qat.report.page.markup import Html, join, tag
-from qat.report.points import CROWD
+from qat.report.points import CROWD, Point
 
 RANGES = "What goes into a layer, on a logarithmic scale. Dashed lines are the clip range; the grey outside is cut off."
 
 
-def fronts(arms: int, has_latency: bool) -> Html:
-    """Charts of so many arms."""
-    spread = "with their 95 % intervals" if arms <= CROWD else "so many that their intervals are in the table alone"
-    charts = [
-        _chart("accuracy", "By recipe", f"Means over seeds, {spread}."),
-        _chart("front-size", "Against size", "The dotted line joins the arms that no smaller one equals."),
-    ]
-    if has_latency:
-        charts.append(_chart("front-latency", "Against latency", "As measured while the trials ran, one machine each."))
+def fronts(points: Sequence[Point]) -> Html:
+    """Charts of the arms, by recipe and against what is known of their cost."""
+    spread = "with their 95 % intervals" if len(points) <= CROWD else "so many that their intervals are in the table"
+    charts = [_chart("accuracy", "By recipe", f"Means over seeds, {spread}.")]
+    if any(point.size is not None for point in points):
+        note = "The dotted line is the front: no arm reaches more at that size or less."
+        charts.append(_chart("front-size", "Against size", note))
+    if any(point.latency is not None for point in points):
+        charts.append(_chart("front-latency", "Against latency", "Of one call, as measured while the trials ran."))
     return tag("div", *charts, class_="charts")
 
 

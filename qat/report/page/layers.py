@@ -16,7 +16,6 @@ HEIGHTS = "".join(sign for sign in map(chr, range(33, 127)) if sign not in "\"'\
 SIGNS = np.frombuffer(HEIGHTS.encode(), np.uint8)
 EVEN = 1e-3  # of a bin: edges that differ less are evenly spaced
 
-
 type Bins = tuple[float | None, float | None, str]
 
 NO_BINS: Bins = (None, None, "")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-OWN = ("seed", "data_fingerprint")  # a trial's own, as its labels are
+SEED = "seed"  # differs on purpose, and the table of trials tells it
 TELLING = {
     "versions": "versions of packages",
     "device": "devices",
@@ -35,16 +35,16 @@ class Provenance:
 
 
 def provenance(manifests: Mapping[str, Mapping[str, Any]]) -> Provenance:
-    """What the manifests of the trials, by id, say."""
+    """What the manifests of the trials, by id, say; but for their seeds."""
     flat = {trial: dict(_facts(manifest)) for trial, manifest in manifests.items()}
     common, different = {}, []
-    for name in dict.fromkeys(name for facts in flat.values() for name in facts):
+    for name in dict.fromkeys(name for facts in flat.values() for name in facts if name != SEED):
         trials: dict[str | None, list[str]] = {}
         for trial, facts in flat.items():
             trials.setdefault(facts.get(name), []).append(trial)
         if len(trials) > 1:
             different.append(Difference(name, {value: tuple(ids) for value, ids in trials.items()}))
-        elif name not in OWN or len(flat) == 1:
+        else:
             common[name] = next(iter(trials)) or ""
     parts = dict.fromkeys(TELLING[part] for one in different if (part := one.name.split(".")[0]) in TELLING)
     warnings = [f"Trials ran under different {part}: compare their numbers with care." for part in parts]

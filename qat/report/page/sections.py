@@ -32,9 +32,14 @@ def failures(contents: Contents) -> Html:
     return join(*parts) if parts else tag("p", "Every trial is finished; none failed.")
 
 
+def warnings(found: Provenance) -> list[Html]:
+    """What may make numbers of this study no fair comparison."""
+    return [tag("p", warning, class_="warning", role="note") for warning in found.warnings]
+
+
 def origin(found: Provenance) -> Html:
     """Warnings, what all trials share, and what differs."""
-    parts: list[Html] = [tag("p", warning, class_="warning", role="note") for warning in found.warnings]
+    parts = warnings(found)
     if not found.common and not found.different:
         return tag("p", "No finished trial says where it ran.")
     if found.different:

@@ -82,15 +82,14 @@ def _axes(contents: Contents, arms: Mapping[str, tuple[Arm | None, str | None]])
 def _axis(contents: Contents, axis: str) -> tuple[Column, Value]:
     values = {labels.get(axis) for labels in contents.trials.values()}
     name = f"{axis} (label)" if axis in ("trial", "state", "arm", "recipe") else axis
-    return {"name": name, "kind": "text", "choices": len(values) <= FEW}, lambda trial, _: contents.trials[trial].get(
-        axis
-    )
+    column = {"name": name, "kind": "text", "choices": len(values) <= FEW}
+    return column, lambda trial, _: contents.trials[trial].get(axis)
 
 
 def _metrics(records: Mapping[str, Record]) -> list[tuple[Column, Value]]:
     """The main metric, then the others in the order of the records."""
     names = [record.metric for record in records.values()]
-    names += [name for record in records.values() for name in record.metrics]
+    names += [name for record in records.values() for name in record.metrics if "/" not in name]  # those of classes
     return [_metric(name) for name in dict.fromkeys(names)]
 
 

@@ -1,6 +1,7 @@
 """Jobs as tasks of a Ray cluster, on as many machines as it has; the study's folder is one that all of them see."""
 
 import contextlib
+import logging
 import math
 import os
 import socket
@@ -76,7 +77,7 @@ class OnRay:
         self._environment = {"NPROC": str(max(1, math.floor(amounts["CPU"])))}
         if not any(amount for name, amount in amounts.items() if name not in ("CPU", "memory")):
             self._environment["JAX_PLATFORMS"] = "cpu"  # the devices of its node are not for such a job
-        self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
+        self._mailbox = _beside_us(ray)
         self._task = ray.remote(work).options(**needs.options())
         if in_flight is None and self._count() == 0:
             wanted = ", ".join(f"{amount:g} {name}" for name, amount in amounts.items() if amount)
@@ -175,6 +176,14 @@ def ray(
     return opening
 
 
+def _beside_us(ray: Any) -> Any:
+    """A mailbox on the node that this process is connected to, which no other node can take with it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
 def _connect(address: str | None, within: float) -> tuple[Any, bool]:
     """Ray, connected, and whether it was not before."""
     try:
@@ -194,8 +203,8 @@ def _connect(address: str | None, within: float) -> tuple[Any, bool]:
         _check_answers(address, within)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of what Ray will do about devices that are not asked for
-        options = {"include_dashboard": False} if own else {}
-        client.init(address=address or "local", logging_level="ERROR", log_to_driver=False, **options)
+        options: dict[str, Any] = {"include_dashboard": False} if own else {}
+        client.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
     return client, True
 
 

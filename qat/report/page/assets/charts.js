@@ -44,7 +44,7 @@ function draw(id, traces, layout, options = {}) {
 function describe(point) {
   const spread = point.half === null ? "" : ` ± ${point.half.toFixed(2)}`;
   const lines = [`<b>${plain(point.label)}</b>`, `${plain(data.metric)}: ${point.value.toFixed(2)}${spread} (n = ${point.n})`];
-  lines.push(`${point.size.toLocaleString("en", { maximumFractionDigits: 1 })} kB`);
+  if (point.size !== null) lines.push(`${point.size.toLocaleString("en", { maximumFractionDigits: 1 })} kB`);
   if (point.latency !== null) lines.push(`${point.latency.toPrecision(3)} ms`);
   return lines.join("<br>");
 }
@@ -75,17 +75,19 @@ function drawAccuracy() {
     const aside = crowd.length > 1 ? crowd.indexOf(point) / (crowd.length - 1) - 0.5 : 0;
     return names.indexOf(nameOf(point)) + sides[point.arm] + 0.22 * aside;
   };
-  const xaxis = { tickvals: names.map((_, i) => i), ticktext: names.map(plain), range: [-0.5, names.length - 0.5], zeroline: false };
-  draw("accuracy", byArm(data.points, x), { xaxis: axis("", xaxis), yaxis: axis(data.metric) });
+  const isNamed = names.length <= data.named, range = [-0.5, names.length - 0.5];
+  const ticks = isNamed ? { tickvals: names.map((_, i) => i), ticktext: names.map(plain) } : { tickvals: [] };
+  const xaxis = axis(isNamed ? "" : "recipes in the order of the study", { ...ticks, range, zeroline: false });
+  draw("accuracy", byArm(data.points, x), { xaxis, yaxis: axis(data.metric) });
 }
 
 function drawFront(id, cost, title) {
+  const points = data.points.filter((point) => point[cost] !== null), costs = points.map((point) => point[cost]);
   const best = data.fronts[cost].map((i) => data.points[i]);
-  const front = {
-    type: "scatter", mode: "lines", name: "front", x: best.map((point) => point[cost]), y: best.map((point) => point.value),
-    hoverinfo: "skip", line: { shape: "hv", color: colour("faint"), width: 1.5, dash: "dot" },
+  const front = { // drawn on to the right, where more cost buys no more
+    type: "scatter", mode: "lines", name: "front", hoverinfo: "skip",
+    x: [...best.map((point) => point[cost]), Math.max(...costs)], y: [...best, best.at(-1)].map((point) => point.value),
+    line: { shape: "hv", color: colour("faint"), width: 1.5, dash: "dot" },
   };
-  const points = data.points.filter((point) => point[cost] !== null);
-  const traces = [front, ...byArm(points, (point) => point[cost])];
-  draw(id, traces, { xaxis: logAxis(title, points.map((point) => point[cost])), yaxis: axis(data.metric) });
+  draw(id, [front, ...byArm(points, (point) => point[cost])], { xaxis: logAxis(title, costs), yaxis: axis(data.metric) });
 }

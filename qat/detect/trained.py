@@ -1,0 +1,161 @@
+"""The detector that a trial left in its folder, ready to run; the data that it was trained on are not needed."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from qat import store
+from qat.artifact import load_tree
+from qat.config import ExperimentConfig, parse
+from qat.detection.detector import detector
+from qat.detection.suppress import Detections
+from qat.objective import Forward, forward
+from qat.pipeline.run import ARTIFACT_FILE
+from qat.pipeline.trial import MODEL_FILE
+from qat.recipes import recipe as build_recipe
+from qat.record import Record, read_record
+from qat.registry import parse_call
+from qat.signature import Signature, read_signature
+from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
+from qat.sweep.work import register
+from qat.transform import quantize
+
+CONFIG_FILE = "config.json"
+THRESHOLD = "deeppcb_threshold"  # the metric that says which scores were best taken for a detection
+USUAL = 0.3
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector by the name of its arm. `find(image)` gives the detections, best first, on one example's `image`;
+    `threshold` is the score from which on they are right most of the time."""
+
+    name: str
+    signature: Signature
+    threshold: float
+    find: Callable[[np.ndarray], Detections]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial's folder says of the model in it."""
+
+    folder: Path
+    config: ExperimentConfig
+    record: Record
+    signature: Signature
+
+    @property
+    def functions(self) -> Forward:
+        """Those of the model."""
+        return forward(self.config.model, self.signature.classes)
+
+
+def load_detector(folder: Path) -> Detector:
+    """The detector of a finished trial, served in integers where it is quantized.
+
+    Raises `ValueError` for a folder that is no finished trial of a detector, and for a model that does not fit its
+    config or its classes.
+    """
+    trial, path = _read(folder), folder / MODEL_FILE
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is missing. Run the sweep again: it redoes this trial alone.")
+    network = trial.functions.inference
+    if trial.config.recipe is None:
+        variables = _float_variables(path)
+        _check_fits(trial, variables, path)
+        return _detector(trial.config.arm, trial, network, variables)
+    int8 = store.load(path)
+    _check_fits(trial, int8.structure.abstract, path)
+    quantized = quantize(network, build_recipe(trial.config.recipe))
+    return _detector(f"{trial.config.arm} {trial.config.recipe}", trial, quantized.serve, int8)
+
+
+def load_float_stage(folder: Path) -> Detector:
+    """The float model that the trial in `folder` started from, out of the stages of its study."""
+    trial = _read(folder)
+    path = folder.absolute().parent.parent / "stages" / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"the float model that {str(folder)!r} started from is not in {str(path.parent)!r}. "
+            "Name the folder of a float trial instead."
+        )
+    variables = load_tree(path)["variables"]
+    _check_fits(trial, variables, path)
+    return _detector("float", trial, trial.functions.inference, variables)
+
+
+def _read(folder: Path) -> Trial:
+    if (folder / STUDY_FILE).is_file():
+        trials = "\n".join(f"  {folder / TRIALS / trial}" for trial in read_study(folder).trials)
+        raise ValueError(f"{str(folder)!r} is a whole study. Name the folder of one of its trials:\n{trials}")
+    record = read_record(folder)
+    if record is None or not (folder / CONFIG_FILE).is_file():
+        raise ValueError(
+            f"{str(folder)!r} holds no finished trial: there is no record.json and config.json in it. "
+            "Name a folder such as RUNS/trials/NAME that a sweep made."
+        )
+    signature = read_signature(folder)
+    if parse_call(signature.task)[0] != "detection":
+        raise ValueError(f"{str(folder)!r} must hold a detector, but its task is {signature.task}.")
+    return Trial(folder, _config(folder), record, signature)
+
+
+def _config(folder: Path) -> ExperimentConfig:
+    """The trial's settings; what its study's files register is known then."""
+    try:
+        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        named = {name: str(values[name]) for name in ("model", "data")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(folder / CONFIG_FILE)!r} is damaged ({error}). Run the sweep again.") from None
+    root = folder.absolute().parent.parent
+    if (root / STUDY_FILE).is_file():
+        register(named, list(read_study(root).imports))
+    return parse(ExperimentConfig, values)
+
+
+def _float_variables(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return unflatten_dict(load_file(path), sep="/")
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}). Run the sweep again: it redoes this trial.") from error
+
+
+def _detector(name: str, trial: Trial, network: Any, variables: Any) -> Detector:
+    detect = jax.jit(detector(network))
+
+    def find(image: np.ndarray) -> Detections:
+        scaled = np.float32(trial.signature.scale) * image.astype(np.float32)
+        found = jax.device_get(detect(variables, scaled[None]))
+        return Detections(*(part[0] for part in found))
+
+    return Detector(name, trial.signature, trial.record.metrics.get(THRESHOLD, USUAL), find)
+
+
+def _check_fits(trial: Trial, variables: Any, path: Path) -> None:
+    """Raise `ValueError` where variables are of other shapes than the model of the config has for its classes."""
+    about = trial.signature
+    image = jax.ShapeDtypeStruct((1, *about.input_shape), np.float32)
+    expected = _shapes(jax.eval_shape(trial.functions.init, jax.random.key(0), image))
+    found = _shapes(variables)
+    other = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if other:
+        raise ValueError(
+            f"{str(path)!r} does not fit its trial: {other[0]} is of shape {found.get(other[0])}, but "
+            f"{trial.config.model} with {about.classes} classes and images of shape {about.input_shape} has "
+            f"{expected.get(other[0])}. One of the files is of another model, width or class map."
+        )
+
+
+def _shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    leaves: dict[str, Any] = flatten_dict(dict(variables), sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}

@@ -1,0 +1,55 @@
+"""From scores and boxes at all points to a fixed number of detections: class-agnostic non-maximum suppression."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+from qat.detection.boxes import pairwise_iou
+
+
+class Detections(NamedTuple):
+    """The best first; where there are fewer, box and score are 0 and the label is -1."""
+
+    boxes: Float[Array, "*b detections 4"]
+    scores: Float[Array, "*b detections"]
+    labels: Int32[Array, "*b detections"]
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """Greedy suppression of one image: of the `candidates` points of the highest score above `least`, each under its
+    best class, one stays where no better one that stays overlaps it by an IoU of more than `overlap`, whatever their
+    classes. The best `detections` of these are given."""
+
+    candidates: int = 300
+    detections: int = 100
+    overlap: float = 0.5
+    least: float = 0.001
+
+    def __post_init__(self):
+        if not 1 <= self.detections <= self.candidates:
+            raise ValueError(
+                f"`detections` must be at least 1 and at most `candidates`, got {self.detections} of {self.candidates}."
+            )
+        if not (0 <= self.overlap <= 1 and 0 <= self.least < 1):
+            raise ValueError(
+                f"`overlap` must be in [0, 1] and `least` in [0, 1), got {self.overlap} and {self.least}: an IoU and a "
+                "score."
+            )
+
+    def __call__(self, boxes: Float[Array, "points 4"], scores: Float[Array, "points classes"]) -> Detections:
+        """The detections of one image, `detections` in number or one for each point; `jax.vmap` gives a batch's."""
+        score, order = jax.lax.top_k(scores.max(-1), min(self.candidates, len(boxes)))
+        boxes, label = boxes[order], scores.argmax(-1).astype(jnp.int32)[order]
+        blocks = jnp.tril(pairwise_iou(boxes, boxes) > self.overlap, -1)
+
+        def decide(i: Array, stays: Array) -> Array:
+            return stays.at[i].set(stays[i] & ~(blocks[i] & stays).any())
+
+        stays = jax.lax.fori_loop(0, len(score), decide, score > self.least)
+        score, order = jax.lax.top_k(jnp.where(stays, score, 0.0), min(self.detections, len(score)))
+        boxes = jnp.where(score[:, None] > 0, boxes[order], 0.0)
+        return Detections(boxes, score, jnp.where(score > 0, label[order], -1))

@@ -1,0 +1,141 @@
+"""How a sweep is doing that runs in another process, or on another machine: from the files of its folder alone."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qat.record import RECORD_FILE
+from qat.sweep.alive import Holder, holder_from, is_dead, modified, presences
+from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
+from qat.sweep.folder import TRIALS, read_study
+from qat.sweep.tally import Running, duration
+
+STAGES = "stages"
+STAGE_DONE = "done.json"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job that a process has begun, and how many seconds ago that process last gave a sign of life."""
+
+    id: str
+    running: Running
+    holder: Holder
+    silent: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study's trials by state, as its folder shows them.
+
+    `running` and `failed` are of stages that trials share as well, by job id. `abandoned` jobs were begun by a process
+    that has died since: the next sweep takes them up. `seconds_left` is what the running processes estimate, None where
+    they cannot or there are none.
+    """
+
+    name: str
+    trials: int
+    finished: tuple[str, ...]
+    running: tuple[Held, ...]
+    failed: Mapping[str, Failure]
+    abandoned: tuple[Held, ...]
+    seconds_left: float | None
+
+    def __rich__(self) -> RenderableType:
+        return rendered(self)
+
+
+def status(root: Path) -> Status:
+    """What is known of the study in `root`. Raises `ValueError` where there is none."""
+    study = read_study(root)
+    finished = [name for name in study.trials if (root / TRIALS / name / RECORD_FILE).exists()]
+    running, dead, estimates = _held(root)
+    ids = {held.id for held in running}
+    failed = {name: failure for name, failure in _failures(root, list(study.trials)).items() if name not in ids}
+    abandoned = [held for held in dead if held.id not in {*ids, *failed} and not _is_done(root, held.id)]
+    left = 1 / sum(1 / seconds for seconds in estimates) if estimates and min(estimates) > 0 else None
+    return Status(study.name, len(study.trials), tuple(finished), tuple(running), failed, tuple(abandoned), left)
+
+
+def _held(root: Path) -> tuple[list[Held], list[Held], list[float]]:
+    """Jobs of living processes and of dead ones, and the estimates of the former: each would do all that is left, by
+    itself, in so many seconds."""
+    living, dead, estimates = list[Held](), list[Held](), list[float]()
+    for path, found in presences(root):
+        with suppress(KeyError, TypeError, AttributeError):  # damaged: its process writes it anew
+            holder = holder_from(found)
+            silent = max(0.0, time.time() - (modified(path) or 0.0))
+            jobs = [Held(name, _running(job), holder, silent) for name, job in found.get("jobs", {}).items()]
+            if is_dead(root, holder, None, time.time()):
+                dead += jobs
+            else:
+                living += jobs
+                estimates += [found["seconds_left"]] if found.get("seconds_left") is not None else []
+    return living, dead, estimates
+
+
+def _running(found: Mapping[str, Any]) -> Running:
+    return Running(**{field.name: found[field.name] for field in fields(Running)})
+
+
+def _failures(root: Path, trials: list[str]) -> dict[str, Failure]:
+    stages = [path.parent.name for path in sorted((root / STAGES).glob(f"*/{FAILURE_FILE}"))]
+    names = [*(f"{STAGES}/{name}" for name in stages), *(f"{TRIALS}/{name}" for name in trials)]
+    return {name: failure for name in names if (failure := read_failure(root / name)) is not None}
+
+
+def _is_done(root: Path, job: str) -> bool:
+    return any((root / job / name).exists() for name in (RECORD_FILE, STAGE_DONE))
+
+
+def rendered(found: Status) -> RenderableType:
+    """For the terminal."""
+    parts: list[RenderableType] = [Text(_headline(found))]
+    for title, jobs in (("running", found.running), ("abandoned: run the same sweep again", found.abandoned)):
+        if jobs:
+            parts += [Text(), _jobs(title, jobs)]
+    if found.failed:
+        parts += [Text(), _failed(found.failed)]
+    return Group(*parts)
+
+
+def _headline(found: Status) -> str:
+    trials = [held for held in found.running if held.running.kind == "trial"]
+    failed = [name for name in found.failed if name.startswith(f"{TRIALS}/")]
+    rest = found.trials - len(found.finished) - len(trials) - len(failed)
+    parts = [f"{len(found.finished)} of {found.trials} trials finished"]
+    parts += [f"{len(group)} {name}" for name, group in (("running", trials), ("failed", failed)) if group]
+    parts += [f"{rest} to do"] if rest > 0 else []
+    left = "" if found.seconds_left is None else f"; about {duration(found.seconds_left)} left"
+    nobody = "; nobody works on it" if rest > 0 and not found.running else ""
+    return f"{found.name}: {', '.join(parts)}{left}{nobody}"
+
+
+def _jobs(title: str, jobs: tuple[Held, ...]) -> Table:
+    table = Table("job", "doing", "step", "loss", "since", "where", "last seen", title=title, title_justify="left")
+    for held in jobs:
+        one = held.running
+        table.add_row(
+            Text(one.label or held.id),
+            Text(one.what),
+            f"{one.step}/{one.steps} ({one.share:.0%})" if one.steps else "",
+            "" if one.loss is None else f"{one.loss:.4g}",
+            duration(max(0.0, time.time() - one.since)),
+            Text(one.where or f"{held.holder.host}, pid {held.holder.pid}"),
+            f"{duration(held.silent)} ago",
+        )
+    return table
+
+
+def _failed(failures: Mapping[str, Failure]) -> Table:
+    table = Table("job", "why", "tries", "error", title="failed", title_justify="left")
+    for name, failure in failures.items():
+        table.add_row(Text(name), failure.kind, str(failure.attempts or ""), Text(failure.error))
+    return table

@@ -1,0 +1,94 @@
+"""The loss of a detector: what it asks for, and that nothing in it is ever not finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from boards import boards
+
+from qat.detection.assign import Assigner
+from qat.detection.loss import DetectionLoss
+from qat.detection.points import points
+
+LOSS = DetectionLoss()
+CENTRES, SIZES = points(64, 64)
+BATCH = {name: jnp.asarray(x) for name, x in boards(4).items()}
+
+
+@jax.jit
+def value(logits, distances, boxes=BATCH["boxes"], labels=BATCH["labels"]):
+    return LOSS(logits, distances, CENTRES, SIZES, boxes, labels)
+
+
+def exact(confidence=20.0):
+    """Outputs that say what is true: exact boxes at every point that stands for an object, and its class."""
+    boxes, labels = BATCH["boxes"], BATCH["labels"]
+    chosen, positive = jax.vmap(Assigner(), (None, None, 0, 0))(CENTRES, SIZES, boxes, labels >= 0)
+    target = jnp.take_along_axis(boxes, chosen[..., None], 1)
+    label = jnp.where(positive, jnp.take_along_axis(labels, chosen, 1), -1)
+    distances = jnp.concatenate([CENTRES - target[..., :2], target[..., 2:] - CENTRES], -1)
+    return confidence * (2 * jax.nn.one_hot(label, 2) - 1), distances
+
+
+def guesses(seed=0):
+    logits, distances = jax.random.normal(jax.random.key(seed), (2, 4, len(CENTRES), 4))
+    return logits[..., :2], 8 * jax.nn.softplus(distances)
+
+
+def test_the_loss_of_what_is_true_is_nothing():
+    loss, watched = value(*exact())
+    assert float(loss) < 1e-4
+    assert float(watched["iou"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_loss_falls_as_predictions_come_nearer_to_the_truth():
+    near, start = exact(), guesses()
+    mixed = [[(1 - t) * s + t * n for s, n in zip(start, near, strict=True)] for t in (0.0, 0.5, 0.8, 0.95, 1.0)]
+    losses = [float(value(*one)[0]) for one in mixed]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("what", ["class", "box"])
+def test_a_wrong_class_costs_and_so_does_a_wrong_box(what):
+    logits, distances = exact()
+    wrong = (logits[..., ::-1], distances) if what == "class" else (logits, distances + 4.0)
+    assert float(value(*wrong)[0]) > 0.1
+
+
+def test_rows_without_an_object_do_not_matter():
+    more = [
+        jnp.pad(BATCH["boxes"], ((0, 0), (0, 3), (0, 0))),
+        jnp.pad(BATCH["labels"], ((0, 0), (0, 3)), constant_values=-1),
+    ]
+    plain, padded = jax.value_and_grad(value, has_aux=True), lambda *x: value(*x, *more)
+    (first, _), gradient = plain(*guesses())
+    (second, _), other = jax.value_and_grad(padded, has_aux=True)(*guesses())
+    assert float(first) == float(second)
+    np.testing.assert_array_equal(gradient, other)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0], ids=["flat", "usual", "sure"])
+@pytest.mark.parametrize("objects", [True, False], ids=["objects", "no object"])
+def test_value_and_gradient_are_finite(scale, objects):
+    boxes, labels = BATCH["boxes"], BATCH["labels"]
+    if not objects:
+        boxes, labels = jnp.zeros_like(boxes), jnp.full_like(labels, -1)
+    logits, distances = guesses()
+    found, gradients = jax.value_and_grad(lambda *x: value(*x, boxes, labels)[0], argnums=(0, 1))(
+        scale * logits, scale * distances
+    )
+    assert np.isfinite(found)
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_without_an_object_only_the_classes_are_trained():
+    empty = jnp.zeros_like(BATCH["boxes"]), jnp.full_like(BATCH["labels"], -1)
+    gradients = jax.grad(lambda *x: value(*x, *empty)[0], argnums=(0, 1))(*guesses())
+    assert np.abs(gradients[0]).max() > 0
+    assert np.abs(gradients[1]).max() == 0
+
+
+def test_only_points_that_stand_for_an_object_are_asked_for_a_box():
+    gradient = jax.grad(lambda d: value(guesses()[0], d)[0])(guesses()[1])
+    _, positive = jax.vmap(Assigner(), (None, None, 0, 0))(CENTRES, SIZES, BATCH["boxes"], BATCH["labels"] >= 0)
+    np.testing.assert_array_equal(np.abs(gradient).max(-1) > 0, positive)
