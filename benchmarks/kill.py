@@ -115,39 +115,47 @@ def _whole(sweeps: Sweeps, runs: Path) -> float:
     return time.monotonic() - started
 
 
-def main(moments: int = 20, runner: str = "pool") -> None:
+def _round(sweeps: Sweeps, runs: Path, seconds: float, chance: random.Random, most: int) -> tuple[int, int]:
+    """Kill a sweep at most so many times, until it ends by itself; the kills, and how many trials they cost."""
+    kills = lost = 0
+    process = sweeps.start(runs)
+    while kills < most:
+        time.sleep(chance.uniform(0.1, 0.4 * seconds))
+        if process.poll() is not None:
+            break
+        what = chance.choice(["runner", "worker", "all"])
+        kill(process, what)
+        kills += 1
+        lost += sweeps.look(runs)
+        done = len(list(runs.glob("trials/*/record.json")))
+        Console(stderr=True).print(f"{what} killed, with {done} trials finished")
+        process = process if what == "worker" else sweeps.start(runs)
+    process.wait()
+    _whole(sweeps, runs)
+    return kills, lost + sweeps.look(runs)
+
+
+def main(moments: int, runner: str) -> None:
     """Print how many finished trials were lost, and how many numbers are not those of an uninterrupted sweep."""
-    chance, console = random.Random(SEED), Console(stderr=True)
+    chance = random.Random(SEED)
+    kills, lost, changed, rounds = 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "study.py").write_text(STUDY)
         sweeps = Sweeps(folder / "study.py", runner)
         _whole(sweeps, folder / "first")  # fills the cache of compiled programs
         seconds = _whole(sweeps, folder / "whole")
-        expected, kills, lost, changed, round_ = numbers(folder / "whole"), 0, 0, 0, 0
+        expected = numbers(folder / "whole")
         while kills < moments:
-            runs, round_ = folder / f"killed-{round_}", round_ + 1
-            process = sweeps.start(runs)
-            while kills < moments and process.is_running():
-                time.sleep(chance.uniform(0.1, 0.8 * seconds))
-                if process.poll() is not None:
-                    break
-                what = chance.choice(["runner", "worker", "all"])
-                kill(process, what)
-                kills += 1
-                lost += sweeps.look(runs)
-                done = len(list(runs.glob("trials/*/record.json")))
-                console.print(f"{kills}/{moments} killed: {what}, with {done} trials finished")
-                process = process if what == "worker" else sweeps.start(runs)
-            process.wait()
-            _whole(sweeps, runs)
-            lost += sweeps.look(runs)
-            now = numbers(runs)
-            changed += sum(now.get(what) != value for what, value in expected.items())
-    title = f"{kills} kills of a sweep of {seconds:.0f} s in {runner}, in {round_} folders"
-    rows = [("finished trials lost", float(lost), 0.0), (f"numbers changed, of {len(expected)}", float(changed), 0.0)]
-    report(title, rows)
+            runs = folder / f"killed-{rounds}"
+            more, cost = _round(sweeps, runs, seconds, chance, moments - kills)
+            found = numbers(runs)
+            kills, lost, rounds = kills + more, lost + cost, rounds + 1
+            changed += sum(found.get(what) != value for what, value in expected.items())
+    title = f"{kills} kills of a sweep of {seconds:.0f} s in {runner}, in {rounds} folders"
+    rows = [("finished trials lost", lost, 0), (f"numbers changed, of {len(expected) * rounds}", changed, 0)]
+    report(title, [(what, float(value), float(bound)) for what, value, bound in rows])
 
 
 if __name__ == "__main__":
-    main(*(int(argument) if argument.isdigit() else argument for argument in sys.argv[1:]))
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20, sys.argv[2] if len(sys.argv) > 2 else "pool")

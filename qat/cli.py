@@ -185,7 +185,7 @@ def _run(study: Any, runs: str | None, runner: str, sinks: list[str] | None, ret
     _leave_errors_to_us()
     root = _folder(runs or f"runs/{study.name}")
     outcome = run_study(study, root, runner=runner, send=sinks or (), retries=retries, console=_stderr())
-    if len(outcome.failed) < len(study.trials):
+    if sum(name.startswith("trials/") for name in outcome.failed) < len(study.trials):
         _report(root, None)
     if outcome.failed:
         typer.secho(outcome.summary(root), fg="red", err=True)

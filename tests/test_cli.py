@@ -186,3 +186,16 @@ def test_a_file_that_is_wrong_fails_validation(study):
     exit_code, out, _ = qat("validate", study)
     assert exit_code == 2
     assert "stepz" in out
+
+
+def test_a_search_ends_in_a_report_and_its_best(study, tmp_path):
+    study.write_text(
+        STUDY.split("AXES")[0].replace("train=", "arm='ptq', recipe='w8a8', train=")
+        + "from qat.sweep.space import Search\nSEARCH = Search(space={'bits:head': [4, 8]}, trials=2)\n"
+    )
+    exit_code, out, _ = qat("search", study, "--runs", tmp_path / "runs")
+    assert exit_code == 0
+    assert "2 trials finished" in out
+    assert len(list((tmp_path / "runs" / "trials").iterdir())) == 2
+    assert len(list((tmp_path / "runs" / "stages").glob("float-*"))) == 1
+    assert "2 of 2 trials finished" in qat("status", tmp_path / "runs")[1]

@@ -1,6 +1,6 @@
 """Run the search that a file declares: its suggestions become ordinary trials of a study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from qat.pipeline import run_experiment, stage_of
 from qat.record import Record
 from qat.sinks import Origin, Together, together
 from qat.storage import folder
+from qat.sweep.execute import execute
 from qat.sweep.folder import open_study
 from qat.sweep.found import Found
 from qat.sweep.journal import Point
+from qat.sweep.plan import finished, plan
 from qat.sweep.pruning import Watch
 from qat.sweep.search import load_search, run_search
 from qat.sweep.source import run_file
@@ -52,21 +54,31 @@ def search_study(
 
 @dataclass(frozen=True)
 class _Trials:
+    """Runs trials in the folder `root` of a search."""
+
     root: Path
     name: str
-    send: Any
+    send: Callable[[Origin], Together]
 
     def run(self, trial: Trial, watch: Watch) -> Record:
         """The trial, start to end, or what is finished of it."""
         config, place = trial.config, self.root / "trials" / trial.id
         key = stage_of(config, data.load(config.data).fingerprint).key
         set_aside(self.root, place, trial.id, key)
+        self._share(trial)
         about = {"trial": trial.id, "labels": trial.labels, "lineage": lineage(config)}
         record = run_experiment(config, self.root, place, about, watch=watch)
         origin = Origin(self.name, trial.id, key, trial.labels, config, self.root)
-        sink: Together = self.send(origin)
-        sink.finish(record, place)
+        self.send(origin).finish(record, place)
         return record
+
+    def _share(self, trial: Trial) -> None:
+        """The stages before its own training, which others may start from too, at most once whoever asks for them."""
+        own = ("trial", trial.config.arm)
+        jobs = [job for job in plan(Study(self.name, (trial,))) if job.kind not in own]
+        outcome = execute(jobs, self.root, "inprocess", is_finished=lambda job: finished(self.root, job))
+        for failure in outcome.failed.values():
+            raise RuntimeError(failure.error)
 
 
 def _tell(console: Console, point: Point) -> None:
