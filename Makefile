@@ -7,7 +7,7 @@ ACTIVE := .venv/.run-ready
 ACTIVE_DEV := .venv/.dev-ready
 HALF := .venv/.half-made
 
-.PHONY: help demo test test-all lint validate format lock bench hooks clean
+.PHONY: help demo test test-all notebooks lint validate format lock bench hooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -15,11 +15,17 @@ help:  ## list the targets
 demo: $(ACTIVE)  ## float, control, PTQ and QAT on handwritten digits, with a table and a plot
 	$(BIN)/qat sweep experiments/quickstart.py --runs $(RUNS)
 
+# The tests of the Ray cluster run by themselves: two clusters at once do not get along.
 test: $(ACTIVE_DEV)  ## the tests but for the slow ones
-	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" --ignore tests/test_ray.py $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" tests/test_ray.py $(PYTEST_ARGS)
 
 test-all: $(ACTIVE_DEV)  ## every test
-	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal --ignore tests/test_ray.py $(PYTEST_ARGS)
+	$(BIN)/pytest tests/test_ray.py $(PYTEST_ARGS)
+
+notebooks: $(ACTIVE_DEV)  ## run every notebook from start to end
+	$(BIN)/pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
 lint: $(ACTIVE_DEV)  ## ruff and pyright
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from shared.verdict import report
 from qat.sweep.folder import read_study
 
 SEED = 0
+IN_A_ROW = 5  # kills of one sweep, before it may end
 STUDY = """
 from qat.config import ExperimentConfig
 from qat.train import TrainConfig
@@ -148,7 +149,7 @@ def main(moments: int, runner: str) -> None:
         expected = numbers(folder / "whole")
         while kills < moments:
             runs = folder / f"killed-{rounds}"
-            more, cost = _round(sweeps, runs, seconds, chance, moments - kills)
+            more, cost = _round(sweeps, runs, seconds, chance, min(IN_A_ROW, moments - kills))
             found = numbers(runs)
             kills, lost, rounds = kills + more, lost + cost, rounds + 1
             changed += sum(found.get(what) != value for what, value in expected.items())

@@ -49,7 +49,8 @@ def bundle(tree: Any) -> Bundle:
     for name, x in zip(names, leaves, strict=True):
         if name:
             parts.setdefault(name, []).append(x)
-    joint = {name: jnp.concatenate([jnp.ravel(x) for x in xs]) for name, xs in parts.items()}
+    with jax.ensure_compile_time_eval():  # a bundle that is kept must hold no value of a trace that it was made in
+        joint = {name: jnp.concatenate([jnp.ravel(x) for x in xs]) for name, xs in parts.items()}
     layout = Layout(structure, tuple((name, np.shape(x)) for name, x in zip(names, leaves, strict=True)))
     return Bundle(joint, [x for name, x in zip(names, leaves, strict=True) if name is None], layout)
 

@@ -56,3 +56,10 @@ def test_bundles_of_equal_layout_share_a_compiled_function():
     for value in (1.0, 2.0):
         run(bundle({"a": jnp.full(3, value), "b": jnp.full((), value)}))
     assert len(traced) == 1
+
+
+def test_a_bundle_made_while_jax_traces_outlives_the_trace():
+    made = []
+    outer = {"a": TREE["scale"], "b": TREE["codes"]}
+    jax.jit(lambda x: made.append(bundle(outer)) or x)(1.0)
+    same(unbundle(made[0]), outer)

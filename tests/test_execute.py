@@ -8,9 +8,11 @@ from work import WORK, attempts, finished_in, job, wait_for
 
 from qat.sweep.alive import present, this_process
 from qat.sweep.claims import last_claim, release, take
+from qat.sweep.events import Errand, Failed
 from qat.sweep.execute import execute
 from qat.sweep.failure import Failure, read_failure, write_failure
 from qat.sweep.job import Job
+from qat.sweep.perform import perform_logged
 
 
 def sweep(jobs, root, runner="inprocess", **rules):
@@ -155,6 +157,15 @@ def test_an_unknown_runner_is_refused_with_the_known_ones(tmp_path):
 def test_an_unknown_work_function_is_a_clear_failure(tmp_path):
     outcome = execute([job("a")], tmp_path, "inprocess", is_finished=lambda _: False, work="work:sleep", retries=0)
     assert "'module:function', got 'work:sleep'" in outcome.failed["a"].error
+
+
+def test_a_folder_that_machines_do_not_share_is_a_clear_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr("qat.sweep.perform.SEEN_WITHIN", 0.0)
+    errand = Errand(str(tmp_path / "runs"), WORK, "a", job("a").payload, str(tmp_path / "runs/claims/jobs/a/2.json"))
+    end = perform_logged(errand, lambda _: None)
+    assert isinstance(end, Failed)
+    assert "must be a folder that all machines share" in end.error
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_interrupt_gives_back_what_is_held(tmp_path):

@@ -1,6 +1,5 @@
 """Jobs on a real Ray cluster of two nodes, both on this machine; a node that is lost costs its jobs a retry."""
 
-import contextlib
 import logging
 import socket
 import sys
@@ -9,7 +8,7 @@ import threading
 import psutil
 import pytest
 from rich.console import Console
-from work import WORK, attempts, finished_in, job, pids, wait_for
+from work import WORK, attempts, finished_in, is_gone, job, pids, wait_for
 
 from qat.sweep.execute import execute
 from qat.sweep.runners import runners
@@ -54,12 +53,6 @@ def sweep(jobs, root, runner="ray", **rules):
 
 def ids(jobs):
     return [one.id for one in jobs]
-
-
-def is_gone(pid):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return True
 
 
 def test_jobs_run_on_both_nodes_at_once(cluster, tmp_path):

@@ -2,17 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import psutil
 import pytest
-from work import WORK, attempts, finished_in, job, pids, wait_for
+from work import WORK, attempts, finished_in, is_gone, job, pids, wait_for
 
 from qat.sweep import machine
-from qat.sweep.claims import last_claim
 from qat.sweep.events import Errand, Note, Progress, Started
 from qat.sweep.execute import execute
 from qat.sweep.failure import read_failure
@@ -20,15 +17,6 @@ from qat.sweep.runners import runners
 
 ROOT = Path(__file__).parent.parent
 POOL = "pool(workers=2)"
-SWEEP = """
-import sys
-from pathlib import Path
-from work import *
-from qat.sweep.execute import execute
-root = Path(sys.argv[1])
-jobs = [job("a", "wait", until="go"), job("b", sys.argv[3], until="go", bytes=1000)]
-execute(jobs, root, sys.argv[2], is_finished=finished_in(root), work=WORK, settle=0.0)
-"""
 
 
 def sweep(jobs, root, runner=POOL, **rules):
@@ -37,21 +25,6 @@ def sweep(jobs, root, runner=POOL, **rules):
 
 def ids(jobs):
     return [one.id for one in jobs]
-
-
-def is_gone(pid):
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
-def start_sweep(root, runner=POOL, second="wait"):
-    """A sweep in a process of its own, both jobs of which have begun: "a" waits, "b" does what `second` says."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SWEEP, str(root), runner, second], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    marks = [root / "a.waits", root / ("b.waits" if second == "wait" else "b.child")]
-    wait_for(lambda: all(mark.exists() for mark in marks), "the start of both jobs")
-    return process
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +82,11 @@ def test_jobs_run_side_by_side(tmp_path):
 
 
 def test_a_job_that_hangs_is_ended_with_a_word_on_where(tmp_path):
-    outcome = sweep([job("a", "hang"), job("b")], tmp_path, "pool(workers=1, hang_after=0.5)", retries=0)
+    outcome = sweep([job("a", "hang")], tmp_path, "pool(workers=1, hang_after=0.5)", retries=0)
     assert outcome.failed["a"].kind == "hang"
     assert "0.5 s of `hang_after`" in outcome.failed["a"].error
     assert "_hang" in (tmp_path / "a" / "log.txt").read_text()
-    assert ids(outcome.finished) == ["b"]
+    assert all(map(is_gone, pids(tmp_path)))
 
 
 def test_a_job_that_takes_more_than_its_memory_is_ended_with_all_that_it_started(tmp_path):
@@ -165,37 +138,6 @@ def test_progress_is_told_while_a_job_runs(tmp_path, runner):
     assert ends[0].job == "a"
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_sweep_that_is_told_to_end_leaves_no_worker_and_no_claim(tmp_path, sent):
-    process = start_sweep(tmp_path)
-    process.send_signal(sent)
-    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
-    assert all(map(is_gone, pids(tmp_path)))
-    claims = [last_claim(tmp_path, name) for name in ("a", "b")]
-    assert [claim.outcome for claim in claims if claim] == ["given back"] * 2
-    assert not list((tmp_path / "claims/runners").iterdir())
-
-
-@pytest.mark.parametrize("runner", ["inprocess", POOL])
-def test_a_sweep_that_is_killed_leaves_no_worker_and_its_jobs_to_the_next(tmp_path, runner):
-    if runner == "inprocess":
-        (tmp_path / "b.waits").touch()
-    process = start_sweep(tmp_path, runner)
-    process.kill()
-    process.communicate()
-    wait_for(lambda: all(map(is_gone, pids(tmp_path))), "the end of the workers")
-    outcome = sweep([job("a"), job("b")], tmp_path)
-    assert ids(outcome.finished) == ["a", "b"]
-
-
-def test_what_a_job_started_ends_with_a_sweep_that_is_killed(tmp_path):
-    process = start_sweep(tmp_path, second="eat")
-    wait_for(lambda: (tmp_path / "b.child").read_text())
-    process.kill()
-    process.communicate()
-    wait_for(lambda: is_gone(int((tmp_path / "b.child").read_text())), "the end of what the job started")
-
-
 def test_a_worker_that_is_killed_from_outside_costs_a_try(tmp_path):
     found = []
     thread = threading.Thread(target=lambda: found.append(sweep([job("a", "wait", until="go")], tmp_path)))
@@ -221,25 +163,6 @@ def test_a_worker_that_dies_idle_is_replaced(tmp_path):
         wait_for(lambda: is_gone(pids(tmp_path)[-1]))
     opened.close()
     assert [type(end).__name__ for end in ends] == ["Finished", "Finished"]
-
-
-def test_slots_share_out_the_cores_and_the_accelerators(monkeypatch):
-    monkeypatch.setattr(machine, "cores", lambda: [0, 1, 2, 3, 4])
-    monkeypatch.setattr(machine, "accelerators", list)
-    assert [slot.cores for slot in machine.slots(None, 2)] == [(0, 1), (2, 3)]
-    assert [slot.cores for slot in machine.slots(3, 2)] == [(0, 1), (2, 3), (0, 4)]
-    assert len(machine.slots(None, 8)) == 1
-    monkeypatch.setattr(machine, "accelerators", lambda: ["0", "1"])
-    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in machine.slots(None, 1)] == ["0", "1"]
-    shared = machine.slots(4, 1)
-    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in shared] == ["0", "1", "0", "1"]
-    assert shared[0].environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
-
-
-def test_a_cache_that_the_user_chose_stays():
-    assert "JAX_COMPILATION_CACHE_DIR" not in machine.compilation_cache({"JAX_COMPILATION_CACHE_DIR": "mine"})
-    ours = machine.compilation_cache({"XDG_CACHE_HOME": "caches"})
-    assert Path(ours["JAX_COMPILATION_CACHE_DIR"]).is_relative_to("caches/qat/compiled")
 
 
 @pytest.mark.parametrize("text", ["pool(workers=0)", "pool(memory_gb=-1)", "pool(threads=0)", "pool(hang_after=0)"])

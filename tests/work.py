@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from qat.sweep.job import Job
 
 WORK = "work:run"
@@ -38,6 +40,14 @@ def attempts(root):
 def pids(root):
     """The processes that did the attempts, in order."""
     return [int(line.split()[1]) for line in (root / "attempts.txt").read_text().splitlines()]
+
+
+def is_gone(pid):
+    """Whether the process ended, be it waited for or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_for(condition, what="the condition"):

@@ -20,9 +20,7 @@ def logged(place: Path) -> Iterator[None]:
     File descriptors are redirected, so this is for a process that runs one job at a time. On an object store the log
     arrives when the job ends.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    path = place / LOG_FILE
-    with open_log(path) as log:
+    with open_log(place / LOG_FILE) as log:
         log.write(header().encode())
         kept = [os.dup(descriptor) for descriptor in (1, 2)]
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 GB = 1e9
+USUAL = 8  # workers; more cores than that make each faster, as the stages that trials share run one at a time
 CGROUP = Path("/sys/fs/cgroup")
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
@@ -27,17 +28,20 @@ class Slot:
     environment: Mapping[str, str]
 
 
-def slots(workers: int | None, threads: int) -> list[Slot]:
+def slots(workers: int | None, threads: int | None) -> list[Slot]:
     """One for each worker, `threads` cores for each as far as they go.
 
-    By default as many workers as cores allow, and where jax would use accelerators, one for each of these. More workers
-    than accelerators share them, and their memory.
+    Where neither is given there are `USUAL` workers, or as many as cores, and where jax would use accelerators one for
+    each of these; they share the cores evenly. More workers than accelerators share them, and their memory.
     """
     available, gpus = cores(), accelerators()
-    by_cores = max(1, len(available) // threads)
-    count = workers or (min(by_cores, len(gpus)) if gpus else by_cores)
+    if workers is None:
+        workers = max(1, len(available) // threads) if threads else min(USUAL, len(available))
+        workers = min(workers, len(gpus)) if gpus else workers
+    threads = threads or max(1, len(available) // workers)
     return [
-        Slot(_share(available, number, threads), _environment(number, count, threads, gpus)) for number in range(count)
+        Slot(_share(available, number, threads), _environment(number, workers, threads, gpus))
+        for number in range(workers)
     ]
 
 

@@ -1,19 +1,23 @@
 """One job done in this process: its function found by name, its progress passed on, its failure made plain."""
 
 import importlib
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from qat.storage import folder, refusal
+from qat.storage import folder, is_local, refusal
+from qat.sweep.alone import alone
 from qat.sweep.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Started, Tell
+from qat.sweep.failure import LOG_FILE
 from qat.sweep.job import Report
 from qat.sweep.log import logged, where
 
 TELL_EVERY = 0.1  # seconds between two reports of progress that are passed on
 LOOK_EVERY = 2.0  # seconds between two looks for another runner that took the job over
+SEEN_WITHIN = 30.0  # seconds that a shared disk may take to show what another machine has written
 LONGEST_ERROR = 500  # characters of the one line that stands for a failure
 
 
@@ -36,14 +40,29 @@ def perform(errand: Errand, tell: Tell) -> End:
 def perform_logged(errand: Errand, tell: Tell) -> End:
     """The same for a process of its own: it says that it began, and what it prints goes to the job's log."""
     tell(Started(errand.job, where()))
+    place = folder(errand.root) / errand.job
     try:
-        with logged(folder(errand.root) / errand.job):
+        _check_shared(errand)
+        place.mkdir(parents=True, exist_ok=True)
+        with alone(place / LOG_FILE), logged(place):
             end = perform(errand, tell)
             if isinstance(end, Failed):
                 sys.stderr.write(end.traceback)
-    except OSError as error:  # of the log
+    except (OSError, ValueError) as error:  # of the log or the folder
         end = failed(errand.job, error)
     return end
+
+
+def _check_shared(errand: Errand) -> None:
+    """Raise `ValueError` where the claim of the job is not to be seen: this machine has another disk at that path."""
+    claims, until = folder(errand.fence).parent, time.monotonic() + SEEN_WITHIN
+    while is_local(claims) and not claims.exists():
+        if time.monotonic() > until:
+            raise ValueError(
+                f"`--runs` must be a folder that all machines share, but {errand.root!r} is another one on "
+                f"{socket.gethostname()}. Choose one on a shared disk, or an address such as gs://bucket/runs."
+            )
+        time.sleep(TELL_EVERY)
 
 
 def function(work: str) -> Callable[[str, Any, Report], None]:

@@ -52,6 +52,7 @@ class Worker:
         """Whether the process ended, by itself or killed; what it leaves of its group is ended first."""
         if self.process.returncode is None and _is_zombie(self.pid):
             _kill_group(self.pid)  # before the process is waited for, and its number free for others
+            self.process.wait()  # a process is a zombie some moments before its last thread is gone
         return self.process.poll() is not None
 
     def how_it_ended(self) -> str:

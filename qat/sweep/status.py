@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -108,18 +109,20 @@ def rendered(found: Status) -> RenderableType:
 
 def _headline(found: Status) -> str:
     trials = [held for held in found.running if held.running.kind == "trial"]
+    shared = len(found.running) - len(trials)
     failed = [name for name in found.failed if name.startswith(f"{TRIALS}/")]
     rest = found.trials - len(found.finished) - len(trials) - len(failed)
     parts = [f"{len(found.finished)} of {found.trials} trials finished"]
     parts += [f"{len(group)} {name}" for name, group in (("running", trials), ("failed", failed)) if group]
     parts += [f"{rest} to do"] if rest > 0 else []
+    parts += [f"{shared} shared stage{'s' if shared > 1 else ''} under way"] if shared else []
     left = "" if found.seconds_left is None else f"; about {duration(found.seconds_left)} left"
     nobody = "; nobody works on it" if rest > 0 and not found.running else ""
     return f"{found.name}: {', '.join(parts)}{left}{nobody}"
 
 
 def _jobs(title: str, jobs: tuple[Held, ...]) -> Table:
-    table = Table("job", "doing", "step", "loss", "since", "where", "last seen", title=title, title_justify="left")
+    table = _table(title, "job", "doing", "step", "loss", "since", "where", "last seen")
     for held in jobs:
         one = held.running
         table.add_row(
@@ -135,7 +138,11 @@ def _jobs(title: str, jobs: tuple[Held, ...]) -> Table:
 
 
 def _failed(failures: Mapping[str, Failure]) -> Table:
-    table = Table("job", "why", "tries", "error", title="failed", title_justify="left")
+    table = _table("failed", "job", "why", "tries", "error")
     for name, failure in failures.items():
         table.add_row(Text(name), failure.kind, str(failure.attempts or ""), Text(failure.error))
     return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

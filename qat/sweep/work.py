@@ -85,3 +85,6 @@ def set_aside(root: Path, place: Path, trial: str, key: str) -> None:
         number += 1
     target.parent.mkdir(parents=True, exist_ok=True)
     place.rename(target)
+    if (target / "log.txt").exists():  # this job writes it
+        place.mkdir()
+        (target / "log.txt").rename(place / "log.txt")

@@ -151,10 +151,10 @@ class Pool:
 def pool(
     workers: int | None = None,
     memory_gb: float | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     hang_after: float | None = None,
 ) -> Opening:
-    """Worker processes on this machine, by default one for each `threads` cores, which bound the threads of each.
+    """Worker processes on this machine, each on `threads` cores of its own; by default up to 8 that share all cores.
 
     A job whose worker, with all that it started, takes more than `memory_gb`, or reports nothing for `hang_after`
     seconds, is ended; None is no bound. Another job starts only while `memory_gb` (1 without) are available.

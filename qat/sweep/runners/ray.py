@@ -203,6 +203,7 @@ def _connect(address: str | None, within: float) -> tuple[Any, bool]:
         _check_answers(address, within)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of what Ray will do about devices that are not asked for
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # it starts its own programs so
         options: dict[str, Any] = {"include_dashboard": False} if own else {}
         client.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
     return client, True
