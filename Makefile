@@ -32,7 +32,7 @@ lint: $(ACTIVE_DEV)  ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-validate: $(ACTIVE)  ## check every config and experiment without training
+validate: $(ACTIVE_DEV)  ## check every config and experiment without training
 	$(BIN)/qat validate configs experiments
 
 format: $(ACTIVE_DEV)  ## let ruff mend what it can
