@@ -12,7 +12,7 @@ from shared.verdict import report
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
-from runs import make_runs
+from run_folders import make_runs
 
 TRIALS, SEEDS, SITES, POINTS, EXAMPLES = 2_000, 5, 21, 100, 1_000
 

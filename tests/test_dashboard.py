@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import pytest
 from browser import CHROMIUM, chromium, tab
-from runs import make_runs
+from run_folders import make_runs
 
 from qat.report import board as board_module
 from qat.report.board import Board, study_stamp

@@ -2,7 +2,7 @@
 
 import pytest
 from browser import CHROMIUM, chromium, tab
-from runs import make_runs
+from run_folders import make_runs
 
 from qat.report.contents import read_contents
 from qat.report.files import rows_of

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from run_folders import ARMS, make_runs, write_failure
 
 from qat.report.contents import read_contents
 from qat.report.files import rows_of, title_of, write_report
@@ -22,7 +23,6 @@ from qat.report.page.provenance import provenance
 from qat.report.page.trials import group_of
 from qat.report.pareto import front
 from qat.report.points import points
-from runs import ARMS, make_runs, write_failure
 
 
 def test_curves_are_thinned_to_a_bounded_number_of_points_with_both_ends(tmp_path):
