@@ -95,7 +95,8 @@ class _Step:
         seed = self.seed(known)
         self.study.sampler = samplers.build(self.search.sampler, seed=seed)
         asked, values = ask(self.study, self.search.space, self.me)
-        if key_of(values) in _seen([point for point in points(self.study) if point.number < asked.number]):
+        others = [point for point in points(self.study) if point.number != asked.number]  # of either order: of two that
+        if key_of(values) in _seen(others):  # ask at once, the first may not have written down its values yet
             return tell(self.study, asked, "repeated", None, {})
         try:
             trial = trial_of(self.base, values)
