@@ -92,6 +92,7 @@ def test_a_finished_trial_makes_a_new_page(tmp_path):
         assert "10 of 10 trials finished" in after
 
 
+@pytest.mark.slow
 def test_a_page_stands_for_a_while_after_it_was_made(tmp_path, monkeypatch):
     monkeypatch.setattr(board_module, "PAUSE", 3600.0)
     make_runs(tmp_path, 10, seeds=1, unfinished=1)

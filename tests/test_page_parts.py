@@ -211,6 +211,7 @@ def test_the_report_is_a_page_tables_and_pictures(tmp_path):
     assert paths[0].read_text().count("plotly.js v") == 1
 
 
+@pytest.mark.slow
 def test_numbers_that_no_axis_can_show_leave_the_report_whole(tmp_path):
     ids = make_runs(tmp_path, 10, seeds=1, name="half a sign \ud800")
     for name, change in ((ids[0], {"latency_ms": math.nan}), (ids[2], {"latency_ms": 0.0}), (ids[3], {})):

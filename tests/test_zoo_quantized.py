@@ -24,9 +24,9 @@ OTHER_RECIPES = {
 }
 # The others are compared in the slow tests, and all in benchmarks/coverage.py.
 QUICK = [
-    "mlp", "lenet_bf16", "resnet_train", "resnext", "mobilenet", "weight_standardized", "video_3d", "unet", "wavenet",
-    "text_cnn", "bert_bf16", "vit", "swin", "gpt_train", "detr", "general_dense", "lstm", "gru", "conv_lstm",
-    "greedy_decoder", "scan_remat", "moe_switch", "early_exit", "equilibrium", "hopfield", "siamese", "lora",
+    "mlp", "lenet_bf16", "resnet_train", "mobilenet", "weight_standardized", "unet", "wavenet",
+    "text_cnn", "vit", "general_dense", "lstm", "gru",
+    "greedy_decoder", "moe_switch", "early_exit", "equilibrium", "hopfield", "siamese", "lora",
     "hypernetwork", "recommender", "custom_vjp_matmul", "custom_rules", "force_field", "nnx_cnn", "nnx_lstm",
 ]  # fmt: skip
 SLOW_RECIPES = ["w8a8", "w8a8_dynamic", "w4a4", "w8", "w2a4(quantizer='lsq')"]
