@@ -26,7 +26,7 @@ LEVELS = {
         "transform", "store", "tables",
     ],
     "analysis": ["analysis"],
-    "experiment": ["code", "config", "signature", "objective", "pipeline", "record", "manifest"],
+    "experiment": ["code", "config", "files", "signature", "objective", "pipeline", "record", "manifest"],
     "study": ["sweep", "stats", "report", "results", "sinks", "detect"],
     "command": ["cli", "clear"],
 }  # fmt: skip

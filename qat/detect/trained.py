@@ -15,9 +15,8 @@ from qat.artifact import load_tree
 from qat.config import ExperimentConfig, parse
 from qat.detection.detector import detector
 from qat.detection.suppress import Detections
+from qat.files import ARTIFACT_FILE, CONFIG_FILE, MODEL_FILE, STAGES
 from qat.objective import Forward, forward
-from qat.pipeline.run import ARTIFACT_FILE
-from qat.pipeline.trial import MODEL_FILE
 from qat.recipes import recipe as build_recipe
 from qat.record import Record, read_record
 from qat.registry import parse_call
@@ -26,7 +25,6 @@ from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
 from qat.sweep.work import register
 from qat.transform import quantize
 
-CONFIG_FILE = "config.json"
 THRESHOLD = "deeppcb_threshold"  # the metric that says which scores were best taken for a detection
 USUAL = 0.3
 
@@ -80,7 +78,7 @@ def load_detector(folder: Path) -> Detector:
 def load_float_stage(folder: Path) -> Detector:
     """The float model that the trial in `folder` started from, out of the stages of its study."""
     trial = _read(folder)
-    path = folder.absolute().parent.parent / "stages" / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
+    path = folder.absolute().parent.parent / STAGES / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
     if not path.is_file():
         raise ValueError(
             f"the float model that {str(folder)!r} started from is not in {str(path.parent)!r}. "

@@ -50,14 +50,15 @@ class Conv(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions around which the input goes on."""
+    """Two convolutions, the first to half the channels, around which the input goes on (Redmon and Farhadi 2018,
+    YOLOv3, arXiv 1804.02767)."""
 
     activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps of the input's shape."""
-        y = Conv(x.shape[-1], 1, activation=self.activation)(x, train)
+        y = Conv(x.shape[-1] // 2, 1, activation=self.activation)(x, train)
         return x + Conv(x.shape[-1], 3, activation=self.activation)(y, train)
 
 

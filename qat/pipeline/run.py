@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qat.artifact import load_tree, save_tree
+from qat.files import ARTIFACT_FILE, CONFIG_FILE, DONE_FILE, MANIFEST_FILE, METRICS_FILE, STAGES
 from qat.manifest import manifest
 from qat.pipeline.graph import Stage, stage_of
 from qat.pipeline.quantizing import calibrate, train_quantized
-from qat.pipeline.training import METRICS_FILE, Report, Run, setting, train_control, train_float
+from qat.pipeline.training import Report, Run, Setting, setting, train_control, train_float
 from qat.pipeline.trial import Trained, measure
 from qat.record import Record, read_record
 from qat.signature import signature_of, write_signature
@@ -20,8 +21,6 @@ from qat.storage import write_atomically
 
 if TYPE_CHECKING:
     from qat.config import ExperimentConfig
-
-DONE_FILE, ARTIFACT_FILE = "done.json", "artifact.safetensors"
 
 type Watch = Callable[[str, int, dict[str, float]], None]
 
@@ -32,7 +31,7 @@ def silent(*_: Any) -> None:
 
 def stage_folder(root: Path, stage: Stage) -> Path:
     """Where a shared stage of the study in `root` is kept."""
-    return root / "stages" / stage.name
+    return root / STAGES / stage.name
 
 
 def is_finished(root: Path, stage: Stage) -> bool:
@@ -49,8 +48,7 @@ def run_stage(
     started, folder = time.monotonic(), stage_folder(root, stage)
     folder.mkdir(parents=True, exist_ok=True)
     where = setting(config.model, config.data)
-    facts = manifest(config.seed, where.dataset.fingerprint)
-    write_atomically(folder / "manifest.json", json.dumps(facts, indent=2) + "\n")
+    _write_manifest(folder, config, where)
     run = Run(stage.kind, stage.key, folder, report, watch)
     save_tree(folder / ARTIFACT_FILE, _result(config, stage, root, run))
     done = {"kind": stage.kind, "key": stage.key, "seconds": round(time.monotonic() - started, 3)}
@@ -80,9 +78,8 @@ def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path
     `lineage`."""
     folder.mkdir(parents=True, exist_ok=True)
     where = setting(config.model, config.data)
-    write_atomically(folder / "config.json", config.model_dump_json(indent=2) + "\n")
-    facts = manifest(config.seed, where.dataset.fingerprint)
-    write_atomically(folder / "manifest.json", json.dumps(facts, indent=2) + "\n")
+    write_atomically(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
+    _write_manifest(folder, config, where)
     write_signature(folder, signature_of(where.dataset))
     shared = list(dict.fromkeys(stage.walk()))[:-1]
     curves = [path for need in shared if (path := stage_folder(root, need) / METRICS_FILE).exists()]
@@ -108,6 +105,11 @@ def run_experiment(
         run_stage(config, stage, root, report, watch)
     record = read_record(folder)
     return record if record and record.key == trial.key else run_trial(config, trial, root, folder, about)
+
+
+def _write_manifest(folder: Path, config: "ExperimentConfig", where: Setting) -> None:
+    facts = manifest(config.seed, where.dataset.fingerprint)
+    write_atomically(folder / MANIFEST_FILE, json.dumps(facts, indent=2) + "\n")
 
 
 def _trained(root: Path, stage: Stage) -> Trained:

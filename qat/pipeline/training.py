@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from qat import data, tasks
+from qat.files import METRICS_FILE
 from qat.objective import Forward, float_loss, forward
 from qat.storage import is_local, local_twin, write_atomically
 from qat.tasks import Task
@@ -18,7 +19,6 @@ type Report = Callable[[str, int, int, float | None], None]
 """Told while a stage runs: what it is, steps done, steps in all, and the newest loss."""
 
 OTHER_ORDER = 1_000_003  # training on sees the data in another order than the float stage did
-METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass(frozen=True)

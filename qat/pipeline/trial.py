@@ -14,6 +14,7 @@ from safetensors.numpy import save as serialize
 from qat import data
 from qat.analysis import layer_statistics
 from qat.artifact import save_examples
+from qat.files import EXAMPLES_FILE, LAYERS_FILE, MODEL_FILE
 from qat.latency import medians
 from qat.objective import float_examples, served_examples
 from qat.pipeline.quantizing import quantized
@@ -26,8 +27,6 @@ from qat.train import per_example
 
 if TYPE_CHECKING:
     from qat.config import ExperimentConfig
-
-MODEL_FILE, EXAMPLES_FILE, LAYERS_FILE = "model.safetensors", "examples.npz", "layers.json"
 
 
 @dataclass(frozen=True)

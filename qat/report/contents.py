@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from qat.files import MANIFEST_FILE, STAGES
 from qat.record import RECORD_FILE, Record, read_record
 from qat.report.reading import json_object, last_lines, read
 from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
 from qat.sweep.folder import read_study
 
 type State = Literal["finished", "failed", "damaged", "open"]
-
-MANIFEST_FILE, STAGES = "manifest.json", "stages"
 
 
 @dataclass(frozen=True)

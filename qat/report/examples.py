@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from qat.files import EXAMPLES_FILE
 from qat.record import Record
 
-EXAMPLES_FILE = "examples.npz"
 REMEMBERED = 256  # arrays
 
 type Examples = Callable[[Record], np.ndarray | None]

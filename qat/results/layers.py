@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from qat.files import LAYERS_FILE
 from qat.results.studies import Found, long_frame
 
-LAYERS_FILE = "layers.json"
 SITE = ("id", "path", "op", "rule", "reason", "output_sqnr_db")
 OPERAND = ("side", "kind", "key", "bits", "grid", "low", "high", "clipped", "sqnr_db")
 

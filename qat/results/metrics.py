@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from qat.files import METRICS_FILE
 from qat.results.studies import Found, long_frame
-
-METRICS_FILE = "metrics.jsonl"
 
 
 def curves(path: str | Path) -> pd.DataFrame:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from qat.files import CONFIG_FILE
 from qat.record import Record, read_record
 from qat.results.studies import find, read_all, text_of
+from qat.sweep.failure import FAILURE_FILE
 
-CONFIG_FILE, FAILURE_FILE = "config.json", "failure.json"
 RECORDED = ("arm", "recipe", "seed")  # settings that the record has too
 
 type Cells = dict[str, Any]

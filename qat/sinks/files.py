@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-METRICS_FILE, LAYERS_FILE = "metrics.jsonl", "layers.json"
+from qat.files import LAYERS_FILE, METRICS_FILE
+
 SITE = ("id", "op", "rule")
 OPERAND = ("side", "kind", "bits", "grid", "low", "high", "clipped", "sqnr_db")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qat.files import DONE_FILE
 from qat.record import read_record
 from qat.sweep.counting import TRAINING, products_of, programs_of, rate, steps_of
 from qat.sweep.job import Job
@@ -122,4 +123,4 @@ def _seconds(root: Path | None, job: Job) -> float:
     if job.kind == "trial":
         record = read_record(root / job.id)
         return record.timings.get("seconds", math.nan) if record else math.nan
-    return float(json.loads((root / job.id / "done.json").read_text(encoding="utf-8"))["seconds"])
+    return float(json.loads((root / job.id / DONE_FILE).read_text(encoding="utf-8"))["seconds"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from qat import data
 from qat.config import lineage
+from qat.files import DONE_FILE
 from qat.pipeline import Stage, stage_of
 from qat.record import read_record
 from qat.sweep.folder import TRIALS
@@ -51,7 +52,7 @@ def _job(study: Study, trial: Trial, stage: Stage, sinks: Sequence[str]) -> Job:
 def finished(root: Path, job: Job) -> bool:
     """Whether a job's result is there, and of the key that it has now."""
     if job.kind != "trial":
-        return (root / job.id / "done.json").exists()
+        return (root / job.id / DONE_FILE).exists()
     try:
         record = read_record(root / job.id)
     except ValueError:

@@ -1,5 +1,6 @@
 """A trial run again from its config, and whether every number came out the same."""
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qat.config import ExperimentConfig, parse
+from qat.files import CONFIG_FILE, EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE
 from qat.pipeline import run_experiment
 from qat.record import Record, read_record
 from qat.sweep.folder import STUDY_FILE, read_study
@@ -55,7 +57,7 @@ def replay(folder: Path, report: Report) -> Replay:
     record = read_record(folder)
     if record is None:
         raise ValueError(f"{str(folder)!r} holds no finished trial. Give a folder such as RUNS/trials/ID.")
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     study = folder.parent.parent
     if (study / STUDY_FILE).exists():
         register(values, list(read_study(study).imports))
@@ -72,10 +74,9 @@ def replay(folder: Path, report: Report) -> Replay:
 def _numbers(before: Record, after: Record, old: Path, new: Path) -> tuple[Number, ...]:
     found = [Number(name, repr(value), repr(after.metrics.get(name))) for name, value in before.metrics.items()]
     found.append(Number("size_bytes", str(before.size_bytes), str(after.size_bytes)))
-    model = "model.safetensors"
-    found.append(Number(model, _digest((old / model).read_bytes()), _digest((new / model).read_bytes())))
-    if (old / "examples.npz").exists():
-        first, second = np.load(old / "examples.npz"), np.load(new / "examples.npz")
+    found.append(Number(MODEL_FILE, *(_digest((place / MODEL_FILE).read_bytes()) for place in (old, new))))
+    if (old / EXAMPLES_FILE).exists():
+        first, second = np.load(old / EXAMPLES_FILE), np.load(new / EXAMPLES_FILE)
         found += [
             Number(f"examples: {name}", _digest(first[name].tobytes()), _digest(second[name].tobytes()))
             for name in first
@@ -84,13 +85,11 @@ def _numbers(before: Record, after: Record, old: Path, new: Path) -> tuple[Numbe
 
 
 def _digest(content: bytes) -> str:
-    from hashlib import sha256
-
-    return sha256(content).hexdigest()[:16]
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
+    path = folder / MANIFEST_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qat.files import DONE_FILE
 from qat.record import RECORD_FILE
 from qat.sweep.alive import Holder, holder_from, is_dead, modified, presences
 from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
@@ -19,7 +20,6 @@ from qat.sweep.folder import TRIALS, read_study
 from qat.sweep.tally import Running, duration
 
 STAGES = "stages"
-STAGE_DONE = "done.json"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _failures(root: Path, trials: list[str]) -> dict[str, Failure]:
 
 
 def _is_done(root: Path, job: str) -> bool:
-    return any((root / job / name).exists() for name in (RECORD_FILE, STAGE_DONE))
+    return any((root / job / name).exists() for name in (RECORD_FILE, DONE_FILE))
 
 
 def rendered(found: Status) -> RenderableType:

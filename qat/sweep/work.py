@@ -15,6 +15,7 @@ from qat.record import RECORD_FILE, read_record
 from qat.registry import parse_call
 from qat.sinks import Origin, Together, together
 from qat.storage import folder
+from qat.sweep.failure import LOG_FILE
 from qat.sweep.folder import SUPERSEDED, TRIALS
 from qat.sweep.job import Report
 
@@ -85,6 +86,6 @@ def set_aside(root: Path, place: Path, trial: str, key: str) -> None:
         number += 1
     target.parent.mkdir(parents=True, exist_ok=True)
     place.rename(target)
-    if (target / "log.txt").exists():  # this job writes it
+    if (target / LOG_FILE).exists():  # this job writes it
         place.mkdir()
-        (target / "log.txt").rename(place / "log.txt")
+        (target / LOG_FILE).rename(place / LOG_FILE)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qat.files import LAYERS_FILE, METRICS_FILE
 from qat.report.contents import Contents
 from qat.report.page.curves import read_curves
 from qat.report.page.layers import Site, read_layers
@@ -32,8 +33,8 @@ class Details:
 def details(contents: Contents, groups: Mapping[str, str]) -> Details:
     """What the folders of the trials hold; `groups` names each trial's group, by id."""
     order = [(i, contents.folder(trial)) for i, trial in _first_seeds_first(groups)]
-    curves = {i: found for i, folder in order if (found := read(read_curves, folder / "metrics.jsonl"))}
-    layers = {i: found for i, folder in order if (found := read(read_layers, folder / "layers.json"))}
+    curves = {i: found for i, folder in order if (found := read(read_curves, folder / METRICS_FILE))}
+    layers = {i: found for i, folder in order if (found := read(read_layers, folder / LAYERS_FILE))}
     series = {curve: [curve.stage, curve.steps, dict(curve.values)] for stages in curves.values() for curve in stages}
     kept = fitting(series.items(), CURVE_BUDGET)
     places = {curve: k for k, curve in enumerate(kept)}
