@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qat import results as results
     from qat.convert import Converted as Converted
+    from qat.presets import recipe as recipe
     from qat.recipes import QuantRecipe as QuantRecipe
     from qat.recipes import QuantRule as QuantRule
     from qat.recipes import TensorSpec as TensorSpec
-    from qat.recipes import recipe as recipe
     from qat.sites import Site as Site
     from qat.state import QuantState as QuantState
     from qat.store import load as load
@@ -35,7 +35,7 @@ _HOME = {
     "TensorSpec": "qat.recipes",
     "load": "qat.store",
     "quantize": "qat.transform",
-    "recipe": "qat.recipes",
+    "recipe": "qat.presets",
     "save": "qat.store",
 }
 _MODULES = ("results",)

@@ -113,6 +113,19 @@ def report(runs: Folder, margin: Margin = None) -> None:
 
 
 @app.command()
+def keep(
+    runs: Folder,
+    file: Annotated[Path, typer.Argument(help="CSV file to write, such as experiments/results/NAME.csv.")],
+    metrics: Annotated[list[str], typer.Option("--metric", help="A column of the table; repeatable.")],
+) -> None:
+    """Write the table of a finished sweep, one row an arm and seed, for the repository."""
+    with one_clear_error():
+        from qat.results import keep as write
+
+        typer.echo(f"{len(write(runs, file, metrics))} rows in {file}")
+
+
+@app.command()
 def dashboard(
     runs: Folder,
     port: Annotated[int, typer.Option("--port", help="0 is any free one.")] = 8400,
@@ -165,27 +178,20 @@ def detect(
     with one_clear_error():
         from qat.detect import detect as run_on
 
-        done = run_on(
-            model,
-            images,
-            out,
-            template=template,
-            beside=beside,
-            threshold=threshold,
-            annotations=annotations,
-            convert=convert,
-        )
+        more = {"template": template, "beside": beside, "threshold": threshold}
+        done = run_on(model, images, out, **more, annotations=annotations, convert=convert)
         typer.echo(f"{sum(done.counts)} found on {len(done.pictures)} images, score >= {done.threshold:.2f}")
         typer.echo(str(done.results))
 
 
 def _run(study: Any, runs: str | None, runner: str, sinks: list[str] | None, retries: int) -> None:
+    from qat.sweep.folder import TRIALS
     from qat.sweep.run import run_study
 
     _leave_errors_to_us()
     root = _folder(runs or f"runs/{study.name}")
     outcome = run_study(study, root, runner=runner, send=sinks or (), retries=retries, console=_stderr())
-    if sum(name.startswith("trials/") for name in outcome.failed) < len(study.trials):
+    if sum(name.startswith(f"{TRIALS}/") for name in outcome.failed) < len(study.trials):
         _report(root, None)
     if outcome.failed:
         typer.secho(outcome.summary(root), fg="red", err=True)

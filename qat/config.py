@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from qat import data, models
-from qat.recipes import recipe as build_recipe
+from qat.presets import recipe as build_recipe
 from qat.record import Arm, Lineage
 from qat.registry import did_you_mean, parse_call
 from qat.train import TrainConfig
@@ -22,8 +22,11 @@ class ExperimentConfig(BaseModel):
 
     `float` is the trained model; `control` the same trained on for `finetune`, still in float; `ptq` quantizes it by
     `recipe` after calibration; `qat` then trains the quantized function for `finetune`. `seed` decides initialisation,
-    order of the data and calibration batches, in all stages. `latency_batch_size` asks for the time of a call with so
-    many examples, beside the float model's; `analysis_batches` for the statistics of every layer on so many batches.
+    order of the data and calibration batches, in all stages; with `float_seed` the float model has that seed, and
+    trials of several seeds share it. `sensitive_share` gives 8 bits to the layers whose lower bits cost most loss,
+    found in calibration, as many as have that share of the weights. `latency_batch_size` asks for the time of a call
+    with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on so many
+    batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,10 +39,22 @@ class ExperimentConfig(BaseModel):
     train: TrainConfig
     finetune: TrainConfig | None = None
     calibration_batches: Annotated[int, Field(ge=1)] = 8
+    sensitive_share: Annotated[float, Field(gt=0, le=1)] | None = None
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
     latency_batch_size: Annotated[int, Field(ge=1)] | None = None
     analysis_batches: Annotated[int, Field(ge=0)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    float_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+    @property
+    def first_seed(self) -> int:
+        """The seed of the float model."""
+        return self.seed if self.float_seed is None else self.float_seed
+
+    @property
+    def later_seed(self) -> tuple[int, ...]:
+        """The seed of what follows the float model, where it is another one's."""
+        return () if self.float_seed is None else (self.seed,)
 
     @field_validator("model")
     @classmethod
@@ -76,6 +91,12 @@ class ExperimentConfig(BaseModel):
             raise ValueError(f"`recipe` must be given for arm {self.arm!r}. Name one, such as 'w8a8'.")
         if self.arm not in QUANTIZED and self.recipe is not None:
             raise ValueError(f"`recipe` must be left out for arm {self.arm!r}, got {self.recipe!r}.")
+        if self.arm not in QUANTIZED and self.sensitive_share is not None:
+            raise ValueError(f"`sensitive_share` must be left out for arm {self.arm!r}, which has no bits.")
+        if self.arm == "float" and self.float_seed not in (None, self.seed):
+            raise ValueError(
+                f"`seed` must be `float_seed` for arm 'float', got {self.seed} and {self.float_seed}: one trial is all."
+            )
         if self.arm in ("control", "qat") and self.finetune is None:
             raise ValueError(f"`finetune` must be given for arm {self.arm!r}: how it trains on from the float model.")
         return self
@@ -134,11 +155,11 @@ def digest(*parts: BaseModel | str | int | None) -> str:
 
 def lineage(config: ExperimentConfig) -> Lineage:
     """What the outcome of `config` depends on."""
-    stage = digest(config.model, config.data, config.train, config.seed)
+    stage = digest(config.model, config.data, config.train, config.first_seed)
     group = config.model_dump(mode="json", exclude={"name", "seed"})
     return Lineage(
         float_stage=stage,
-        control=digest(stage, config.finetune) if config.finetune else None,
+        control=digest(stage, config.finetune, *config.later_seed) if config.finetune else None,
         group=digest(*(f"{name}={value}" for name, value in group.items())),
     )
 

@@ -11,7 +11,7 @@ import jax
 
 from qat.jaxpr import Contraction, Location, closes_over_tracers, contracted, find, leaf_path, trace
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
-from qat.tensors import Activation, Axes, Tensors, Weight, contracted_axes, store_weight
+from qat.tensors import Activation, Axes, Tensors, Weight, contracted_axes, share_activation, store_weight
 
 LARGEST_SUM = 2**31 - 1
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
@@ -104,6 +104,8 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
     if contractions:
         recipe.check_used([(c.path, c.op) for c in contractions])
     tensors = Tensors(leaves)
+    for c in contractions:  # enters what several sites share, at the most bits that any asks
+        _site(recipe, c, tensors)
     sites = tuple(_site(recipe, c, tensors) for c in contractions)
     if all(s.reason for s in sites):
         reasons = sorted({f"{s.contraction.id}: {s.reason}" for s in sites})[:5]
@@ -127,8 +129,7 @@ def _site(recipe: QuantRecipe, c: Contraction, tensors: Tensors) -> SitePlan:
         elif rule.activations.dynamic:
             operands.append(Activation(f"{c.id}/{('lhs', 'rhs')[side]}", rule.activations))
         else:
-            made = Activation(f"{c.id}/{('lhs', 'rhs')[side]}", rule.activations)
-            operands.append(tensors.activations.setdefault((operand.value, place), made))
+            operands.append(share_activation(c, side, (operand.value, place), rule.activations, tensors))
     return SitePlan(c, rule, None, tuple(operands))
 
 

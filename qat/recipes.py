@@ -1,16 +1,15 @@
-"""What to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model; presets by
-name."""
+"""What to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model."""
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from qat.numerics import code_range
 from qat.observers import observers
 from qat.quantizers import quantizers
-from qat.registry import did_you_mean, parse_call
+from qat.registry import did_you_mean
 
 OPS = ("dot_general", "conv", "embedding")
 GRANULARITIES = ("tensor", "channel", "group", "token")
@@ -82,8 +81,7 @@ class QuantRule:
             known = ", ".join(OPS)
             raise ValueError(f"`op` must be one of {known}, got {self.op!r}.{did_you_mean(self.op, OPS)}")
         _check_weights(self.weights)
-        if self.activations is not None and self.activations.per in ("channel", "group"):
-            raise ValueError(f"`activations` are per='tensor' or 'token', got {self.activations.per!r}.")
+        _check_activations(self.activations)
 
     def matches(self, path: str, op: str) -> bool:
         """Whether this rule is for a site of that path and op."""
@@ -96,8 +94,9 @@ class QuantRecipe:
     weights.
 
     A layer is first when no other layer with weights feeds it, last when it feeds none (every output of a detector);
-    embeddings do not count. A site that no rule matches stays in float. `weights` are specs of weights by regular
-    expression on the path: the first that matches a site goes before its rule's, `first` and `last` included.
+    embeddings do not count. A site that no rule matches stays in float. `weights` and `activations` are specs of
+    their own by regular expression on the path: the first that matches a site goes before its rule's, `first` and
+    `last` included.
     """
 
     rules: tuple[QuantRule, ...]
@@ -105,6 +104,7 @@ class QuantRecipe:
     last: QuantRule | None = None
     name: str = "custom"
     weights: tuple[tuple[str, TensorSpec], ...] = ()
+    activations: tuple[tuple[str, TensorSpec], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -112,6 +112,9 @@ class QuantRecipe:
         for pattern, spec in self.weights:
             _check_pattern("weights", pattern)
             _check_weights(spec)
+        for pattern, spec in self.activations:
+            _check_pattern("activations", pattern)
+            _check_activations(spec)
 
     def rule_for(self, path: str, op: str, *, first: bool = False, last: bool = False) -> QuantRule | None:
         """The rule that a site gets, or None."""
@@ -126,11 +129,16 @@ class QuantRecipe:
         ]
         found = ((place, rule) for place, rule in places if rule is not None and rule.matches(path, op))
         place, rule = next(found, ("", None))
-        own = next(((pattern, spec) for pattern, spec in self.weights if re.search(pattern, path)), None)
-        return place, replace(rule or QuantRule(), pattern=own[0], weights=own[1]) if own else rule
+        for tensors in ("activations", "weights"):
+            own = next((one for one in getattr(self, tensors) if re.search(one[0], path)), None)
+            rule = replace(rule or QuantRule(), pattern=own[0], **{tensors: own[1]}) if own else rule
+        return place, rule
 
     def check_used(self, sites: Sequence[tuple[str, str]]) -> None:
-        """Raise `ValueError` for a rule that no site (path, op) gets, with the paths nearest to its pattern."""
+        """Raise `ValueError` for a rule that no site (path, op) gets, with the paths nearest to its pattern.
+
+        Specs of single layers, `^path$`, may take all that a later pattern would get.
+        """
         paths = sorted({path for path, _ in sites})
         for i, rule in enumerate(self.rules):
             if any(self.named_rule_for(*site, first=False, last=False)[0] == str(i) for site in sites):
@@ -138,10 +146,13 @@ class QuantRecipe:
             op = f" with op {rule.op!r}" if rule.op else ""
             matched = sum(rule.matches(*site) for site in sites)
             raise ValueError(_unused(f"rule {i} ({rule.pattern!r}{op})", rule.pattern, matched, paths))
-        for i, (pattern, _) in enumerate(self.weights):
-            matched = [path for path in paths if re.search(pattern, path)]
-            if all(any(re.search(earlier, path) for earlier, _ in self.weights[:i]) for path in matched):
-                raise ValueError(_unused(f"`weights` of {pattern!r}", pattern, len(matched), paths))
+        for tensors in ("weights", "activations"):
+            patterns = [pattern for pattern, _ in getattr(self, tensors)]
+            for i, pattern in enumerate(patterns):
+                matched = [path for path in paths if re.search(pattern, path)]
+                general = [earlier for earlier in patterns[:i] if not re.fullmatch(r"\^.*\$", earlier)]
+                if all(any(re.search(earlier, path) for earlier in general) for path in matched):
+                    raise ValueError(_unused(f"`{tensors}` of {pattern!r}", pattern, len(matched), paths))
 
 
 def _unused(what: str, pattern: str, matched: int, paths: Sequence[str]) -> str:
@@ -158,74 +169,11 @@ def _check_pattern(argument: str, pattern: str) -> None:
         raise ValueError(f"`{argument}` {pattern!r} is no regular expression: {error}.") from None
 
 
+def _check_activations(spec: TensorSpec | None) -> None:
+    if spec is not None and spec.per in ("channel", "group"):
+        raise ValueError(f"`activations` are per='tensor' or 'token', got {spec.per!r}.")
+
+
 def _check_weights(spec: TensorSpec | None) -> None:
     if spec is not None and spec.per == "token":
         raise ValueError("`weights` cannot be per='token'; use 'tensor', 'channel' or 'group'.")
-
-
-PRESET = re.compile(r"w([2-8])(?:a([2-8]))?(_dynamic)?")
-PRESET_EXAMPLES = ("w8a8", "w8a8_dynamic", "w8", "w4", "w4a8", "w4a4", "w3a3", "w2a4")
-
-
-def recipe(
-    name: str,
-    *,
-    observer: str | None = None,
-    quantizer: str = "ste",
-    edges: int | Literal["float", "same"] = 8,
-    products: bool = True,
-    group_size: int | None = None,
-    bits: Mapping[str, int] | None = None,
-) -> QuantRecipe:
-    """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
-    (weights alone), and so on for 2 to 8 bits.
-
-    Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones
-    symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at
-    least `edges` bits ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature.
-    `products=False` leaves attention's products in float. `bits` are those of the weights of single layers, by regular
-    expression on the path, edges included. Options may stand in the name: `w4a4(quantizer='lsq', bits={'head': 2})`.
-    """
-    if edges not in ("float", "same") and not isinstance(edges, int):
-        raise ValueError(f"`edges` must be a number of bits, 'float' or 'same', got {edges!r}.")
-    if bits is not None and not (isinstance(bits, Mapping) and all(isinstance(pattern, str) for pattern in bits)):
-        raise ValueError(f"`bits` must map regular expressions on paths to bits, such as {{'head': 4}}, got {bits!r}.")
-    text, args, options = parse_call(name)
-    match = PRESET.fullmatch(text)
-    if match is None or args or (match[3] and not match[2]):
-        hint = did_you_mean(text, PRESET_EXAMPLES)
-        raise ValueError(f"Unknown recipe {name!r}. Known: {', '.join(PRESET_EXAMPLES)} and the like.{hint}")
-    if options:
-        given = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products}
-        try:
-            return replace(recipe(text, **{**given, "group_size": group_size, "bits": bits, **options}), name=name)
-        except TypeError as error:
-            raise ValueError(f"recipe {name!r}: {error}.") from None
-    w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
-
-    def rule(least: int) -> QuantRule:
-        w, a = max(w_bits, least), None if a_bits is None else max(a_bits, least)
-        return QuantRule(
-            weights=_preset_weights(w, observer, quantizer, group_size),
-            activations=None if a is None else _preset_activations(a, observer, quantizer, bool(match[3])),
-            products=products,
-        )
-
-    edge = QuantRule() if edges == "float" else None if edges == "same" else rule(edges)
-    own = {pattern: _preset_weights(b, observer, quantizer, group_size) for pattern, b in (bits or {}).items()}
-    return QuantRecipe((rule(0),), first=edge, last=edge, name=name, weights=tuple(own.items()))
-
-
-def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size: int | None) -> TensorSpec:
-    per = "group" if group_size else "channel"
-    return TensorSpec(bits, per=per, group_size=group_size, observer=_observer(bits, observer), quantizer=quantizer)
-
-
-def _preset_activations(bits: int, observer: str | None, quantizer: str, dynamic: bool) -> TensorSpec:
-    if dynamic:
-        return TensorSpec(bits, per="token", dynamic=True)
-    return TensorSpec(bits, grid="affine", observer=_observer(bits, observer), quantizer=quantizer)
-
-
-def _observer(bits: int, observer: str | None) -> str:
-    return observer or ("minmax" if bits == 8 else "mse")

@@ -33,7 +33,8 @@ class Record(BaseModel):
 
     `key` is the digest of all that the outcome depends on (settings, code, data), `stages` those of the stages that it
     was made from, by kind. `metrics` are numbers on the test split, the task's own units (fractions for accuracies);
-    `metric` names the main one, of which more is better. `size_bytes` is that of the model's file, `timings` what
+    `metric` names the main one, of which more is better. `raised` are the paths of the layers
+    that got 8 bits for their sensitivity. `size_bytes` is that of the model's file, `timings` what
     depends on the machine: `seconds` of the trial, and where they were measured `latency_ms` of one call,
     `float_latency_ms` of the float model in the same run, and `latency_batch`.
     """
@@ -46,6 +47,7 @@ class Record(BaseModel):
     labels: dict[str, str]
     arm: Arm
     recipe: str | None
+    raised: tuple[str, ...] = ()
     seed: int
     lineage: Lineage
     stages: dict[str, str] = {}

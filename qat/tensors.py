@@ -44,7 +44,7 @@ class Activation:
     """An activation operand of a site: its name in the state and its spec.
 
     An array that several sites of one rule read (the input of query, key and value) is quantized once, under the
-    first's.
+    first's, at the most bits that any asks.
     """
 
     key: str
@@ -71,6 +71,16 @@ def contracted_axes(c: Contraction, side: int) -> Axes:
     numbers = c.params["dimension_numbers"]
     kept = numbers.lhs_spec[0] if side == 0 else numbers.rhs_spec[0]
     return tuple(i for i in range(ndim) if i != kept)
+
+
+def share_activation(c: Contraction, side: int, value: Any, spec: TensorSpec, tensors: Tensors) -> Activation:
+    """Enter an activation of a site among those quantized, or find it there, by its `value` and its rule's place."""
+    place = (value, _bare(spec))
+    made = Activation(f"{c.id}/{('lhs', 'rhs')[side]}", spec)
+    found = tensors.activations.setdefault(place, made)
+    if spec.bits > found.spec.bits:
+        found = tensors.activations[place] = replace(found, spec=spec)
+    return found
 
 
 def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -> tuple[str, Axes]:
@@ -125,6 +135,9 @@ def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -
 
 
 def _alike(a: Weight, b: Weight) -> bool:
-    specs = [replace(w.spec, bits=8, observer="minmax") for w in (a, b)]
     same = ("shape", "dtype", "leaf", "depth", "channels", "summed", "group", "slices")
-    return specs[0] == specs[1] and all(getattr(a, n) == getattr(b, n) for n in same)
+    return _bare(a.spec) == _bare(b.spec) and all(getattr(a, n) == getattr(b, n) for n in same)
+
+
+def _bare(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, bits=8, observer="minmax")

@@ -73,8 +73,15 @@ def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:
         return replace(r, weights=weights, activations=activations)
 
     first, last = (r and rule(r) for r in (recipe.first, recipe.last))
-    weights = tuple((pattern, _bare(spec, keep_observers)) for pattern, spec in recipe.weights)
-    return QuantRecipe(tuple(rule(r) for r in recipe.rules), first, last, weights=weights)
+    rules = tuple(rule(r) for r in recipe.rules)
+
+    def own(tensors: str) -> tuple[tuple[str, TensorSpec], ...]:
+        """Without what differs from every rule in bits alone."""
+        found = tuple((pattern, _bare(spec, keep_observers)) for pattern, spec in getattr(recipe, tensors))
+        usual = {getattr(r, tensors) for r in (first, last, *rules) if r is not None}
+        return () if usual == {spec for _, spec in found} else found
+
+    return QuantRecipe(rules, first, last, weights=own("weights"), activations=own("activations"))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ CHANGES = {
     "seed": (1, {"float", "calibration", "qat", "trial"}),
     "model": ("cnn(width=8)", {"float", "calibration", "qat", "trial"}),
     "recipe": ("w4a8", {"calibration", "qat", "trial"}),
+    "sensitive_share": (0.2, {"calibration", "qat", "trial"}),
     "calibration_batches": (3, {"calibration", "qat", "trial"}),
     "finetune.steps": (6, {"qat", "trial"}),
     "evaluation_batch_size": (9, {"trial"}),
@@ -64,6 +65,13 @@ def test_a_change_makes_new_what_depends_on_it_and_nothing_else(path):
     value, expected = CHANGES[path]
     before, after = keys(), keys(**{path: value})
     assert {kind for kind in before if before[kind] != after[kind]} == expected
+
+
+@pytest.mark.parametrize("arm", ["control", "ptq", "qat"])
+def test_seeds_of_one_float_seed_share_the_float_model_alone(arm):
+    found = [keys(arm, float_seed=5, seed=seed) for seed in (0, 1)]
+    assert {kind for kind in found[0] if found[0][kind] == found[1][kind]} == {"float"}
+    assert found[0]["float"] == keys("float", seed=5)["float"] == keys("float", float_seed=5, seed=5)["float"]
 
 
 def test_other_data_make_everything_new():

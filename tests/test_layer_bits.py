@@ -7,7 +7,8 @@ from test_recipes import PATHS, WEIGHTS, model
 
 import qat
 from qat import quantize
-from qat.recipes import recipe, weight_spec
+from qat.presets import recipe
+from qat.recipes import weight_spec
 
 
 def test_bits_of_single_layers_change_their_weights_alone_and_the_edges_with_them():
@@ -33,6 +34,32 @@ def test_a_layer_with_bits_of_its_own_is_quantized_even_where_its_rule_leaves_it
     }
     assert (found["head"].weight_bits, found["head"].activation_bits) == (2, None)
     assert found["encoder/0/dense"].reason == "its rule leaves it in float"
+
+
+def test_a_pair_of_bits_is_for_weights_and_activations():
+    q = quantize(model, recipe("w4a4(bits={'encoder/0': (6, 5), 'encoder': 3})"))
+    found = {s.path: (s.weight_bits, s.activation_bits) for s in q.sites(WEIGHTS, jnp.arange(3))}
+    assert found == {"embed": (4, None), "encoder/0/dense": (6, 5), "encoder/1/dense": (3, 4), "head": (8, 8)}
+
+
+def test_an_activation_that_several_layers_read_takes_the_most_bits_that_any_asks():
+    def two(params, x):
+        return jax.nn.relu(x @ params["in"]) @ params["a"] + jax.nn.relu(x @ params["in"]) @ params["b"]
+
+    def shared(params, x):
+        h = jax.nn.relu(x @ params["in"])
+        return h @ params["a"] + h @ params["b"]
+
+    params = {name: jnp.ones((4, 4)) for name in ("in", "a", "b")}
+    for fn, bits in ((shared, (6, 6)), (two, (3, 6))):
+        sites = quantize(fn, recipe("w3a3(edges='same', bits={'b': (3, 6)})")).sites(params, jnp.ones((2, 4)))
+        assert tuple(s.activation_bits for s in sites if s.path in "ab") == bits
+
+
+def test_layers_that_differ_in_bits_alone_run_the_program_of_the_preset():
+    name = "w4a4(edges='same', observer='mse', bits={'head': (8, 8), 'encoder': (6, 6)})"
+    plain, own = (quantize(model, recipe(text)) for text in ("w4a4(edges='same', observer='mse')", name))
+    assert plain.program == own.program
 
 
 @pytest.mark.parametrize(

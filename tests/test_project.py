@@ -18,9 +18,10 @@ MOST_LINES = 250
 LEVELS = {
     "foundation": [
         "numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency",
+        "batches",
     ],
     "members": ["observers", "quantizers"],
-    "recipes": ["recipes", "engines"],
+    "recipes": ["recipes", "presets", "engines"],
     "transform": [
         "plan", "tensors", "layout", "sites", "state", "weights", "product", "simulate", "calibrate", "convert",
         "transform", "store", "tables",

@@ -6,7 +6,8 @@ import pytest
 
 import qat
 from qat import QuantRecipe, QuantRule, TensorSpec, quantize
-from qat.recipes import activation_spec, recipe, weight_spec
+from qat.presets import recipe
+from qat.recipes import activation_spec, weight_spec
 
 W8, W4 = QuantRule(weights=TensorSpec(8)), QuantRule(weights=TensorSpec(4))
 PATHS = ("embed", "encoder/0/dense", "encoder/1/dense", "head")

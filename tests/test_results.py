@@ -8,7 +8,7 @@ from records import make_record
 
 import qat
 from qat.record import write_record
-from qat.results import curves, histograms, layers, load
+from qat.results import curves, histograms, keep, layers, load
 
 
 def write_study(root, records, name="s", unfinished=()):
@@ -216,3 +216,28 @@ def test_layers_are_one_row_an_operand_and_histograms_one_a_bin(tmp_path):
 
 def test_results_are_reached_from_the_package(tmp_path):
     assert len(qat.results.load(write_study(tmp_path / "runs", RECORDS))) == 3
+
+
+def test_the_kept_table_has_a_row_for_each_arm_and_seed(tmp_path):
+    lineage = {"float_stage": "one", "control": None, "group": "g"}
+    timings = {"seconds": 1.0, "latency_ms": 2.0, "float_latency_ms": 8.0}
+    records = [
+        make_record("float", None, 0, 0.9, lineage=lineage),
+        make_record("ptq", "w4a4(observer='mse')", 1, 0.123456789, lineage=lineage, timings=timings),
+    ]
+    file = tmp_path / "kept" / "table.csv"
+    keep(write_study(tmp_path / "runs", records), file, ["accuracy"])
+    assert file.read_text().splitlines() == [
+        "arm,recipe,seed,accuracy,size_bytes,float_size_bytes,latency_ratio",
+        "float,,0,0.9,400,400,",
+        "ptq,w4a4(observer='mse'),1,0.12346,100,400,0.25",
+    ]
+
+
+def test_a_table_is_kept_of_whole_studies_and_known_metrics_alone(tmp_path):
+    runs = write_study(tmp_path / "runs", RECORDS, unfinished=("open",))
+    with pytest.raises(ValueError, match="`runs` must be a finished study, but 1 of its trials are not"):
+        keep(runs, tmp_path / "table.csv", ["accuracy"])
+    with pytest.raises(ValueError, match=r"no trial has f1\. Known: accuracy, cross_entropy"):
+        keep(write_study(tmp_path / "whole", RECORDS), tmp_path / "table.csv", ["f1"])
+    assert not (tmp_path / "table.csv").exists()

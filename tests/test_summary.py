@@ -118,6 +118,18 @@ def test_ptq_is_that_of_the_calibration_that_qat_went_on_from():
     assert summarize(silent)[-1].gain_over_ptq is None  # either could be meant
 
 
+def test_a_quantizer_that_learns_is_compared_with_the_ptq_of_its_recipe_and_seed():
+    def record(arm, recipe, seed, score):
+        lineage = {"float_stage": "same", "control": None, "group": f"{arm} {recipe}"}
+        return make_record(arm, recipe, seed, score, lineage=lineage)
+
+    ptq = [record("ptq", "w4a4(observer='mse')", seed, 0.5 + seed / 100) for seed in SEEDS]
+    other = [record("ptq", "w4a4(observer='minmax')", seed, 0.1) for seed in SEEDS]
+    lsq = [record("qat", "w4a4(observer='mse', quantizer='lsq')", seed, 0.6 + seed / 100) for seed in SEEDS]
+    gain = known(summarize([*ptq, *other, *lsq])[-1].gain_over_ptq)
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((10.0, 10.0, 10.0))
+
+
 def test_without_stages_ptq_has_the_labels_of_qat_but_for_the_arms():
     def record(arm, steps, score):
         labels = {"arm": arm, "train.steps": f"steps {steps}", "seed": "seed 0"}

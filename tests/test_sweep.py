@@ -36,7 +36,7 @@ AXES = {
         "float": {"arm": "float"},
         "control": {"arm": "control"},
         "ptq": {"arm": "ptq", "recipe": "w8a8"},
-        "qat": {"arm": "qat", "recipe": "w4a4"},
+        "qat": {"arm": "qat", "recipe": "w4a4", "sensitive_share": 0.5},
     },
     "seed": [0, 1],
 }
@@ -91,6 +91,14 @@ def test_quantized_models_are_smaller_on_disk_and_the_control_is_another_model(t
     assert rows["qat"].size_bytes < rows["ptq"].size_bytes < rows["float"].size_bytes
     assert rows["control"].drop_from_float is not None
     assert rows["control"].drop_from_float.mean != 0
+
+
+def test_the_record_says_which_layers_calibration_gave_more_bits(tiny):
+    _, runs = tiny
+    for record in outcome(runs).values():
+        raised = runs / "stages" / f"calibration-{record.stages.get('calibration')}" / "raised.json"
+        assert list(record.raised) == (json.loads(raised.read_text()) if raised.exists() else [])
+        assert raised.exists() == (record.recipe is not None)
 
 
 def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(tiny, tmp_path):

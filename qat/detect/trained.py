@@ -17,8 +17,9 @@ from qat.detection.detector import detector
 from qat.detection.suppress import Detections
 from qat.files import ARTIFACT_FILE, CONFIG_FILE, MODEL_FILE, STAGES
 from qat.objective import Forward, forward
-from qat.recipes import recipe as build_recipe
-from qat.record import Record, read_record
+from qat.presets import raised
+from qat.presets import recipe as build_recipe
+from qat.record import RECORD_FILE, Record, read_record
 from qat.registry import parse_call
 from qat.signature import Signature, read_signature
 from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
@@ -71,7 +72,7 @@ def load_detector(folder: Path) -> Detector:
         return _detector(trial.config.arm, trial, network, variables)
     int8 = store.load(path)
     _check_fits(trial, int8.structure.abstract, path)
-    quantized = quantize(network, build_recipe(trial.config.recipe))
+    quantized = quantize(network, build_recipe(raised(trial.config.recipe, trial.record.raised)))
     return _detector(f"{trial.config.arm} {trial.config.recipe}", trial, quantized.serve, int8)
 
 
@@ -96,7 +97,7 @@ def _read(folder: Path) -> Trial:
     record = read_record(folder)
     if record is None or not (folder / CONFIG_FILE).is_file():
         raise ValueError(
-            f"{str(folder)!r} holds no finished trial: there is no record.json and config.json in it. "
+            f"{str(folder)!r} holds no finished trial: there is no {RECORD_FILE} and {CONFIG_FILE} in it. "
             "Name a folder such as RUNS/trials/NAME that a sweep made."
         )
     signature = read_signature(folder)

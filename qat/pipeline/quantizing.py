@@ -1,14 +1,20 @@
 """The stages that quantize: calibration, and training on with quantization in the loop."""
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qat.analysis import most_sensitive, raise_layers, sensitivities
 from qat.objective import simulated_loss
 from qat.pipeline.training import OTHER_ORDER, Run, Setting, final
-from qat.recipes import recipe as build_recipe
+from qat.presets import raised
+from qat.presets import recipe as build_recipe
 from qat.state import QuantState
+from qat.tasks import Task
 from qat.train import TrainConfig
 from qat.transform import Quantized, quantize
+
+SENSITIVITY_BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,46 @@ def quantized(where: Setting, recipe: str) -> Pair:
     return Pair(quantize(where.functions.training, built), quantize(where.functions.inference, built))
 
 
-def calibrate(where: Setting, recipe: str, variables: Any, batch_size: int, batches: int, seed: int) -> QuantState:
-    """Ranges from the first batches that the float model was trained on."""
-    source = where.batches(batch_size, seed)
-    inputs = (where.task.inputs(source[i]) for i in range(batches))
-    return quantized(where, recipe).inference.calibrate(variables, inputs)
+@dataclass(frozen=True)
+class Calibration:
+    """How a model is calibrated: on so many batches; with a `share` the most sensitive layers get 8 bits, as many as
+    have that share of the weights."""
+
+    batch_size: int
+    batches: int
+    seed: int
+    share: float | None = None
+
+
+def calibrate(where: Setting, recipe: str, variables: Any, how: Calibration) -> tuple[QuantState, list[str]]:
+    """Ranges from the first batches that the float model was trained on, and the paths of the layers that were raised
+    to 8 bits."""
+    source = where.batches(how.batch_size, how.seed)
+
+    def ranges(recipe: str) -> QuantState:
+        inputs = (where.task.inputs(source[i]) for i in range(how.batches))
+        return quantized(where, recipe).inference.calibrate(variables, inputs)
+
+    state = ranges(recipe)
+    if how.share is None:
+        return state, []
+    q = quantized(where, recipe).inference
+    seen = [source[i] for i in range(min(how.batches, SENSITIVITY_BATCHES))]
+    batches = [(where.task.inputs(batch), batch) for batch in seen]
+    low = [
+        site for site in q.sites(variables, *batches[0][0]) if min(site.weight_bits or 8, site.activation_bits or 8) < 8
+    ]
+    if not low:
+        return state, []
+    states = state, ranges(raised(recipe, sorted({site.path for site in low})))
+    found, total = sensitivities(q, variables, states, batches, _loss(where.task))
+    chosen = most_sensitive(found, total, how.share)
+    return raise_layers(q, variables, batches[0][0], states, chosen), chosen
+
+
+@functools.lru_cache
+def _loss(task: Task) -> Any:
+    return lambda outputs, batch: task.loss(outputs, batch)[0]
 
 
 def train_quantized(

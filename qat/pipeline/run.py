@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qat.artifact import load_tree, save_tree
-from qat.files import ARTIFACT_FILE, CONFIG_FILE, DONE_FILE, MANIFEST_FILE, METRICS_FILE, STAGES
+from qat.files import ARTIFACT_FILE, CONFIG_FILE, DONE_FILE, MANIFEST_FILE, METRICS_FILE, RAISED_FILE, STAGES
 from qat.manifest import manifest
 from qat.pipeline.graph import Stage, stage_of
-from qat.pipeline.quantizing import calibrate, train_quantized
+from qat.pipeline.quantizing import Calibration, calibrate, train_quantized
 from qat.pipeline.training import Report, Run, Setting, setting, train_control, train_float
 from qat.pipeline.trial import Trained, measure
+from qat.presets import raised
 from qat.record import Record, read_record
 from qat.signature import signature_of, write_signature
 from qat.state import as_tree, from_tree
@@ -58,7 +59,7 @@ def run_stage(
 def _result(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
     where, seed = setting(config.model, config.data), config.seed
     if stage.kind == "float":
-        return {"variables": train_float(where, config.train, seed, run)}
+        return {"variables": train_float(where, config.train, config.first_seed, run)}
     before = _trained(root, stage.needs[0])
     if stage.kind == "control":
         assert config.finetune is not None
@@ -66,10 +67,13 @@ def _result(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> A
     assert config.recipe is not None
     if stage.kind == "calibration":
         run.report("calibration", 0, config.calibration_batches, None)
-        batch_size, batches = config.train.batch_size, config.calibration_batches
-        return {"ranges": as_tree(calibrate(where, config.recipe, before.variables, batch_size, batches, seed))}
+        how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
+        ranges, paths = calibrate(where, config.recipe, before.variables, how)
+        write_atomically(run.folder / RAISED_FILE, json.dumps(paths) + "\n")
+        return {"ranges": as_tree(ranges)}
     assert config.finetune is not None and before.ranges is not None
-    result = train_quantized(where, config.recipe, before.variables, before.ranges, config.finetune, seed, run)
+    recipe = raised(config.recipe, before.raised)
+    result = train_quantized(where, recipe, before.variables, before.ranges, config.finetune, seed, run)
     return {"variables": result[0], "ranges": as_tree(result[1])}
 
 
@@ -113,10 +117,16 @@ def _write_manifest(folder: Path, config: "ExperimentConfig", where: Setting) ->
 
 
 def _trained(root: Path, stage: Stage) -> Trained:
-    """What a finished stage left; a calibration leaves the variables to the training before it."""
+    """What a finished stage left; a calibration leaves the variables to the training before it, training the bits to
+    the calibration."""
     found = _load(stage_folder(root, stage) / ARTIFACT_FILE)
-    variables = found["variables"] if "variables" in found else _trained(root, stage.needs[0]).variables
-    return Trained(variables, from_tree(found["ranges"]) if "ranges" in found else None)
+    if "ranges" not in found:
+        return Trained(found["variables"])
+    before, ranges = stage.needs[0], from_tree(found["ranges"])
+    if "variables" in found:
+        return Trained(found["variables"], ranges, _trained(root, before).raised)
+    paths = json.loads((stage_folder(root, stage) / RAISED_FILE).read_text(encoding="utf-8"))
+    return Trained(_trained(root, before).variables, ranges, tuple(paths))
 
 
 @functools.lru_cache(maxsize=8)

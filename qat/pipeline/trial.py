@@ -19,6 +19,7 @@ from qat.latency import medians
 from qat.objective import float_examples, served_examples
 from qat.pipeline.quantizing import quantized
 from qat.pipeline.training import Setting
+from qat.presets import raised
 from qat.record import Record, write_record
 from qat.state import QuantState
 from qat.storage import write_atomically
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left: the variables, and the ranges of a quantized arm."""
+    """What training left: the variables, of a quantized arm also the ranges and the layers raised to 8 bits."""
 
     variables: Any
     ranges: QuantState | None = None
+    raised: tuple[str, ...] = ()
 
 
 def measure(
@@ -51,6 +53,7 @@ def measure(
         **about,
         arm=config.arm,
         recipe=config.recipe,
+        raised=trained.raised,
         seed=config.seed,
         metric=where.task.metric,
         metrics=where.task.summary(arrays),
@@ -70,7 +73,7 @@ def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, fold
         write_atomically(path, serialize({name: np.asarray(leaf) for name, leaf in flat.items()}))
         return trained.variables, float_examples(where.task, float_fn), jax.jit(float_fn)
     assert config.recipe is not None
-    q = quantized(where, config.recipe).inference
+    q = quantized(where, raised(config.recipe, trained.raised)).inference
     if config.analysis_batches:
         source = data.in_order(where.dataset.splits["test"], config.evaluation_batch_size)
         inputs = [where.task.inputs(batch) for _, batch in zip(range(config.analysis_batches), source, strict=False)]

@@ -1,10 +1,12 @@
 """Which trials differ in their seed only, and which one each trial is fairly compared with."""
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qat.record import Arm, Record
+from qat.registry import parse_call
 from qat.report.scale import scale
 
 type Pair = tuple[Record, Record]
@@ -59,7 +61,7 @@ class Baselines:
     """Finds, among some records, the ones that a trial is compared with: all of the trial's own seed.
 
     Those in float are found by the digests of the trial's lineage. PTQ is that from whose calibration the QAT trial
-    went on; where the records do not say, that of the same float model and recipe, with the same labels.
+    went on, else that of the same float model, seed and recipe but for its quantizer, which is how it trains.
     """
 
     def __init__(self, records: Iterable[Record]):
@@ -68,9 +70,9 @@ class Baselines:
         self._controls = {one.lineage.control: one for one in records if one.arm == "control"}
         self._arm_axes = _arm_axes(records)
         self._by_calibration: dict[str, list[Record]] = {}
-        self._by_recipe: dict[tuple[str, str | None], list[Record]] = {}
+        self._by_recipe: dict[tuple[str, int, str | None], list[Record]] = {}
         for one in (one for one in records if one.arm == "ptq"):
-            self._by_recipe.setdefault((one.lineage.float_stage, one.recipe), []).append(one)
+            self._by_recipe.setdefault(_untrained(one), []).append(one)
             if "calibration" in one.stages:
                 self._by_calibration.setdefault(one.stages["calibration"], []).append(one)
 
@@ -110,11 +112,22 @@ class Baselines:
         return alike[0] if len({one.lineage.group for one in alike}) == 1 else None
 
     def _candidates(self, record: Record) -> list[Record]:
-        return self._by_recipe.get((record.lineage.float_stage, record.recipe), [])
+        return self._by_recipe.get(_untrained(record), [])
 
     def _other(self, record: Record) -> dict[str, str]:
         """A trial's labels on axes that may set it apart from another arm's trial."""
         return {axis: label for axis, label in record.labels.items() if axis not in self._arm_axes}
+
+
+def _untrained(record: Record) -> tuple[str, int, str | None]:
+    """What a QAT trial shares with the PTQ trial that is its baseline: a recipe's quantizer only says how it trains."""
+    return record.lineage.float_stage, record.seed, record.recipe and _without_quantizer(record.recipe)
+
+
+@functools.cache
+def _without_quantizer(recipe: str) -> str:
+    name, args, options = parse_call(recipe)
+    return repr((name, args, sorted((key, repr(value)) for key, value in options.items() if key != "quantizer")))
 
 
 def _arm_axes(records: Sequence[Record]) -> set[str]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from qat.config import SCHEMAS, ExperimentConfig, explain, override
 from qat.numerics import MAX_BITS, MIN_BITS
+from qat.presets import with_bits
 from qat.registry import did_you_mean, parse_call
 from qat.sweep.samplers import pruners, samplers
 from qat.sweep.study import Trial
@@ -116,14 +117,6 @@ def trial_of(base: ExperimentConfig, values: Mapping[str, Choice]) -> Trial:
             )
         config = override(config, {"recipe": with_bits(config.recipe, bits)})
     return Trial({name: _label(name, value) for name, value in values.items()}, config)
-
-
-def with_bits(recipe: str, bits: Mapping[str, Any]) -> str:
-    """A recipe's name with `bits` of single layers, before those that it has."""
-    name, args, options = parse_call(recipe)
-    merged = {**bits, **{path: b for path, b in (options.get("bits") or {}).items() if path not in bits}}
-    written = [*map(repr, args), *(f"{k}={v!r}" for k, v in {**options, "bits": merged}.items())]
-    return f"{name}({', '.join(written)})"
 
 
 def first_values(search: Search) -> dict[str, Choice]:

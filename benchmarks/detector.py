@@ -1,0 +1,80 @@
+"""The detector: served int8 against float on boards of 640 pixels, its size, and how fast it trains on 320-pixel crops.
+
+python benchmarks/detector.py
+
+No data are needed: random images take as long. Accuracy is the study's, `experiments/yolo_ptq_vs_qat.py`.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save as serialize
+from shared.verdict import report
+
+import qat
+from qat import tasks
+from qat.latency import medians
+from qat.objective import float_loss, forward
+from qat.train import TrainConfig, fit
+
+MODEL, CLASSES, SIDE, CROP, BATCH, STEPS = "yolo_lite(width=48)", 6, 640, 320, 16, 30
+MOST = {1: 0.42, 8: 0.38}  # served by float, by batch size
+
+
+def main() -> None:
+    """Print ratios of one call by batch size, of the files' sizes, and images a second in training."""
+    functions = forward(MODEL, CLASSES)
+    images = (np.random.default_rng(0).random((max(MOST), SIDE, SIDE, 2)) < 0.3).astype(np.float32)
+    variables = jax.jit(functions.init)(jax.random.key(0), images[:1])
+    q = qat.quantize(functions.inference, qat.recipe("w8a8"))
+    int8 = q.convert(variables, q.calibrate(variables, [images]), images[:1])
+    float_model, rows = jax.jit(functions.inference), []
+    for batch, most in MOST.items():
+        x = images[:batch]
+        seconds = medians({"float": lambda x=x: float_model(variables, x), "int8": lambda x=x: q.serve(int8, x)})
+        name = f"serve / float, batch {batch} ({1e3 * seconds['float']:.0f} ms in float)"
+        rows.append((name, seconds["int8"] / seconds["float"], most))
+    rows.append(("file int8 / float", _size(int8) / len(_bytes(variables)), 0.27))
+    report("detector", rows)
+    report("detector, training in float", [("images a second of 320-pixel crops", _rate(functions, variables), None)])
+
+
+def _bytes(variables: Any) -> bytes:
+    return serialize({str(i): np.asarray(x) for i, x in enumerate(jax.tree.leaves(variables))})
+
+
+def _size(int8: Any) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        qat.save(path, int8)
+        return path.stat().st_size
+
+
+def _rate(functions: Any, variables: Any) -> float:
+    """Images a second of whole training steps after the first few, by the time at which batches are asked for."""
+    import time
+
+    rng, asked = np.random.default_rng(0), []
+    batch = {
+        "image": rng.integers(0, 2, (BATCH, CROP, CROP, 2), dtype=np.uint8),
+        "boxes": np.tile(np.float32([[100, 100, 140, 130], [10, 20, 50, 60]]), (BATCH, 1, 1)),
+        "labels": np.tile(np.int32([0, 3]), (BATCH, 1)),
+    }
+
+    class Batches:
+        def __getitem__(self, step: int) -> Any:
+            asked.append(time.perf_counter())
+            return batch
+
+    state = {name: part for name, part in variables.items() if name != "params"}
+    config = TrainConfig(steps=STEPS, batch_size=BATCH, ema_decay=0.999, log_every=1)
+    loss = float_loss(tasks.build("detection"), functions)
+    fit(loss, variables["params"], state, Batches(), config, progress=False)
+    return BATCH / float(np.median(np.diff(asked)[5:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Calibration that gives sensitive layers 8 bits, on a trained model."""
+
+import jax
+import pytest
+
+from qat.pipeline.quantizing import Calibration, calibrate, quantized
+from qat.pipeline.training import Run, setting, train_float
+from qat.presets import raised
+from qat.train import TrainConfig
+
+LOW = "w2a2(edges='same')"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    where = setting("cnn(width=4)", "digits")
+    run = Run("float", "", tmp_path_factory.mktemp("float"), lambda *_: None, lambda *_: None)
+    return where, train_float(where, TrainConfig(steps=80, batch_size=32, learning_rate=1e-2), 0, run)
+
+
+def test_layers_within_the_share_get_8_bits_and_the_loss_is_less(trained):
+    where, variables = trained
+    plain, none = calibrate(where, LOW, variables, Calibration(32, 2, 0))
+    state, paths = calibrate(where, LOW, variables, Calibration(32, 2, 0, share=0.5))
+    assert none == []
+    batch = where.batches(32, 0)[0]
+    x = where.task.inputs(batch)
+    losses = [
+        float(where.task.loss(quantized(where, text).inference.simulate(variables, ranges, *x), batch)[0])
+        for text, ranges in ((LOW, plain), (raised(LOW, paths), state))
+    ]
+    assert losses[1] < losses[0]
+    sites = quantized(where, raised(LOW, paths)).inference.sites(variables, *x)
+    sizes = {site.path: site.float_bytes for site in sites}
+    assert 0 < sum(sizes[path] for path in paths) <= 0.5 * sum(sizes.values())
+    assert {site.path for site in sites if (site.weight_bits, site.activation_bits) == (8, 8)} == set(paths)
+
+
+def test_at_8_bits_there_is_nothing_to_raise(trained):
+    where, variables = trained
+    with_share, paths = calibrate(where, "w8a8", variables, Calibration(32, 2, 0, share=0.5))
+    without, _ = calibrate(where, "w8a8", variables, Calibration(32, 2, 0))
+    assert paths == []
+    assert all(
+        bool((a == b).all()) for a, b in zip(*map(jax.tree.leaves, (with_share.clips, without.clips)), strict=True)
+    )
