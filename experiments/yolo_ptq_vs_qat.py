@@ -1,60 +1,42 @@
 """What do 8, 4 and 3 bits cost a small detector of defects on circuit boards, with and without training?"""
 
-from qat.config import ExperimentConfig
-from qat.train import TrainConfig
+from pathlib import Path
+from typing import Any
+
+from qat.config import override
+from qat.sweep.study import load_config
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w3a3"]
-SEEDS = [0, 1, 2]
-SHARE = 0.1
+SHARE = 0.1  # of the weights may go to 8 bits where that helps most
 
-BASE = ExperimentConfig(
-    name="yolo",
-    model="yolo_lite(width=48)",
-    data="deeppcb(held_out=0.01)",
-    train=TrainConfig(
-        steps=9000,
-        batch_size=16,
-        learning_rate=5e-3,
-        weight_decay=0.02,
-        warmup_steps=300,
-        clip_norm=10.0,
-        ema_decay=0.999,
-        checkpoint_every=500,
-    ),
-    finetune=TrainConfig(
-        steps=600,
-        batch_size=16,
-        learning_rate=5e-4,
-        weight_decay=0.02,
-        warmup_steps=30,
-        clip_norm=10.0,
-        freeze_bn_step=300,
-        checkpoint_every=200,
-    ),
-    calibration_batches=16,
-    evaluation_batch_size=20,
-    latency_batch_size=1,
-    analysis_batches=0,
-    float_seed=0,
-)
+CONFIG = load_config(Path(__file__).parent.parent / "configs" / "yolo_lite_deeppcb.py", {})
+BASE = override(CONFIG, {"arm": "float", "recipe": None})
 
 
-def _quantized(arm, options):
-    return {
-        f"{arm} {recipe}": {"arm": arm.split()[0], "recipe": f"{recipe}({options})", "sensitive_share": SHARE}
-        for recipe in RECIPES
-    }
+def _arms(name: str, arm: str, options: str, **more: Any) -> dict[str, Any]:
+    return {f"{name} {recipe}": {"arm": arm, "recipe": f"{recipe}({options})", **more} for recipe in RECIPES}
 
 
-NAIVE = {
-    f"ptq naive {recipe}": {"arm": "ptq", "recipe": f"{recipe}(observer='minmax', edges='same')"} for recipe in RECIPES
+TRIALS = {"float": {"arm": "float"}}  # one, from which all others start
+AXES = {
+    "arm": {
+        "control": {"arm": "control"},
+        **_arms("PTQ", "ptq", "observer='mse'", sensitive_share=SHARE),
+        **_arms("QAT STE", "qat", "observer='mse'", sensitive_share=SHARE),
+        **_arms("QAT LSQ", "qat", "observer='mse', quantizer='lsq'", sensitive_share=SHARE),
+        **_arms("PTQ naive", "ptq", "observer='minmax', edges='same'"),
+    },
+    "seed": [0, 1, 2],
 }
-ARMS = {
-    "control": {"arm": "control"},
-    **_quantized("ptq", "observer='mse'"),
-    **_quantized("qat ste", "observer='mse'"),
-    **_quantized("qat lsq", "observer='mse', quantizer='lsq'"),
-    **NAIVE,
+
+FAST = {
+    "model": "yolo_lite(width=16)",
+    "data": "boards(images=160, held_out=0.2)",
+    "train.steps": 150,
+    "train.warmup_steps": 20,
+    "finetune.steps": 15,
+    "finetune.warmup_steps": 2,
+    "finetune.freeze_bn_step": 10,
+    "calibration_batches": 2,
 }
-TRIALS = {"float": {"arm": "float"}}
-AXES = {"arm": ARMS, "seed": SEEDS}
+FAST_AXES = {"seed": [0]}

@@ -38,12 +38,13 @@ def sweep(
     address: Address = None,
     sinks: Sinks = None,
     retries: Retries = 1,
+    fast: Annotated[bool, typer.Option("--fast", help="The file's small edition: minutes, to try it.")] = False,
 ) -> None:
     """Run the open trials of a study, then report."""
     with one_clear_error():
         from qat.sweep.study import load_study
 
-        _run(load_study(file, _parsed(changes)), runs, _at(runner, address), sinks, retries)
+        _run(load_study(file, _parsed(changes), fast=fast), runs, _at(runner, address), sinks, retries)
 
 
 @app.command()

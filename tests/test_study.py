@@ -9,7 +9,7 @@ from studies import ARMS, BASE, QUIET, RAN
 from qat.record import RECORD_FILE
 from qat.sweep.folder import open_study
 from qat.sweep.run import run_study
-from qat.sweep.study import make_study
+from qat.sweep.study import load_study, make_study
 
 
 def test_axes_multiply_out_with_the_last_one_fastest():
@@ -27,6 +27,18 @@ def test_trial_ids_are_names_of_folders_and_change_with_the_config():
     assert all(set("/\\ :") & set(trial_id) == set() for trial_id in ids)
     longer = make_study("s", BASE.model_copy(update={"calibration_batches": 9}), {"arm": ARMS, "seed": [0, 1]})
     assert not {trial.id for trial in longer.trials} & set(ids)
+
+
+def test_a_fast_study_is_another_one_with_the_changes_and_axes_of_its_file(tmp_path):
+    file = tmp_path / "big.py"
+    text = "from studies import BASE\nAXES = {'seed': [0, 1, 2], 'calibration_batches': [1, 2]}\n"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="must define `FAST`"):
+        load_study(file, {}, fast=True)
+    file.write_text(text + "FAST = {'train.steps': 3, 'train.batch_size': 4}\nFAST_AXES = {'seed': [0]}\n")
+    whole, small = load_study(file, {}), load_study(file, {"train.steps": 5}, fast=True)
+    assert (whole.name, small.name, len(whole.trials), len(small.trials)) == ("big", "big-fast", 6, 2)
+    assert {(t.config.train.steps, t.config.train.batch_size, t.config.seed) for t in small.trials} == {(5, 4, 0)}
 
 
 def test_a_mistake_of_many_trials_is_told_once():

@@ -39,6 +39,17 @@ def test_the_files_of_this_project_hold_no_mistake():
     assert all(checked.trials for checked in validation.files)
 
 
+def test_data_that_are_elsewhere_are_no_mistake_and_said_to_be_unchecked(write, monkeypatch):
+    monkeypatch.delenv("QAT_DEEPPCB", raising=False)
+    text = 'BASE = override(BASE, {"data": "deeppcb", "model": "yolo_lite"})\nAXES = {"seed": [0]}\n'
+    text = "from qat.config import override\n" + text
+    checked = validate([write("a.py", text)]).files[0]
+    assert checked.problems == ()
+    assert [(one.field, "QAT_DEEPPCB" in one.message) for one in checked.unchecked] == [("data", True)]
+    wrong = 'FAST = {"data": "boards(images=-1)"}\n'
+    assert "`images`" in dict(problems(write("b.py", text + wrong)))["data"]
+
+
 def test_every_mistake_of_an_experiment_is_told_with_its_field_and_a_hint(write):
     path = write(
         "a.py", 'AXES = {"train.stepz": [1, 2], "seed": [0, -1], "arm": {"x": {"arm": "ptq", "recipe": "w9"}}}'

@@ -11,6 +11,7 @@ from qat.data.augment import Augmentation, check_fits
 from qat.data.bits import BinaryImages, pack
 from qat.data.deeppcb_builder import prepared_folder, read_prepared
 from qat.data.deeppcb_files import CLASSES, REMEDY, SIDE, VARIABLE, Listing, published
+from qat.data.missing import MissingDataError
 from qat.data.reading import read_all
 from qat.data.source import Columns, Dataset, fingerprint
 
@@ -69,7 +70,7 @@ def deeppcb(
 
 def _open(name: str | None, template: bool, bad: str) -> dict[str, Listing]:
     if not name:
-        raise ValueError(f"`folder` must name the data, got none. {REMEDY}")
+        raise MissingDataError(f"`folder` must name the data, got none. {REMEDY}")
     folder = Path(name).expanduser()
     prepared = prepared_folder(folder)
     return read_prepared(prepared, template) if prepared else published(folder, template, bad)

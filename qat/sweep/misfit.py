@@ -6,12 +6,14 @@ import jax
 
 from qat import data
 from qat.config import ExperimentConfig
+from qat.data.missing import MissingDataError
 from qat.pipeline import check
 from qat.pipeline.training import setting
 
 
 def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
-    """For each model, data set and recipe that do not fit, the field to blame and what is wrong."""
+    """For each model, data set and recipe that do not fit, the field to blame and what is wrong; data that are not
+    here are passed over, and what should fit them."""
     seen: set[tuple[str, str, str | None]] = set()
     for config in configs:
         key = (config.model, config.data, config.recipe)
@@ -31,7 +33,20 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
     for field, step in steps.items():
         try:
             step()
+        except MissingDataError:
+            return None
         except Exception as error:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             return field, f"{getattr(config, field)!r}: {kind}{str(error).strip()}"
     return None
+
+
+def missing(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
+    """The field and the reason for each data set that is not here, so that what should fit it is not checked."""
+    for name in dict.fromkeys(config.data for config in configs):
+        try:
+            data.load(name)
+        except MissingDataError as error:
+            yield "data", f"{name!r} is not here, and nothing was checked against it: {error}"
+        except Exception:
+            continue  # a misfit

@@ -71,11 +71,19 @@ def make_study(
     return Study(name, tuple(trials))
 
 
-def load_study(path: Path, changes: Mapping[str, Any]) -> Study:
+def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) -> Study:
     """The study in a Python file that defines `BASE`, and `AXES` or `TRIALS` (changes of the base by label) or both,
-    with `changes` made to the base first."""
+    with `changes` made to the base first.
+
+    A `fast` one is another study, `<name>-fast`: the file's `FAST`, changes of the base, come before all others, and
+    axes in its `FAST_AXES` stand for those of `AXES`.
+    """
     found = run_file(path)
     axes, more = found.get("AXES", {}), found.get("TRIALS", {})
+    if fast:
+        if not isinstance(found.get("FAST"), Mapping):
+            raise ValueError(f"{str(path)!r} must define `FAST`, a dict of changes of the base, to be run with --fast.")
+        changes, axes = {**found["FAST"], **changes}, {**axes, **found.get("FAST_AXES", {})}
     given = "AXES" in found or "TRIALS" in found
     if not (
         isinstance(found.get("BASE"), ExperimentConfig)
@@ -87,7 +95,8 @@ def load_study(path: Path, changes: Mapping[str, Any]) -> Study:
             f"{str(path)!r} must define `BASE`, an ExperimentConfig, and `AXES` or `TRIALS`, dicts; "
             "see experiments/quickstart.py."
         )
-    study = make_study(path.stem, override(found["BASE"], changes), axes, more)
+    name = f"{path.stem}-fast" if fast else path.stem
+    study = make_study(name, override(found["BASE"], changes), axes, more)
     return replace(study, imports=(str(path.absolute()),))
 
 

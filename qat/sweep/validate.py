@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from qat.config import ExperimentConfig, override
-from qat.sweep.misfit import misfits
+from qat.sweep.misfit import misfits, missing
 from qat.sweep.source import run_file, unreadable
-from qat.sweep.study import Study, make_study
+from qat.sweep.study import Study, load_study, make_study
 
 FIELD = re.compile(r"`([\w.:]+)`: (.*)")
 
@@ -32,12 +32,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Checked:
-    """A file that was checked: what it defines (`config`, `experiment`, `search`), how many trials, what is wrong."""
+    """A file that was checked: what it defines (`config`, `experiment`, `search`), how many trials, what is wrong, and
+    what could not be checked."""
 
     file: Path
     defines: tuple[str, ...]
     trials: int
     problems: tuple[Problem, ...]
+    unchecked: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,14 @@ def check_file(path: Path) -> Checked:
     if not defines:
         message = "defines neither `get_config()` nor `BASE` with `AXES`; see configs/ and experiments/."
         return Checked(path, (), 0, (Problem(path, "", message),))
-    trials, problems = 0, []
+    trials, problems, unchecked = 0, [], []
     for part in defines:
         configs, mistakes = parts[part](path, found)
         trials += len(configs) if part != "search" else 0
-        problems += [*mistakes, *(Problem(path, *misfit) for misfit in misfits(configs))]
-    return Checked(path, defines, trials, tuple(dict.fromkeys(problems)))
+        small, wrong = _fast(path, found) if part == "experiment" else ([], [])
+        problems += [*mistakes, *wrong, *(Problem(path, *misfit) for misfit in misfits([*configs, *small]))]
+        unchecked += [Problem(path, *one) for one in missing(configs)]
+    return Checked(path, defines, trials, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(unchecked)))
 
 
 type Outcome = tuple[list[ExperimentConfig], list[Problem]]
@@ -113,6 +117,16 @@ def _experiment(path: Path, found: Mapping[str, Any]) -> Outcome:
     except ValueError as error:
         return [base, *_valid_steps(base, axes, more)], _problems(path, error)
     return [trial.config for trial in study.trials], []
+
+
+def _fast(path: Path, found: Mapping[str, Any]) -> Outcome:
+    """The trials of the small edition, where the file has one."""
+    if "FAST" not in found:
+        return [], []
+    try:
+        return [trial.config for trial in load_study(path, {}, fast=True).trials], []
+    except ValueError as error:
+        return [], _problems(path, error)
 
 
 def _valid_steps(
@@ -175,9 +189,9 @@ def _table(validation: Validation) -> Table:
     for heading in ("file", "defines", "trials", "field", "problem"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "trials" else "left")
     for checked in validation.files:
-        rows = checked.problems or (Problem(checked.file, "", "none"),)
+        rows = (*checked.problems, *checked.unchecked) or (Problem(checked.file, "", "none"),)
         for i, problem in enumerate(rows):
             head = [str(checked.file), ", ".join(checked.defines), str(checked.trials)] if i == 0 else ["", "", ""]
-            style = "red" if checked.problems else "dim"
+            style = "red" if problem in checked.problems else "dim"
             table.add_row(*map(Text, head), Text(problem.field), Text(problem.message, style=style))
     return table
