@@ -1,7 +1,7 @@
 """Calibration: what ranges the activations take, streamed over batches in one compiled step and bounded memory."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from qat.batches import stream
 from qat.convert import Structure, structure_of
 from qat.engines import engines
 from qat.jaxpr import Contraction, Rewriting, bind, rewrite
@@ -95,45 +96,17 @@ def _weight_ranges(
     return {key: observed_range(w, values[key], steps[key]) for key, w in plan.weights.items() if not w.spec.dynamic}
 
 
-def as_inputs(batch: Any) -> tuple[Any, ...]:
-    """A batch as the tuple of the function's inputs."""
-    return batch if isinstance(batch, tuple) else (batch,)
-
-
-def _checked(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """The batches as inputs, each of the first one's structure, dtypes and ranks."""
-    if hasattr(batches, "dtype") or isinstance(batches, str | dict) or not isinstance(batches, Iterable):
-        raise ValueError(
-            f"`batches` must be an iterable of batches, got one {type(batches).__name__}. "
-            "For a single batch write [batch]."
-        )
-    first = None
-    for number, batch in enumerate(batches):
-        inputs = as_inputs(batch)
-        leaves, tree = jax.tree.flatten(inputs)
-        form = (tree, [(jax.typeof(x).dtype, len(jax.typeof(x).shape)) for x in leaves])
-        first = first or form
-        if form != first:
-            raise ValueError(
-                f"calibration batch {number} has another structure than the first: expected {first}, "
-                f"got {form}. Batch sizes may differ, nothing else."
-            )
-        yield inputs
-
-
 def calibrate(program: Any, exact: Any, params: Any, batches: Iterable[Any]) -> QuantState:
     """The state of every site of `exact` (the program with its bit widths) after all batches.
 
     Raises `ValueError` for no batch, a batch of another structure, a NaN or infinity in a site's operand (naming the
     site and the batches it came in), or a site that no batch reached.
     """
-    stream = _checked(batches)
-    head = next(stream, None)
-    if head is None:
-        raise ValueError("`batches` is empty: calibration needs at least one batch, a tuple of the function's inputs.")
+    rest = stream(batches)
+    head = next(rest)
     plan = make_plan(exact.fn, exact.recipe, params, head)
     kept, done = empty_observations(plan), 0
-    for number, inputs in enumerate(itertools.chain([head], stream)):
+    for number, inputs in enumerate(itertools.chain([head], rest)):
         kept = _step(program, params, kept, inputs)
         if number % CHECK_EVERY == CHECK_EVERY - 1:
             _refuse_not_finite(plan, kept, done, number)

@@ -136,7 +136,7 @@ def test_what_is_no_layers_is_refused(text):
     [
         ([], "`batches` is empty"),
         (jnp.ones((4, 48)), r"For a single batch write \[batch\]"),
-        ([jnp.ones((4, 48)), jnp.ones(48)], "number 1 has another structure"),
+        ([jnp.ones((4, 48)), jnp.ones(48)], "batch 1 has another structure than the first"),
     ],
 )
 def test_what_are_no_batches_is_refused(measure, batches, said):

@@ -15,9 +15,9 @@ import numpy as np
 
 from qat.analysis.layers import Kind, Layer, Layers, Operand, Side
 from qat.analysis.seen import Energy, Seen, nothing_seen
-from qat.analysis.stream import stream
 from qat.analysis.tally import BINS, Noise, Tally, add_noise, clip_range, take_in
 from qat.analysis.weights import weight_seen
+from qat.batches import stream
 from qat.convert import Structure, structure_of
 from qat.engines import engines
 from qat.jaxpr import Contraction, Rewriting, bind, rewrite

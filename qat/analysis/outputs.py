@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from qat.analysis.seen import Energy
-from qat.analysis.stream import stream
 from qat.analysis.tally import Noise, add_noise
+from qat.batches import stream
 from qat.state import QuantState, require_state
 from qat.transform import Quantized
 

@@ -12,7 +12,7 @@ from qat.report.files import rows_of
 from qat.report.page import page
 from qat.report.reading import stamp
 from qat.sweep.failure import FAILURE_FILE
-from qat.sweep.folder import STUDY_FILE, read_study
+from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
 
 PAUSE = 3.0  # seconds that a page stands at least, and
 PATIENCE = 10.0  # times as long as it took to make
@@ -58,7 +58,7 @@ class Board:
 def study_stamp(root: Path) -> str:
     """A text that changes when a trial is finished, fails, or begins anew. Raises `ValueError` where no study is."""
     trials = read_study(root).trials
-    jobs = [*(f"trials/{trial}" for trial in trials), *stage_names(root)]
+    jobs = [*(f"{TRIALS}/{trial}" for trial in trials), *stage_names(root)]
     files = [STUDY_FILE, *(f"{job}/{name}" for job in jobs for name in (RECORD_FILE, FAILURE_FILE))]
     seen = [(name, found) for name in files if (found := stamp(root / name))]
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]

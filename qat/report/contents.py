@@ -9,7 +9,7 @@ from qat.files import MANIFEST_FILE, STAGES
 from qat.record import RECORD_FILE, Record, read_record
 from qat.report.reading import json_object, last_lines, read
 from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
-from qat.sweep.folder import read_study
+from qat.sweep.folder import TRIALS, read_study
 
 type State = Literal["finished", "failed", "damaged", "open"]
 
@@ -38,7 +38,7 @@ class Contents:
 
     def folder(self, trial_id: str) -> Path:
         """Where a trial's files are."""
-        return self.root / "trials" / trial_id
+        return self.root / TRIALS / trial_id
 
     def state(self, trial_id: str) -> State:
         """What has become of a trial."""
@@ -46,7 +46,7 @@ class Contents:
             return "finished"
         if trial_id in self.damaged:
             return "damaged"
-        return "failed" if f"trials/{trial_id}" in self.given_up else "open"
+        return "failed" if f"{TRIALS}/{trial_id}" in self.given_up else "open"
 
 
 def read_contents(root: Path) -> Contents:
@@ -62,7 +62,7 @@ def read_contents(root: Path) -> Contents:
             records[trial_id] = found
         elif found is not None:
             damaged[trial_id] = found.replace(f"{root}/", "")
-    jobs = [*stage_names(root), *(f"trials/{trial}" for trial in study.trials if trial not in records)]
+    jobs = [*stage_names(root), *(f"{TRIALS}/{trial}" for trial in study.trials if trial not in records)]
     given_up = {job: found for job in jobs if (found := _given_up(root, job))}
     manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
     return Contents(root, study.name, trials, records, damaged, given_up, manifests)

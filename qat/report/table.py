@@ -18,6 +18,7 @@ CAPTION = (
     "Means over n seeds ± half of the 95 % interval (Student t); drops and gains in the score's unit, paired by seed, "
     "a positive drop is worse. Quantized arms are measured on the served integers; size is the model's file."
 )
+LEGEND = "Verdicts, corrected for the number of arms (Holm): "
 MARKS: dict[Kind, str] = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
 TEXT = ("trial", "arm", "recipe", "metric")
 ABSOLUTE = ("size, kB", "latency, ms")
@@ -54,6 +55,20 @@ def verdict_texts(rows: Sequence[Row]) -> list[str]:
     return [verdict.text for row in rows for verdict in row.verdicts.values()]
 
 
+def margins(rows: Sequence[Row]) -> str:
+    """The differences that do not matter to the verdicts, `0.3 points or 2 loss`; empty where none has one."""
+    found = (verdict for row in rows for verdict in row.verdicts.values())
+    return " or ".join(dict.fromkeys(f"{one.margin:g} {one.unit}".rstrip() for one in found if one.margin is not None))
+
+
+def shown(row: Row, value: Estimate, sign: bool = False) -> str:
+    """A mean as the row's scale writes it ± half of its interval; `none` of no seeds."""
+    if not value.n:
+        return "none"
+    mean = row.scale.text(value.mean, sign)
+    return mean if value.half_width is None else f"{mean} ± {row.scale.text(value.half_width)}"
+
+
 def csv_text(rows: Sequence[Row]) -> str:
     """The numbers behind the table, unrounded, and the verdicts; an empty cell where there is none.
 
@@ -68,12 +83,11 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def _caption(rows: Sequence[Row]) -> str:
-    found = [verdict for row in rows for verdict in row.verdicts.values()]
-    if not found:
+    if not any(row.verdicts for row in rows):
         return CAPTION
-    margins = dict.fromkeys(f"{one.margin:g} {one.unit}".rstrip() for one in found if one.margin is not None)
-    equivalent = f", = equivalent within {' or '.join(margins)}" if margins else ""
-    return f"{CAPTION} Verdicts, corrected for the number of arms (Holm): ▲ better, ▼ worse{equivalent}, ? undecided."
+    within = margins(rows)
+    equivalent = f", = equivalent within {within}" if within else ""
+    return f"{CAPTION} {LEGEND}▲ better, ▼ worse{equivalent}, ? undecided."
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -88,7 +102,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
         "recipe": [row.recipe or "" for row in rows],
         "metric": [row.scale.heading for row in rows] if score == "score" else [],
         "n": [_seeds(row) for row in rows],
-        score: [_shown(row, row.score) for row in rows],
+        score: [shown(row, row.score) for row in rows],
         "drop / float": [_compared(row, row.drop_from_float, "float") for row in rows],
         "drop / control": [_compared(row, row.drop_from_control, "control") for row in rows],
         "gain / PTQ": [_compared(row, row.gain_over_ptq, "ptq") for row in rows],
@@ -105,20 +119,13 @@ def _seeds(row: Row) -> str:
     return str(row.score.n) if row.score.n == len(row.trials) else f"{row.score.n} of {len(row.trials)}"
 
 
-def _shown(row: Row, value: Estimate, sign: bool = False) -> str:
-    if not value.n:
-        return "none"
-    mean = row.scale.text(value.mean, sign)
-    return mean if value.half_width is None else f"{mean} ± {row.scale.text(value.half_width)}"
-
-
 def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
     """A difference, of how many pairs where those are not all of the row's, and the mark of its verdict."""
     if value is None:
         return ""
     fewer = f" (n={value.n})" if value.n != row.score.n else ""
     mark = f"{MARKS[row.verdicts[baseline].kind]} " if baseline in row.verdicts else ""
-    return mark + _shown(row, value, sign=True) + fewer
+    return mark + shown(row, value, sign=True) + fewer
 
 
 def _times(ratio: float | None) -> str:

@@ -14,7 +14,7 @@ from qat.record import Record
 from qat.sinks import Origin, Together, together
 from qat.storage import folder
 from qat.sweep.execute import execute
-from qat.sweep.folder import open_study
+from qat.sweep.folder import TRIALS, open_study
 from qat.sweep.found import Found
 from qat.sweep.journal import Point
 from qat.sweep.plan import finished, plan
@@ -62,7 +62,7 @@ class _Trials:
 
     def run(self, trial: Trial, watch: Watch) -> Record:
         """The trial, start to end, or what is finished of it."""
-        config, place = trial.config, self.root / "trials" / trial.id
+        config, place = trial.config, self.root / TRIALS / trial.id
         key = stage_of(config, data.load(config.data).fingerprint).key
         set_aside(self.root, place, trial.id, key)
         self._share(trial)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qat import data
 from qat.config import lineage
-from qat.files import DONE_FILE
+from qat.files import DONE_FILE, STAGES
 from qat.pipeline import Stage, stage_of
 from qat.record import read_record
 from qat.sweep.folder import TRIALS
@@ -30,11 +30,11 @@ def _job(study: Study, trial: Trial, stage: Stage, sinks: Sequence[str]) -> Job:
     recipe = f" {trial.config.recipe}" if stage.kind in ("calibration", "qat") else ""
     shared = f"{stage.kind}{recipe}, seed {trial.config.seed}"
     return Job(
-        id=f"{TRIALS}/{trial.id}" if is_trial else f"stages/{stage.name}",
+        id=f"{TRIALS}/{trial.id}" if is_trial else f"{STAGES}/{stage.name}",
         kind=stage.kind,
         label=", ".join(trial.labels.values()) or trial.config.name if is_trial else shared,
         key=stage.key,
-        needs=tuple(f"stages/{need.name}" for need in stage.needs),
+        needs=tuple(f"{STAGES}/{need.name}" for need in stage.needs),
         payload={
             "config": trial.config.model_dump(mode="json"),
             "kind": stage.kind,

@@ -11,6 +11,7 @@ from qat.config import ExperimentConfig, lineage, override, parse
 from qat.pipeline import run_experiment
 from qat.sweep.cost import Measured
 from qat.sweep.counting import TRAINING
+from qat.sweep.folder import TRIALS
 from qat.sweep.job import Job
 
 STEPS = 12
@@ -53,7 +54,7 @@ def _run(config: ExperimentConfig) -> dict[str, Measured]:
         def watch(kind: str, step: int, values: dict[str, float]) -> None:
             moments.setdefault(kind, []).append(time.monotonic())
 
-        record = run_experiment(config, root, root / "trials" / "probe", about, report, watch)
+        record = run_experiment(config, root, root / TRIALS / "probe", about, report, watch)
         ended = time.monotonic()
     found = {kind: _training(started[kind], moments[kind]) for kind in TRAINING if kind in moments}
     if "calibration" in started:

@@ -16,7 +16,7 @@ from qat.config import ExperimentConfig, parse
 from qat.files import CONFIG_FILE, EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE
 from qat.pipeline import run_experiment
 from qat.record import Record, read_record
-from qat.sweep.folder import STUDY_FILE, read_study
+from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
 from qat.sweep.job import Report
 from qat.sweep.work import register
 
@@ -65,9 +65,9 @@ def replay(folder: Path, report: Report) -> Replay:
     about = {"trial": record.trial, "labels": record.labels, "lineage": record.lineage}
     with tempfile.TemporaryDirectory(prefix="qat-replay-") as name:
         root = Path(name)
-        again = run_experiment(config, root, root / "trials" / record.trial, about, report)
-        numbers = _numbers(record, again, folder, root / "trials" / record.trial)
-        surroundings = _changed(_manifest(folder), _manifest(root / "trials" / record.trial))
+        again = run_experiment(config, root, root / TRIALS / record.trial, about, report)
+        numbers = _numbers(record, again, folder, root / TRIALS / record.trial)
+        surroundings = _changed(_manifest(folder), _manifest(root / TRIALS / record.trial))
     return Replay(record.trial, numbers, surroundings)
 
 

@@ -10,7 +10,7 @@ from qat.record import read_record
 from qat.report.scale import scale
 from qat.storage import folder
 from qat.sweep.execute import WORK, Outcome, execute
-from qat.sweep.folder import open_study
+from qat.sweep.folder import TRIALS, open_study
 from qat.sweep.job import Job
 from qat.sweep.plan import finished, plan
 from qat.sweep.study import Study
@@ -37,7 +37,7 @@ def run_study(
         sinks.build(text)
     jobs = plan(study, send)
     open_trials = {job.id for job in jobs if job.kind == "trial" and not finished(place, job)}
-    pipeline.check(trial.config for trial in study.trials if f"trials/{trial.id}" in open_trials)
+    pipeline.check(trial.config for trial in study.trials if f"{TRIALS}/{trial.id}" in open_trials)
     opened = open_study(place, study)
     with open_view(console, lambda job: _described(place, job)) as view:
         for problem in opened.scan().damaged:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qat.sweep.cost import Cost, estimate
+from qat.sweep.folder import TRIALS
 from qat.sweep.job import Job
 from qat.sweep.plan import finished, plan
 from qat.sweep.study import Study
@@ -76,7 +77,7 @@ def _trials(study: Study, jobs: Sequence[Job], done: set[str], most: int) -> Tab
     for heading in ("", *axes, "starts from", ""):
         table.add_column(Text(heading), overflow="fold")
     for number, trial in enumerate(study.trials[:most], start=1):
-        job = by_id[f"trials/{trial.id}"]
+        job = by_id[f"{TRIALS}/{trial.id}"]
         stages = [f"{need.kind} {need.key[:SHORT]}" for need in _needs(job, by_id)]
         labels = [Text(trial.labels.get(axis, "")) for axis in axes]
         table.add_row(str(number), *labels, ", ".join(stages), "finished" if job.id in done else "")

@@ -12,14 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qat.files import DONE_FILE
+from qat.files import DONE_FILE, STAGES
 from qat.record import RECORD_FILE
 from qat.sweep.alive import Holder, holder_from, is_dead, modified, presences
 from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
 from qat.sweep.folder import TRIALS, read_study
 from qat.sweep.tally import Running, duration
-
-STAGES = "stages"
 
 
 @dataclass(frozen=True)

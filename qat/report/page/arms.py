@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from qat.record import Arm
 from qat.report.page.markup import Html, join, tag
 from qat.report.summary import Row
-from qat.report.table import CAPTION, MARKS
-from qat.stats import Estimate, Verdict
+from qat.report.table import CAPTION, LEGEND, MARKS, margins, shown
+from qat.stats import Estimate
 
 type Cell = Callable[[Row], str]
 
@@ -48,9 +48,7 @@ def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
 
 
 def _score(row: Row, heading: str) -> str:
-    if row.scale.heading != heading:
-        return ""
-    return _shown(row, row.score, sign=False) if row.score.n else "none"
+    return shown(row, row.score) if row.scale.heading == heading else ""
 
 
 def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
@@ -58,30 +56,20 @@ def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
     if value is None or not value.n:
         return ""
     fewer = f" (n = {value.n})" if value.n != row.score.n else ""
-    told = _shown(row, value, sign=True) + fewer
+    told = shown(row, value, sign=True) + fewer
     verdict = row.verdicts.get(baseline)
     if verdict is None:
         return told
     return join(tag("abbr", MARKS[verdict.kind], title=verdict.kind, class_=f"sign {verdict.kind}"), f" {told}")
 
 
-def _shown(row: Row, value: Estimate, sign: bool) -> str:
-    mean = row.scale.text(value.mean, sign)
-    return mean if value.half_width is None else f"{mean} ± {row.scale.text(value.half_width)}"
-
-
 def _name(row: Row) -> Html:
     return tag("th", tag("span", class_=f"mark {row.arm}", aria_hidden="true"), row.name, scope="row")
 
 
-def _verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    return [verdict for row in rows for verdict in row.verdicts.values()]
-
-
 def _legend(rows: Sequence[Row]) -> list[Html]:
-    if not _verdicts(rows):
+    if not any(row.verdicts for row in rows):
         return []
     signs = [tag("span", tag("span", mark, class_=f"sign {kind}"), f" {kind}") for kind, mark in MARKS.items()]
-    margins = dict.fromkeys(f"{one.margin:g} {one.unit}".rstrip() for one in _verdicts(rows) if one.margin is not None)
-    within = f" Equivalent is within {' or '.join(margins)}." if margins else ""
-    return [tag("p", "Verdicts, corrected for the number of arms (Holm): ", *signs, f".{within}", class_="faint signs")]
+    within = f" Equivalent is within {found}." if (found := margins(rows)) else ""
+    return [tag("p", LEGEND, *signs, f".{within}", class_="faint signs")]

@@ -1,20 +1,10 @@
 """Sinks: what they are told is what the records hold, and no trial notices when one of them breaks."""
 
 import pytest
-from sinkfiles import POINTS, events, finished_folder, origin_in, record
+from sinkfiles import POINTS, events, record
 
 from qat import sinks
 from qat.sinks import Run, files
-
-
-@pytest.fixture
-def origin(tmp_path):
-    return origin_in(tmp_path / "runs")
-
-
-@pytest.fixture
-def folder(origin):
-    return finished_folder(origin)
 
 
 def noted():

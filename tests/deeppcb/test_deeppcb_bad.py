@@ -1,31 +1,9 @@
 """DeepPCB with mistakes: all of them are found, and said where they are."""
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
-from deeppcb_folder import TRAINVAL, build, draw, image_file, spoil, write
+from deeppcb_folder import TRAINVAL, build, image_file, spoil
 from PIL import Image
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    return draw()
-
-
-@pytest.fixture(scope="module")
-def original(drawn, tmp_path_factory):
-    """A folder in the layout of DeepPCB."""
-    folder = tmp_path_factory.mktemp("original")
-    write(folder, drawn)
-    return folder
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    """A copy to spoil."""
-    return Path(shutil.copytree(original, tmp_path / "DeepPCB"))
 
 
 def test_all_that_is_wrong_is_refused_at_once_with_file_and_line(folder):

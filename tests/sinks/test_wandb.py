@@ -4,20 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from sinkfiles import LABELS, POINTS, finished_folder, offline_runs, origin_in, record, values
+from sinkfiles import LABELS, POINTS, offline_runs, record, values
 
 from qat import sinks
 from qat.sinks.wandb import logged_in, run_id
-
-
-@pytest.fixture
-def origin(tmp_path):
-    return origin_in(tmp_path / "runs")
-
-
-@pytest.fixture
-def folder(origin):
-    return finished_folder(origin)
 
 
 @pytest.fixture

@@ -5,22 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
-from detectors import ALONE, PHOTO, make_runs, saved
+from detectors import ALONE, PHOTO, saved
 from PIL import Image
 
 from qat import detect
 from qat.detect.trained import Detector
 from qat.detection.suppress import Detections
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return make_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def files(runs):
-    return runs / "files"
 
 
 def fake(signature, boxes=((8, 8, 24, 24),)):

@@ -7,28 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deeppcb_folder import annotations, build, draw, image_file, save, spoil, write
+from deeppcb_folder import annotations, build, image_file, save, spoil
 
 from qat.data import deeppcb_builder
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    return draw()
-
-
-@pytest.fixture(scope="module")
-def original(drawn, tmp_path_factory):
-    """A folder in the layout of DeepPCB."""
-    folder = tmp_path_factory.mktemp("original")
-    write(folder, drawn)
-    return folder
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    """A copy to spoil."""
-    return Path(shutil.copytree(original, tmp_path / "DeepPCB"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from boards import boards
+from truth import truth
 
 from qat.detection.assign import Assigner
 from qat.detection.loss import DetectionLoss
@@ -20,29 +21,19 @@ def value(logits, distances, boxes=BATCH["boxes"], labels=BATCH["labels"]):
     return LOSS(logits, distances, CENTRES, SIZES, boxes, labels)
 
 
-def exact(confidence=20.0):
-    """Outputs that say what is true: exact boxes at every point that stands for an object, and its class."""
-    boxes, labels = BATCH["boxes"], BATCH["labels"]
-    chosen, positive = jax.vmap(Assigner(), (None, None, 0, 0))(CENTRES, SIZES, boxes, labels >= 0)
-    target = jnp.take_along_axis(boxes, chosen[..., None], 1)
-    label = jnp.where(positive, jnp.take_along_axis(labels, chosen, 1), -1)
-    distances = jnp.concatenate([CENTRES - target[..., :2], target[..., 2:] - CENTRES], -1)
-    return confidence * (2 * jax.nn.one_hot(label, 2) - 1), distances
-
-
 def guesses(seed=0):
     logits, distances = jax.random.normal(jax.random.key(seed), (2, 4, len(CENTRES), 4))
     return logits[..., :2], 8 * jax.nn.softplus(distances)
 
 
 def test_the_loss_of_what_is_true_is_nothing():
-    loss, watched = value(*exact())
+    loss, watched = value(*truth(BATCH))
     assert float(loss) < 1e-4
     assert float(watched["iou"]) == pytest.approx(1, abs=1e-4)
 
 
 def test_the_loss_falls_as_predictions_come_nearer_to_the_truth():
-    near, start = exact(), guesses()
+    near, start = truth(BATCH), guesses()
     mixed = [[(1 - t) * s + t * n for s, n in zip(start, near, strict=True)] for t in (0.0, 0.5, 0.8, 0.95, 1.0)]
     losses = [float(value(*one)[0]) for one in mixed]
     assert losses == sorted(losses, reverse=True)
@@ -50,7 +41,7 @@ def test_the_loss_falls_as_predictions_come_nearer_to_the_truth():
 
 @pytest.mark.parametrize("what", ["class", "box"])
 def test_a_wrong_class_costs_and_so_does_a_wrong_box(what):
-    logits, distances = exact()
+    logits, distances = truth(BATCH)
     wrong = (logits[..., ::-1], distances) if what == "class" else (logits, distances + 4.0)
     assert float(value(*wrong)[0]) > 0.1
 

@@ -1,8 +1,5 @@
 """Folders of COCO's format: every layout, and boxes that move with their pixels."""
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 from coco_folder import SIZES, build, change, examples, write
@@ -10,17 +7,6 @@ from PIL import Image
 
 from qat import data
 from qat.data.letterbox import FILL
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("coco"))
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    """A copy to spoil."""
-    return Path(shutil.copytree(original, tmp_path / "boards"))
 
 
 @pytest.mark.parametrize(("size", "mode"), [(320, "RGB"), (128, "L"), ((96, 160), "RGB"), (64, "L")], ids=str)

@@ -1,22 +1,8 @@
 """Folders of COCO's format with mistakes: all of them are found, and said where they are."""
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 from coco_folder import CATEGORIES, SIZES, build, change, examples, spoil, write
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("coco"))
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    """A copy to spoil."""
-    return Path(shutil.copytree(original, tmp_path / "boards"))
 
 
 def test_all_that_is_wrong_is_refused_at_once_with_file_and_id(folder):

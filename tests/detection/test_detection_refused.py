@@ -6,20 +6,10 @@ import shutil
 import numpy as np
 import pytest
 from boards import CLASSES
-from detectors import changed, make_runs, saved
+from detectors import changed, saved
 
 from qat import detect
 from qat.signature import SIGNATURE_FILE, read_signature, write_signature
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return make_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def files(runs):
-    return runs / "files"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from qat import data
 from qat.detect.images import find_images, read_shot
 from qat.signature import signature_of
 
-DEEPPCB = Path(__file__).parents[2] / "shared" / "data" / "DeepPCB"
+DEEPPCB = Path(__file__).parents[3] / "shared" / "data" / "DeepPCB"
 
 
 @pytest.mark.slow

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from boards import CLASSES, Small, boards, started
+from truth import truth
 
 import qat
 from qat import tasks
-from qat.detection.assign import Assigner
 from qat.detection.detector import detections, detector
 from qat.detection.points import points
 from qat.detection.suppress import Suppression
@@ -30,13 +30,8 @@ STEP = jax.jit(jax.value_and_grad(float_loss(TASK, NET), has_aux=True), static_a
 @jax.jit
 def the_truth():
     """Outputs that say what is true."""
-    centres, sizes = points(64, 64)
-    boxes, labels = jnp.asarray(BATCH["boxes"]), jnp.asarray(BATCH["labels"])
-    chosen, positive = jax.vmap(Assigner(), (None, None, 0, 0))(centres, sizes, boxes, labels >= 0)
-    target = jnp.take_along_axis(boxes, chosen[..., None], 1)
-    label = jnp.where(positive, jnp.take_along_axis(labels, chosen, 1), -1)
-    distances = jnp.concatenate([centres - target[..., :2], target[..., 2:] - centres], -1)
-    return {"logits": 20.0 * (2 * jax.nn.one_hot(label, 2) - 1), "distances": distances}
+    logits, distances = truth(BATCH)
+    return {"logits": logits, "distances": distances}
 
 
 def test_images_of_zeros_and_ones_stay_and_photographs_are_scaled():

@@ -1,11 +1,9 @@
-"""Batches one at a time, each as the tuple of the function's inputs."""
+"""Batches one at a time, each as the tuple of a function's inputs."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
-
-from qat.calibrate import as_inputs
 
 
 def stream(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
@@ -18,13 +16,13 @@ def stream(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
         )
     first = None
     for number, batch in enumerate(batches):
-        inputs = as_inputs(batch)
+        inputs = batch if isinstance(batch, tuple) else (batch,)
         leaves, tree = jax.tree.flatten(inputs)
         form = (tree, [(jax.typeof(x).dtype, len(jax.typeof(x).shape)) for x in leaves])
         first = first or form
         if form != first:
             raise ValueError(
-                f"`batches`: number {number} has another structure than the first: expected {first}, got {form}. "
+                f"`batches`: batch {number} has another structure than the first: expected {first}, got {form}. "
                 "Batch sizes may differ, nothing else."
             )
         yield inputs

@@ -1,35 +1,15 @@
 """DeepPCB as it is published: every example as it is in the files."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from deeppcb_folder import TEST, TRAINVAL, annotations, build, draw, image_file, save, write
+from deeppcb_folder import TEST, TRAINVAL, annotations, build, image_file, save
 
 from qat import data
 from qat.data import bits
 
-REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "DeepPCB"
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    return draw()
-
-
-@pytest.fixture(scope="module")
-def original(drawn, tmp_path_factory):
-    """A folder in the layout of DeepPCB."""
-    folder = tmp_path_factory.mktemp("original")
-    write(folder, drawn)
-    return folder
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    """A copy to spoil."""
-    return Path(shutil.copytree(original, tmp_path / "DeepPCB"))
+REAL = Path(__file__).parents[3] / "shared" / "data" / "DeepPCB"
 
 
 def test_examples_are_what_was_published(original, drawn):
