@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from boards import boards
-from truth import truth
+from truth import ASSIGN, truth
 
-from qat.detection.assign import Assigner
 from qat.detection.loss import DetectionLoss
 from qat.detection.points import points
 
@@ -19,6 +18,13 @@ BATCH = {name: jnp.asarray(x) for name, x in boards(4).items()}
 @jax.jit
 def value(logits, distances, boxes=BATCH["boxes"], labels=BATCH["labels"]):
     return LOSS(logits, distances, CENTRES, SIZES, boxes, labels)
+
+
+@jax.jit
+def gradients(logits, distances, boxes=BATCH["boxes"], labels=BATCH["labels"]):
+    """The loss, and its gradients by logits and by distances."""
+    (loss, _), found = jax.value_and_grad(value, (0, 1), has_aux=True)(logits, distances, boxes, labels)
+    return loss, found
 
 
 def guesses(seed=0):
@@ -51,11 +57,10 @@ def test_rows_without_an_object_do_not_matter():
         jnp.pad(BATCH["boxes"], ((0, 0), (0, 3), (0, 0))),
         jnp.pad(BATCH["labels"], ((0, 0), (0, 3)), constant_values=-1),
     ]
-    plain, padded = jax.value_and_grad(value, has_aux=True), lambda *x: value(*x, *more)
-    (first, _), gradient = plain(*guesses())
-    (second, _), other = jax.value_and_grad(padded, has_aux=True)(*guesses())
+    (first, plain), (second, padded) = gradients(*guesses()), gradients(*guesses(), *more)
     assert float(first) == float(second)
-    np.testing.assert_array_equal(gradient, other)
+    for a, b in zip(plain, padded, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0], ids=["flat", "usual", "sure"])
@@ -65,21 +70,19 @@ def test_value_and_gradient_are_finite(scale, objects):
     if not objects:
         boxes, labels = jnp.zeros_like(boxes), jnp.full_like(labels, -1)
     logits, distances = guesses()
-    found, gradients = jax.value_and_grad(lambda *x: value(*x, boxes, labels)[0], argnums=(0, 1))(
-        scale * logits, scale * distances
-    )
-    assert np.isfinite(found)
-    assert all(np.isfinite(g).all() for g in gradients)
+    loss, found = gradients(scale * logits, scale * distances, boxes, labels)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(gradient).all() for gradient in found)
 
 
 def test_without_an_object_only_the_classes_are_trained():
     empty = jnp.zeros_like(BATCH["boxes"]), jnp.full_like(BATCH["labels"], -1)
-    gradients = jax.grad(lambda *x: value(*x, *empty)[0], argnums=(0, 1))(*guesses())
-    assert np.abs(gradients[0]).max() > 0
-    assert np.abs(gradients[1]).max() == 0
+    _, (by_logits, by_distances) = gradients(*guesses(), *empty)
+    assert np.abs(by_logits).max() > 0
+    assert np.abs(by_distances).max() == 0
 
 
 def test_only_points_that_stand_for_an_object_are_asked_for_a_box():
-    gradient = jax.grad(lambda d: value(guesses()[0], d)[0])(guesses()[1])
-    _, positive = jax.vmap(Assigner(), (None, None, 0, 0))(CENTRES, SIZES, BATCH["boxes"], BATCH["labels"] >= 0)
-    np.testing.assert_array_equal(np.abs(gradient).max(-1) > 0, positive)
+    _, (_, by_distances) = gradients(*guesses())
+    _, positive = ASSIGN(CENTRES, SIZES, BATCH["boxes"], BATCH["labels"] >= 0)
+    np.testing.assert_array_equal(np.abs(by_distances).max(-1) > 0, positive)

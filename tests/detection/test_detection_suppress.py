@@ -33,11 +33,11 @@ def greedy(boxes, scores, rule):
 
 
 RULES = {
-    "all stay in the running": Suppression(candidates=200, detections=100),
-    "few candidates": Suppression(candidates=20, detections=20),
-    "few detections": Suppression(candidates=200, detections=5),
-    "strict": Suppression(candidates=200, detections=100, overlap=0.1),
-    "only sure ones": Suppression(candidates=200, detections=100, least=0.7),
+    "all stay in the running": Suppression(candidates=200, detections=100, vote=1),
+    "few candidates": Suppression(candidates=20, detections=20, vote=1),
+    "few detections": Suppression(candidates=200, detections=5, vote=1),
+    "strict": Suppression(candidates=200, detections=100, overlap=0.1, vote=1),
+    "only sure ones": Suppression(candidates=200, detections=100, least=0.7, vote=1),
 }
 
 
@@ -54,34 +54,51 @@ def test_suppression_is_the_greedy_one(rule, seed):
     assert not np.asarray(found.scores[len(kept) :]).any() and not np.asarray(found.boxes[len(kept) :]).any()
 
 
+@pytest.mark.parametrize("vote", [0.3, 0.7])
+def test_boxes_that_stay_are_voted_on_by_all_that_overlap_them(vote):
+    boxes, scores = random_candidates(0)
+    rule = Suppression(candidates=150, detections=100, vote=vote)
+    found, kept = jax.jit(rule)(boxes, scores), greedy(boxes, scores, rule)
+    voters = np.argsort(-scores.max(-1), kind="stable")[:150]
+    moved = 0
+    for place, i in enumerate(kept):
+        near = [j for j in voters if i == j or overlap(boxes[i], boxes[j]) >= vote]
+        expected = np.average(boxes[near], axis=0, weights=scores[near].max(-1))
+        np.testing.assert_allclose(found.boxes[place], expected, rtol=1e-4)
+        moved += len(near) > 1
+    assert moved > 5
+    np.testing.assert_array_equal(found.scores[: len(kept)], scores[kept].max(-1))
+    np.testing.assert_array_equal(found.labels[: len(kept)], scores[kept].argmax(-1))
+
+
 def test_a_batch_is_its_images_one_by_one():
     rule, many = Suppression(), [random_candidates(seed) for seed in range(3)]
-    together = jax.vmap(rule)(*(jnp.stack(x) for x in zip(*many, strict=True)))
+    together = jax.jit(jax.vmap(rule))(*(jnp.stack(x) for x in zip(*many, strict=True)))
     for i, one in enumerate(many):
         for first, second in zip(jax.jit(rule)(*one), together, strict=True):
             np.testing.assert_array_equal(first, second[i])
 
 
 def test_one_of_two_equal_boxes_stays_whatever_their_classes():
-    found = Suppression()(jnp.array([[0.0, 0, 10, 10]] * 2), jnp.array([[0.9, 0.0], [0.0, 0.8]]))
+    found = jax.jit(Suppression())(jnp.array([[0.0, 0, 10, 10]] * 2), jnp.array([[0.9, 0.0], [0.0, 0.8]]))
     assert np.asarray(found.labels).tolist() == [0, -1]
 
 
 def test_what_was_suppressed_suppresses_nothing():
     boxes = jnp.array([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])  # each overlaps the next by 6 / 14
-    found = Suppression(overlap=0.3)(boxes, jnp.array([[0.9], [0.8], [0.7]]))
+    found = jax.jit(Suppression(overlap=0.3))(boxes, jnp.array([[0.9], [0.8], [0.7]]))
     np.testing.assert_allclose(np.asarray(found.scores), [0.9, 0.7, 0.0])
 
 
 def test_nothing_above_the_least_score_is_no_detection():
-    found = Suppression(least=0.5)(jnp.ones((5, 4)), jnp.full((5, 2), 0.5))
+    found = jax.jit(Suppression(least=0.5))(jnp.ones((5, 4)), jnp.full((5, 2), 0.5))
     assert np.asarray(found.labels).tolist() == [-1] * 5
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"detections": 0}, {"detections": 400}, {"overlap": 1.5}, {"least": -0.1}],
-    ids=["none", "more than candidates", "overlap", "least"],
+    [{"detections": 0}, {"detections": 400}, {"overlap": 1.5}, {"vote": 0}, {"least": -0.1}],
+    ids=["none", "more than candidates", "overlap", "vote", "least"],
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):

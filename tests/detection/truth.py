@@ -6,12 +6,14 @@ import jax.numpy as jnp
 from qat.detection.assign import Assigner
 from qat.detection.points import points
 
+ASSIGN = jax.jit(jax.vmap(Assigner(), (None, None, 0, 0)))
+
 
 def truth(batch, confidence=20.0):
     """Logits and distances: exact boxes at every point that stands for an object, and its class."""
     centres, sizes = points(*batch["image"].shape[1:3])
     boxes, labels = jnp.asarray(batch["boxes"]), jnp.asarray(batch["labels"])
-    chosen, positive = jax.vmap(Assigner(), (None, None, 0, 0))(centres, sizes, boxes, labels >= 0)
+    chosen, positive = ASSIGN(centres, sizes, boxes, labels >= 0)
     target = jnp.take_along_axis(boxes, chosen[..., None], 1)
     label = jnp.where(positive, jnp.take_along_axis(labels, chosen, 1), -1)
     distances = jnp.concatenate([centres - target[..., :2], target[..., 2:] - centres], -1)
