@@ -45,6 +45,7 @@ bench: $(ACTIVE_DEV)  ## every benchmark, as ratios measured in one run
 lock: $(ACTIVE_DEV)  ## move the pinned versions to the newest that work together
 	$(UV_COMPILE) -o requirements.lock
 	$(UV_COMPILE) --extra dev --constraint requirements.lock -o requirements-dev.lock
+	@sed -i "/sys_platform == 'never'/d" requirements-dev.lock
 
 hooks: $(ACTIVE_DEV)  ## run the checks before each commit
 	$(BIN)/pre-commit install
@@ -61,7 +62,7 @@ define INSTALL
 	  rm -rf .venv && mkdir .venv && touch $(HALF) && $(PYTHON) -m venv --prompt qat .venv; }
 	@touch $(HALF)
 	@echo "Installing the packages pinned in $(1) into .venv; this can take some minutes."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(1)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(1)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@rm -f $(HALF)
 endef

@@ -28,10 +28,10 @@ LEVELS = {
     ],
     "analysis": ["analysis"],
     "experiment": ["code", "config", "files", "signature", "objective", "pipeline", "record", "manifest"],
-    "study": ["sweep", "stats", "report", "results", "sinks", "detect"],
+    "study": ["sweep", "stats", "report", "results", "sinks", "detect", "texts"],
     "command": ["cli", "clear"],
 }  # fmt: skip
-SIDE = ["models", "data", "train", "tasks", "detection"]
+SIDE = ["models", "data", "train", "tasks", "detection", "pretrained"]
 HEIGHT = {module: height for height, modules in enumerate(LEVELS.values()) for module in modules}
 
 

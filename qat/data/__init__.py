@@ -9,7 +9,8 @@ batches = data.Batches(digits.splits["train"], batch_size=64, seed=0)
 
 import functools
 
-from qat.data.batches import Batches, in_order
+from qat.data.batches import Batches, in_buckets, in_order
+from qat.data.buckets import Buckets
 from qat.data.source import Columns, Dataset, InMemory, Source, fingerprint
 from qat.registry import Registry, load_members
 
@@ -27,6 +28,7 @@ load_members(__path__, __name__)
 
 __all__ = [
     "Batches",
+    "Buckets",
     "Columns",
     "Dataset",
     "InMemory",
@@ -34,6 +36,7 @@ __all__ = [
     "build",
     "datasets",
     "fingerprint",
+    "in_buckets",
     "in_order",
     "load",
     "names",

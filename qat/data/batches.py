@@ -1,11 +1,13 @@
 """From a source to batches: shuffled by step for training, in order for evaluation and calibration."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from qat.data.buckets import Buckets
 from qat.data.source import Augment, Example, Source, gather
 
 
@@ -15,17 +17,18 @@ class Batches:
 
     Each epoch takes every example once, in an order drawn from `seed` and the epoch; a batch may end one epoch and
     begin the next, so that none is left out. `augment(batch, rng)` changes a batch, with randomness of its own step.
+    With `buckets` the batches of an epoch are made of examples of one bucket, as far as their numbers allow, come in
+    random order, and are cut to it; without, batches are of the full length.
     """
 
     source: Source
     batch_size: int
     seed: int
     augment: Augment | None = None
+    buckets: Buckets | None = None
 
     def __post_init__(self):
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {self.batch_size}.")
-        _check_filled(self.source)
+        _check(self.source, self.batch_size)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -37,20 +40,46 @@ class Batches:
             raise ValueError(f"`step` must be at least 0, got {step}.")
         size = len(self.source)
         epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), size)
-        orders = {epoch: _order(self.seed, int(epoch), size) for epoch in np.unique(epochs)}
+        orders = {epoch: self._order(int(epoch)) for epoch in np.unique(epochs)}
         batch = gather(self.source, np.array([orders[e][place] for e, place in zip(epochs, places, strict=True)]))
-        return batch if self.augment is None else self.augment(batch, np.random.default_rng((self.seed, 1, step)))
+        if self.augment is not None:
+            batch = self.augment(batch, np.random.default_rng((self.seed, 1, step)))
+        return batch if self.buckets is None else self.buckets.cut(batch)
+
+    @cached_property
+    def _order(self) -> Callable[[int], np.ndarray]:
+        """The order of an epoch, kept while its steps are asked for."""
+        if self.buckets is None:
+            return lambda epoch: _order(self.seed, epoch, len(self.source))
+        bucket = self.buckets.of(self.source)
+
+        def grouped(epoch: int) -> np.ndarray:
+            order = _order(self.seed, epoch, len(bucket))
+            rng = np.random.default_rng((self.seed, 2, epoch))
+            return _grouped(order, bucket, self.batch_size, -epoch * len(bucket) % self.batch_size, rng)
+
+        return functools.lru_cache(maxsize=2)(grouped)
 
 
 def in_order(source: Source, batch_size: int) -> Iterator[Example]:
     """Every example once, in the source's order; the last batch may be shorter."""
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-    _check_filled(source)
+    _check(source, batch_size)
     return (
         gather(source, range(start, min(start + batch_size, len(source))))
         for start in range(0, len(source), batch_size)
     )
+
+
+def in_buckets(source: Source, batch_size: int, buckets: Buckets | None) -> tuple[np.ndarray, Iterator[Example]]:
+    """Every example once, in batches of similar length cut to their bucket: the examples' indices in the order in which
+    they come, and the batches. Only the last batch may be shorter. Without buckets the same as `in_order`.
+    """
+    if buckets is None:
+        return np.arange(len(source)), in_order(source, batch_size)
+    _check(source, batch_size)
+    order = np.argsort(buckets.of(source), kind="stable")
+    starts = range(0, len(source), batch_size)
+    return order, (buckets.cut(gather(source, order[start : start + batch_size])) for start in starts)
 
 
 @functools.lru_cache(maxsize=8)
@@ -58,6 +87,18 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, 0, epoch)).permutation(size)
 
 
-def _check_filled(source: Source) -> None:
+def _grouped(
+    order: np.ndarray, bucket: np.ndarray, batch_size: int, first: int, rng: np.random.Generator
+) -> np.ndarray:
+    """An epoch's order with batches, which begin `first` examples in, of one bucket as far as may be; shuffled."""
+    count = max(0, (len(order) - first) // batch_size)
+    middle = order[first : first + count * batch_size]
+    batches = middle[np.argsort(bucket[middle], kind="stable")].reshape(count, batch_size)
+    return np.concatenate([order[:first], rng.permutation(batches).ravel(), order[first + count * batch_size :]])
+
+
+def _check(source: Source, batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     if not len(source):
         raise ValueError("`source` must hold at least one example, got none. Is it the right split?")

@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from qat.data.buckets import Buckets
 
 type Example = dict[str, np.ndarray]
 type Augment = Callable[[Example, np.random.Generator], Example]
@@ -19,6 +22,15 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Example: ...
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """A source that gives many examples at once, stacked along a new axis 0, faster than one by one."""
+
+    def gather(self, indices: Sequence[int] | np.ndarray, /) -> Example:
+        """The examples at `indices`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,8 @@ class Dataset:
     task: str = "classification"
     augment: Augment | None = None
     class_names: tuple[str, ...] = ()
+    buckets: "Buckets | None" = None
+    vocabulary: int | None = None
 
     def __post_init__(self):
         if self.class_names and len(self.class_names) != self.classes:
@@ -63,6 +77,10 @@ class Columns:
     def __getitem__(self, index: int) -> Example:
         return {name: array[index] for name, array in self.arrays.items()}
 
+    def gather(self, indices: Sequence[int] | np.ndarray) -> Example:
+        """The examples at `indices`, stacked."""
+        return {name: array[np.asarray(indices)] for name, array in self.arrays.items()}
+
 
 @dataclass(frozen=True)
 class InMemory:
@@ -76,6 +94,10 @@ class InMemory:
     def __getitem__(self, index: int) -> Example:
         return self.columns[index]
 
+    def gather(self, indices: Sequence[int] | np.ndarray) -> Example:
+        """The examples at `indices`, stacked."""
+        return self.columns.gather(indices)
+
     @cached_property
     def columns(self) -> Columns:
         """What was read."""
@@ -84,10 +106,8 @@ class InMemory:
 
 def gather(source: Source, indices: Sequence[int] | np.ndarray) -> Example:
     """The examples at `indices`, stacked along a new axis 0."""
-    if isinstance(source, InMemory):
-        return gather(source.columns, indices)
-    if isinstance(source, Columns):
-        return {name: array[np.asarray(indices)] for name, array in source.arrays.items()}
+    if isinstance(source, Gathering):
+        return source.gather(indices)
     examples = [source[int(i)] for i in indices]
     return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from qat.tasks.distill import divergence
 from qat.tasks.task import Batch, Task, register
 
 
 @register
 def classification() -> Task:
     """Cross-entropy; accuracy is what counts."""
-    return Task("accuracy", _inputs, _loss, _examples, _summary)
+    return Task("accuracy", _inputs, _loss, _examples, _summary, divergence)
 
 
 def _inputs(batch: Batch) -> tuple[Any, ...]:

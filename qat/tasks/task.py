@@ -19,7 +19,8 @@ class Task:
 
     `inputs(batch)` are the model's inputs. `loss(outputs, batch)` gives the loss and numbers to watch.
     `examples(outputs, batch)` gives arrays over the examples, `summary` the metrics from those of a whole split;
-    `metric` names the main one, of which more is better.
+    `metric` names the main one, of which more is better. `distill(outputs, teacher's)` is a loss of outputs that are
+    unlike those of another model; None where a task has none.
     """
 
     metric: str
@@ -27,6 +28,7 @@ class Task:
     loss: Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
     examples: Callable[[Any, Batch], dict[str, jax.Array]]
     summary: Callable[[Arrays], dict[str, float]]
+    distill: Callable[[Any, Any], jax.Array] | None = None
 
 
 tasks: Registry[Task] = Registry("task")

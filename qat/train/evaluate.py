@@ -14,12 +14,15 @@ def evaluate(metric: Metric, variables: Any, batches: Iterable[Any]) -> dict[str
     return {name: float(np.mean(x, dtype=np.float64)) for name, x in per_example(metric, variables, batches).items()}
 
 
-def per_example(metric: Metric, variables: Any, batches: Iterable[Any]) -> dict[str, np.ndarray]:
-    """What `metric(variables, batch)` gives for each example, in order: arrays `[examples, ...]`.
+def per_example(
+    metric: Metric, variables: Any, batches: Iterable[Any], *, order: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """What `metric(variables, batch)` gives for each example: arrays `[examples, ...]`, in the order of the batches.
 
-    The metric returns arrays `[batch, ...]` and is compiled for one shape: a batch shorter than the first is filled up
-    with its own first example, which leaves ranges over the batch as they are, and the filling is dropped again. A
-    `variables` of another structure, not of other values, compiles again.
+    `order` holds for each example that comes its place in the arrays, as `qat.data.in_buckets` gives it. The metric
+    returns arrays `[batch, ...]` and is compiled once for batches of one shape: a batch shorter than the first is
+    filled up with its own first example, which leaves ranges over the batch as they are, and the filling is dropped
+    again. A `variables` of another structure, not of other values, compiles again, and so does another bucket.
     """
     compiled, results, size = jax.jit(metric), [], None
     for number, batch in enumerate(batches):
@@ -34,7 +37,8 @@ def per_example(metric: Metric, variables: Any, batches: Iterable[Any]) -> dict[
         raise ValueError(
             "`batches` must hold at least one batch, got none. Is the split empty, or the iterator used up?"
         )
-    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+    arrays = {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+    return arrays if order is None else _placed(arrays, order)
 
 
 def _examples(batch: Any, number: int) -> int:
@@ -45,6 +49,16 @@ def _examples(batch: Any, number: int) -> int:
             f"batch {number} has {sorted(sizes)}."
         )
     return sizes.pop()
+
+
+def _placed(arrays: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
+    count = len(next(iter(arrays.values())))
+    if not np.array_equal(np.sort(order), np.arange(count)):
+        raise ValueError(
+            f"`order` must hold the place of each of {count} examples, every one of them once, got {len(order)} places."
+        )
+    places = np.argsort(order)
+    return {name: array[places] for name, array in arrays.items()}
 
 
 def _filled(batch: Any, size: int) -> Any:

@@ -15,22 +15,33 @@ class RandomAccess(Protocol):
     def __getitem__(self, step: int, /) -> Any: ...
 
 
+class Bucketed(Protocol):
+    """Says of batches that are cut to one of a few lengths what they would be at full length."""
+
+    def full(self, batch: Any, /) -> Any:
+        """The batch at full length. Raises `ValueError` for one that has none of the lengths."""
+        ...
+
+
 def checked(batches: RandomAccess, batch_size: int, steps: int) -> Callable[[int], Any]:
     """`batches` as a function of the step that raises `ValueError` for a batch unlike the first it gave.
 
-    Every leaf must hold `batch_size` examples along axis 0.
+    Every leaf must hold `batch_size` examples along axis 0. Where `batches` have `buckets`, batches may differ in the
+    bucket that they are cut to.
     """
+    buckets: Bucketed | None = getattr(batches, "buckets", None)
     seen: list[Any] = []
 
     def batch_of(step: int) -> Any:
         batch = _take(batches, step, steps)
+        whole = batch if buckets is None else _full(buckets, batch, step)
         if not seen:
-            _check_first(batch, batch_size)
-            seen.append(batch)
-        elif _form(batch) != _form(seen[0]):
+            _check_first(whole, batch_size)
+            seen.append(whole)
+        elif _form(whole) != _form(seen[0]):
             raise ValueError(
                 f"`batches[{step}]` must have the structure of the batches before it: "
-                f"{differences(describe(seen[0]), describe(batch)) or 'other containers'}."
+                f"{differences(describe(seen[0]), describe(whole)) or 'other containers'}."
             )
         return batch
 
@@ -46,6 +57,13 @@ def _take(batches: RandomAccess, step: int, steps: int) -> Any:
             f"`batches` must have a batch for each of {steps} steps, but {ending}. Lower `steps`, or use "
             "`qat.data.Batches`, which repeats its source."
         ) from None
+
+
+def _full(buckets: Bucketed, batch: Any, step: int) -> Any:
+    try:
+        return buckets.full(batch)
+    except ValueError as error:
+        raise ValueError(f"`batches[{step}]` must be cut to one of its buckets: {error}") from None
 
 
 def _check_first(batch: Any, batch_size: int) -> None:
