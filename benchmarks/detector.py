@@ -60,8 +60,8 @@ def _rate(functions: Any, variables: Any) -> float:
     rng, asked = np.random.default_rng(0), []
     batch = {
         "image": rng.integers(0, 2, (BATCH, CROP, CROP, 2), dtype=np.uint8),
-        "boxes": np.tile(np.float32([[100, 100, 140, 130], [10, 20, 50, 60]]), (BATCH, 1, 1)),
-        "labels": np.tile(np.int32([0, 3]), (BATCH, 1)),
+        "boxes": np.tile(np.array([[100, 100, 140, 130], [10, 20, 50, 60]], np.float32), (BATCH, 1, 1)),
+        "labels": np.tile(np.array([0, 3], np.int32), (BATCH, 1)),
     }
 
     class Batches:

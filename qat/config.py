@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -23,10 +23,13 @@ class ExperimentConfig(BaseModel):
     `float` is the trained model; `control` the same trained on for `finetune`, still in float; `ptq` quantizes it by
     `recipe` after calibration; `qat` then trains the quantized function for `finetune`. `seed` decides initialisation,
     order of the data and calibration batches, in all stages; with `float_seed` the float model has that seed, and
-    trials of several seeds share it. `sensitive_share` gives 8 bits to the layers whose lower bits cost most loss,
-    found in calibration, as many as have that share of the weights. `latency_batch_size` asks for the time of a call
-    with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on so many
-    batches.
+    trials of several seeds share it. `init` is a checkpoint that the float training starts from, `hf:` and a folder or
+    a name. `sensitive_share` gives 8 bits to the layers whose lower bits cost most loss, found in calibration, as many
+    as have that share of the weights. `distillation` is the part of QAT's loss that the float model's outputs make.
+
+    `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
+    of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
+    so many batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,13 +37,16 @@ class ExperimentConfig(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     model: str
     data: str
+    init: str | None = None
     arm: Arm = "float"
     recipe: str | None = None
     train: TrainConfig
     finetune: TrainConfig | None = None
     calibration_batches: Annotated[int, Field(ge=1)] = 8
     sensitive_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    distillation: Annotated[float, Field(gt=0, le=1)] | None = None
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
+    more_splits: tuple[Literal["train", "validation"], ...] = ()
     latency_batch_size: Annotated[int, Field(ge=1)] | None = None
     analysis_batches: Annotated[int, Field(ge=0)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -50,6 +56,11 @@ class ExperimentConfig(BaseModel):
     def first_seed(self) -> int:
         """The seed of the float model."""
         return self.seed if self.float_seed is None else self.float_seed
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        """The checkpoint that the float model starts from, where there is one."""
+        return () if self.init is None else (self.init,)
 
     @property
     def later_seed(self) -> tuple[int, ...]:
@@ -69,6 +80,13 @@ class ExperimentConfig(BaseModel):
         if name not in data.names():
             known = ", ".join(data.names())
             raise ValueError(f"Unknown data set {name!r}. Known: {known}.{did_you_mean(name, data.names())}")
+        return text
+
+    @field_validator("init")
+    @classmethod
+    def _known_init(cls, text: str | None) -> str | None:
+        if text is not None and not text.startswith("hf:"):
+            raise ValueError(f"`init` must be 'hf:' and a checkpoint's folder or name, got {text!r}.")
         return text
 
     @field_validator("recipe")
@@ -91,6 +109,8 @@ class ExperimentConfig(BaseModel):
             raise ValueError(f"`recipe` must be given for arm {self.arm!r}. Name one, such as 'w8a8'.")
         if self.arm not in QUANTIZED and self.recipe is not None:
             raise ValueError(f"`recipe` must be left out for arm {self.arm!r}, got {self.recipe!r}.")
+        if self.arm != "qat" and self.distillation is not None:
+            raise ValueError(f"`distillation` must be left out for arm {self.arm!r}, which does not train quantized.")
         if self.arm not in QUANTIZED and self.sensitive_share is not None:
             raise ValueError(f"`sensitive_share` must be left out for arm {self.arm!r}, which has no bits.")
         if self.arm == "float" and self.float_seed not in (None, self.seed):
@@ -155,7 +175,7 @@ def digest(*parts: BaseModel | str | int | None) -> str:
 
 def lineage(config: ExperimentConfig) -> Lineage:
     """What the outcome of `config` depends on."""
-    stage = digest(config.model, config.data, config.train, config.first_seed)
+    stage = digest(config.model, config.data, config.train, config.first_seed, *config.start)
     group = config.model_dump(mode="json", exclude={"name", "seed"})
     return Lineage(
         float_stage=stage,

@@ -59,10 +59,24 @@ def float_loss(task: Task, functions: Forward) -> Callable[..., Any]:
     return loss
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """The float model that a quantized one learns from: `weight` of the loss is that of outputs unlike the teacher's,
+    the rest the task's own."""
+
+    inference: Callable[..., Any]
+    weight: float
+
+
 @functools.lru_cache
-def simulated_loss(task: Task, training: Any, inference: Any) -> Callable[..., Any]:
+def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher | None = None) -> Callable[..., Any]:
     """For `fit`, of two quantized programs: trains `{"params", "learned"}`; `state` holds the model's other collections
-    under `model` and the ranges of calibration, which stay, under `ranges`."""
+    under `model` and, which stay, the ranges of calibration under `ranges` and a teacher's variables under `teacher`.
+
+    Raises `ValueError` for a teacher where the task has no loss for it.
+    """
+    if teacher is not None and task.distill is None:
+        raise ValueError(f"the task of metric {task.metric!r} has no loss for a teacher. Leave `distillation` out.")
 
     def loss(trainable: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
         variables, inputs = {"params": trainable["params"], **state["model"]}, task.inputs(batch)
@@ -72,6 +86,9 @@ def simulated_loss(task: Task, training: Any, inference: Any) -> Callable[..., A
         else:
             outputs, updated = training.simulate(variables, ranges, *inputs, key)
         value, watched = task.loss(outputs, batch)
+        if teacher is not None and task.distill is not None:
+            unlike = task.distill(outputs, teacher.inference(state["teacher"], *inputs))
+            value, watched = (1 - teacher.weight) * value + teacher.weight * unlike, {**watched, "distillation": unlike}
         return value, ({**state, "model": {**state["model"], **updated}}, watched)
 
     return loss

@@ -33,10 +33,10 @@ class Record(BaseModel):
 
     `key` is the digest of all that the outcome depends on (settings, code, data), `stages` those of the stages that it
     was made from, by kind. `metrics` are numbers on the test split, the task's own units (fractions for accuracies);
-    `metric` names the main one, of which more is better. `raised` are the paths of the layers
-    that got 8 bits for their sensitivity. `size_bytes` is that of the model's file, `timings` what
-    depends on the machine: `seconds` of the trial, and where they were measured `latency_ms` of one call,
-    `float_latency_ms` of the float model in the same run, and `latency_batch`.
+    `metric` names the main one, of which more is better. `raised` are the paths of the layers that got 8 bits for their
+    sensitivity; `did` says in words how the model was quantized and trained. `size_bytes` is that of the model's file,
+    `timings` what depends on the machine: `seconds` of the trial, and where they were measured `latency_ms` of one
+    call, `float_latency_ms` of the float model in the same run, and `latency_batch`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +48,7 @@ class Record(BaseModel):
     arm: Arm
     recipe: str | None
     raised: tuple[str, ...] = ()
+    did: str = ""
     seed: int
     lineage: Lineage
     stages: dict[str, str] = {}

@@ -2,7 +2,10 @@
 
 import jax
 import pytest
+from studies import BASE
 
+from qat.config import override
+from qat.pipeline.did import did
 from qat.pipeline.quantizing import Calibration, calibrate, quantized
 from qat.pipeline.training import Run, setting, train_float
 from qat.presets import raised
@@ -34,6 +37,22 @@ def test_layers_within_the_share_get_8_bits_and_the_loss_is_less(trained):
     sizes = {site.path: site.float_bytes for site in sites}
     assert 0 < sum(sizes[path] for path in paths) <= 0.5 * sum(sizes.values())
     assert {site.path for site in sites if (site.weight_bits, site.activation_bits) == (8, 8)} == set(paths)
+
+
+def test_a_trial_says_what_was_done():
+    text = did(
+        override(
+            BASE,
+            {"arm": "qat", "recipe": "w4a4", "sensitive_share": 0.1, "train.learning_rate": 1e-2}
+            | {"finetune.learning_rate": 1e-3, "finetune.freeze_bn_step": 3},
+        ),
+        ["head"],
+    )
+    assert text == (
+        "calibrated on 8 batches; at 8 bits as sensitive: head; 5 steps more at 0.1 of the learning rate; "
+        "BatchNorm's statistics frozen from step 3"
+    )
+    assert did(BASE, []) == ""
 
 
 def test_at_8_bits_there_is_nothing_to_raise(trained):

@@ -32,8 +32,7 @@ def case(name=LOW):
     inputs = [jax.random.normal(key, (32, WIDTH)) for key in keys[3:]]
     batches = [((x,), network(params, x)) for x in inputs]
     low, high = (quantize(network, recipe(text)) for text in (name, raised(name, ["first", "second", "third"])))
-    states = tuple(q.calibrate(params, inputs) for q in (low, high))
-    return low, params, states, batches
+    return low, params, (low.calibrate(params, inputs), high.calibrate(params, inputs)), batches
 
 
 def test_a_gain_is_what_the_loss_loses_with_that_layer_alone_at_more_bits():

@@ -7,16 +7,29 @@ import jax
 
 from qat.pipeline.quantizing import quantized
 from qat.pipeline.training import setting
+from qat.pretrained import check_init
 
 if TYPE_CHECKING:
     from qat.config import ExperimentConfig
 
 
 def check(configs: "Iterable[ExperimentConfig]") -> None:
-    """Raise `ValueError` for data that cannot be read, or a recipe that does not fit the model."""
-    for model, name, recipe in dict.fromkeys((config.model, config.data, config.recipe) for config in configs):
-        where = setting(model, name)
-        if recipe is not None:
-            x = where.example()
-            variables = jax.eval_shape(where.functions.init, jax.random.key(0), *x)
-            quantized(where, recipe).inference.sites(variables, *x)
+    """Raise `ValueError` for data that cannot be read, and for a recipe, a checkpoint or a teacher that does not fit
+    the model, its data or its task."""
+    for config in _different(configs):
+        where = setting(config.model, config.data)
+        if config.distillation is not None and where.task.distill is None:
+            raise ValueError(f"`distillation`: {config.data!r} asks for a task that has no loss for a teacher.")
+        if config.recipe is None and config.init is None:
+            continue
+        x = where.example()
+        variables = jax.eval_shape(where.functions.init, jax.random.key(0), *x)
+        if config.init is not None:
+            check_init(config.init, variables)
+        if config.recipe is not None:
+            quantized(where, config.recipe).inference.sites(variables, *x)
+
+
+def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
+    fields = ("model", "data", "recipe", "init", "distillation")
+    return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()

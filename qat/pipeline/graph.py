@@ -50,7 +50,7 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
         code = code_digest(_files(kind, config))
         return Stage(kind, digest(kind, code, fingerprint, *settings, *(need.key for need in needs)), needs)
 
-    trained = stage("float", (config.model, config.data, config.train, config.first_seed))
+    trained = stage("float", (config.model, config.data, config.train, config.first_seed, *config.start))
     last = trained
     if config.arm == "control":
         last = stage("control", (config.finetune, *config.later_seed), trained)
@@ -58,8 +58,9 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
         shared = () if config.sensitive_share is None else (config.sensitive_share,)
         last = stage("calibration", (config.recipe, config.calibration_batches, *shared, *config.later_seed), trained)
     if config.arm == "qat":
-        last = stage("qat", (config.finetune,), last)
-    measured = (config.evaluation_batch_size, config.latency_batch_size, config.analysis_batches)
+        taught = () if config.distillation is None else (config.distillation,)
+        last = stage("qat", (config.finetune, *taught), last)
+    measured = (config.evaluation_batch_size, config.latency_batch_size, config.analysis_batches, *config.more_splits)
     return stage("trial", (config.arm, *measured), last)
 
 

@@ -4,8 +4,11 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from qat.analysis import most_sensitive, raise_layers, sensitivities
-from qat.objective import simulated_loss
+from qat.objective import Teacher, simulated_loss
 from qat.pipeline.training import OTHER_ORDER, Run, Setting, final
 from qat.presets import raised
 from qat.presets import recipe as build_recipe
@@ -45,7 +48,7 @@ class Calibration:
 def calibrate(where: Setting, recipe: str, variables: Any, how: Calibration) -> tuple[QuantState, list[str]]:
     """Ranges from the first batches that the float model was trained on, and the paths of the layers that were raised
     to 8 bits."""
-    source = where.batches(how.batch_size, how.seed)
+    source = where.full_batches(how.batch_size, how.seed)
 
     def ranges(recipe: str) -> QuantState:
         inputs = (where.task.inputs(source[i]) for i in range(how.batches))
@@ -74,13 +77,25 @@ def _loss(task: Task) -> Any:
 
 
 def train_quantized(
-    where: Setting, recipe: str, variables: Any, ranges: QuantState, finetune: TrainConfig, seed: int, run: Run
+    where: Setting,
+    recipe: str,
+    variables: Any,
+    ranges: QuantState,
+    finetune: TrainConfig,
+    seed: int,
+    run: Run,
+    distillation: float | None = None,
 ) -> tuple[Any, QuantState]:
-    """Variables and ranges after training on the simulated function, as long as the control and on the same data."""
+    """Variables and ranges after training on the simulated function, as long as the control and on the same data.
+
+    With `distillation` that part of the loss is how unlike the outputs are to those of the float model, as it is now.
+    """
     pair = quantized(where, recipe)
-    loss = simulated_loss(where.task, pair.training.program, pair.inference.program)
+    teacher = None if distillation is None else Teacher(where.functions.inference, distillation)
+    loss = simulated_loss(where.task, pair.training.program, pair.inference.program, teacher)
     model = {name: part for name, part in variables.items() if name != "params"}
     state = {"model": model, "ranges": replace(ranges, learned={}, observers={})}
+    state |= {} if teacher is None else {"teacher": jax.tree.map(jnp.copy, variables)}
     start = {"params": variables["params"], "learned": ranges.learned}
     result = run.fit(loss, (start, state), where, finetune, seed + OTHER_ORDER)
     trained = final(result)

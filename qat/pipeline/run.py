@@ -59,7 +59,7 @@ def run_stage(
 def _result(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
     where, seed = setting(config.model, config.data), config.seed
     if stage.kind == "float":
-        return {"variables": train_float(where, config.train, config.first_seed, run)}
+        return {"variables": train_float(where, config.train, config.first_seed, run, config.init)}
     before = _trained(root, stage.needs[0])
     if stage.kind == "control":
         assert config.finetune is not None
@@ -73,7 +73,8 @@ def _result(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> A
         return {"ranges": as_tree(ranges)}
     assert config.finetune is not None and before.ranges is not None
     recipe = raised(config.recipe, before.raised)
-    result = train_quantized(where, recipe, before.variables, before.ranges, config.finetune, seed, run)
+    learnt = config.finetune, seed, run, config.distillation
+    result = train_quantized(where, recipe, before.variables, before.ranges, *learnt)
     return {"variables": result[0], "ranges": as_tree(result[1])}
 
 

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from qat import data, tasks
+from qat import data, models, tasks
 from qat.files import METRICS_FILE
 from qat.objective import Forward, float_loss, forward
+from qat.pretrained import initial
 from qat.storage import is_local, local_twin, write_atomically
 from qat.tasks import Task
-from qat.train import FitResult, TrainConfig, fit
+from qat.train import FitResult, TrainConfig, fit, per_example
 
 type Report = Callable[[str, int, int, float | None], None]
 """Told while a stage runs: what it is, steps done, steps in all, and the newest loss."""
@@ -30,8 +32,17 @@ class Setting:
     functions: Forward
 
     def batches(self, size: int, seed: int) -> data.Batches:
-        """Shuffled batches of the training split, augmented where the data set says how."""
-        return data.Batches(self.dataset.splits["train"], size, seed, self.dataset.augment)
+        """Shuffled batches of the training split, augmented and cut to buckets where the data set says how."""
+        return data.Batches(self.dataset.splits["train"], size, seed, self.dataset.augment, self.dataset.buckets)
+
+    def full_batches(self, size: int, seed: int) -> data.Batches:
+        """Batches that all have the full length, for calibration."""
+        return replace(self.batches(size, seed), buckets=None)
+
+    def outcomes(self, examples: Any, variables: Any, split: str, size: int) -> dict[str, np.ndarray]:
+        """What `examples(variables, batch)` gives for each example of a split, in its order."""
+        order, batches = data.in_buckets(self.dataset.splits[split], size, self.dataset.buckets)
+        return per_example(examples, variables, batches, order=order)
 
     def example(self, size: int = 1) -> tuple[Any, ...]:
         """The model's inputs for the first examples of the training split."""
@@ -39,8 +50,17 @@ class Setting:
 
 
 def setting(model: str, name: str) -> Setting:
-    """The registered model on the registered data set."""
+    """The registered model on the registered data set.
+
+    Raises `ValueError` where the data have more words than the model's embedding has rows.
+    """
     dataset = data.load(name)
+    rows = getattr(models.build(model, classes=dataset.classes), "vocabulary", None)
+    if rows is not None and dataset.vocabulary is not None and rows < dataset.vocabulary:
+        raise ValueError(
+            f"model {model!r} has an embedding of {rows} rows, but {name!r} has a vocabulary of {dataset.vocabulary}. "
+            f"Give the model vocabulary={dataset.vocabulary}, or the data the tokenizer of the model's checkpoint."
+        )
     return Setting(dataset, tasks.build(dataset.task), forward(model, dataset.classes))
 
 
@@ -84,9 +104,11 @@ class Run:
         return result
 
 
-def train_float(where: Setting, train: TrainConfig, seed: int, run: Run) -> Any:
-    """Variables of the trained float model."""
+def train_float(where: Setting, train: TrainConfig, seed: int, run: Run, init: str | None = None) -> Any:
+    """Variables of the trained float model, which starts from random ones or the checkpoint `init`."""
     variables = dict(jax.jit(where.functions.init)(jax.random.key(seed), *where.example()))
+    if init is not None:
+        variables = initial(init, variables)
     return _train(where, variables, train, seed, run)
 
 

@@ -17,6 +17,7 @@ from qat.artifact import save_examples
 from qat.files import EXAMPLES_FILE, LAYERS_FILE, MODEL_FILE
 from qat.latency import medians
 from qat.objective import float_examples, served_examples
+from qat.pipeline.did import did
 from qat.pipeline.quantizing import quantized
 from qat.pipeline.training import Setting
 from qat.presets import raised
@@ -24,7 +25,6 @@ from qat.record import Record, write_record
 from qat.state import QuantState
 from qat.storage import write_atomically
 from qat.store import save
-from qat.train import per_example
 
 if TYPE_CHECKING:
     from qat.config import ExperimentConfig
@@ -46,17 +46,22 @@ def measure(
     `about` as it is."""
     started = time.monotonic()
     model, examples, infer = _deployed(where, config, trained, folder)
-    arrays = per_example(examples, model, data.in_order(where.dataset.splits["test"], config.evaluation_batch_size))
+    arrays = where.outcomes(examples, model, "test", config.evaluation_batch_size)
     save_examples(folder / EXAMPLES_FILE, arrays)
+    metrics = where.task.summary(arrays)
+    for split in config.more_splits:
+        more = where.task.summary(where.outcomes(examples, model, split, config.evaluation_batch_size))
+        metrics |= {f"{split}/{name}": value for name, value in more.items()}
     timings = _latency(where, config, trained, infer)
     record = Record(
         **about,
         arm=config.arm,
         recipe=config.recipe,
         raised=trained.raised,
+        did=did(config, trained.raised),
         seed=config.seed,
         metric=where.task.metric,
-        metrics=where.task.summary(arrays),
+        metrics=metrics,
         examples=len(where.dataset.splits["test"]),
         size_bytes=len((folder / MODEL_FILE).read_bytes()),
         timings={"seconds": round(time.monotonic() - started, 3), **timings},

@@ -1,6 +1,7 @@
 """What shows only once data are opened and models traced: settings that are valid, each by itself, and do not fit."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 
@@ -9,14 +10,15 @@ from qat.config import ExperimentConfig
 from qat.data.missing import MissingDataError
 from qat.pipeline import check
 from qat.pipeline.training import setting
+from qat.pretrained import check_init
 
 
 def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
     """For each model, data set and recipe that do not fit, the field to blame and what is wrong; data that are not
     here are passed over, and what should fit them."""
-    seen: set[tuple[str, str, str | None]] = set()
+    seen: set[tuple[str | None, ...]] = set()
     for config in configs:
-        key = (config.model, config.data, config.recipe)
+        key = (config.model, config.data, config.recipe, config.init)
         if key not in seen:
             seen.add(key)
             found = _misfit(config)
@@ -25,11 +27,16 @@ def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
 
 
 def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
-    def init() -> None:
+    def variables() -> Any:
         where = setting(config.model, config.data)
-        jax.eval_shape(where.functions.init, jax.random.key(0), *where.example())
+        return jax.eval_shape(where.functions.init, jax.random.key(0), *where.example())
 
-    steps = {"data": lambda: data.load(config.data), "model": init, "recipe": lambda: check([config])}
+    steps = {
+        "data": lambda: data.load(config.data),
+        "model": variables,
+        "init": lambda: config.init and check_init(config.init, variables()),
+        "recipe": lambda: check([config]),
+    }
     for field, step in steps.items():
         try:
             step()

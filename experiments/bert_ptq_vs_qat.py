@@ -1,0 +1,54 @@
+"""What do 8 and 4 bits cost a text classifier from MiniLM, with and without training, and with its float model as a
+teacher?"""
+
+from pathlib import Path
+from typing import Any
+
+from qat.config import override
+from qat.sweep.study import load_config
+
+RECIPES = ["w8a8", "w4a8", "w4a4", "w4"]
+SHARE = 0.1  # of the weights may go to 8 bits where that helps most
+TAUGHT: dict[str, Any] = {
+    "sensitive_share": SHARE,
+    "distillation": 0.9,
+}  # part of the loss that the float model's outputs make
+
+CONFIG = load_config(Path(__file__).parent.parent / "configs" / "bert_sst2.py", {})
+BASE = override(CONFIG, {"arm": "float", "recipe": None})
+
+
+def _arms(name: str, arm: str, options: str, recipes: list[str] = RECIPES, **more: Any) -> dict[str, Any]:
+    return {f"{name} {recipe}": {"arm": arm, "recipe": f"{recipe}({options})", **more} for recipe in recipes}
+
+
+AXES = {
+    "arm": {
+        "float": {"arm": "float"},
+        "control": {"arm": "control"},
+        **_arms("PTQ naive", "ptq", "observer='minmax', edges='same'"),
+        **_arms("PTQ", "ptq", "observer='mse'", sensitive_share=SHARE),
+        **_arms("PTQ percentile", "ptq", "observer='percentile'", ["w8a8"], sensitive_share=SHARE),
+        **_arms("PTQ products in float", "ptq", "observer='mse', products=False", ["w8a8", "w4a4"]),
+        **_arms("PTQ dynamic", "ptq", "", ["w8a8_dynamic", "w4a8_dynamic"]),
+        **_arms("QAT STE", "qat", "observer='mse'", sensitive_share=SHARE),
+        **_arms("QAT LSQ", "qat", "observer='mse', quantizer='lsq'", sensitive_share=SHARE),
+        **_arms("QAT STE, taught", "qat", "observer='mse'", **TAUGHT),
+        **_arms("QAT LSQ, taught", "qat", "observer='mse', quantizer='lsq'", **TAUGHT),
+    },
+    "seed": [0, 1, 2],
+}
+
+FAST = {
+    "model": "bert(size='tiny', vocabulary=120)",
+    "data": "sentiment(examples=800)",
+    "init": None,
+    "train.steps": 60,
+    "train.batch_size": 32,
+    "train.learning_rate": 1e-3,
+    "train.warmup_steps": 6,
+    "finetune.steps": 12,
+    "finetune.warmup_steps": 2,
+    "calibration_batches": 2,
+}
+FAST_AXES = {"seed": [0]}
