@@ -1,0 +1,5 @@
+"""`python -m qat.cli`."""
+
+from qat.cli import app
+
+app()
