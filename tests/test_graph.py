@@ -55,7 +55,6 @@ CHANGES = {
     "calibration_batches": (3, {"calibration", "qat", "trial"}),
     "distillation": (0.5, {"qat", "trial"}),
     "more_splits": (("validation",), {"trial"}),
-    "init": ("hf:some/model", {"float", "calibration", "qat", "trial"}),
     "finetune.steps": (6, {"qat", "trial"}),
     "evaluation_batch_size": (9, {"trial"}),
     "analysis_batches": (0, {"trial"}),
@@ -75,6 +74,18 @@ def test_seeds_of_one_float_seed_share_the_float_model_alone(arm):
     found = [keys(arm, float_seed=5, seed=seed) for seed in (0, 1)]
     assert {kind for kind in found[0] if found[0][kind] == found[1][kind]} == {"float"}
     assert found[0]["float"] == keys("float", seed=5)["float"] == keys("float", float_seed=5, seed=5)["float"]
+
+
+def test_another_checkpoint_makes_everything_new_wherever_it_lies(tmp_path):
+    def start(name, weights):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+        return keys(init=f"hf:{tmp_path / name}")
+
+    first, same, other, none = start("a", b"1"), start("b", b"1"), start("c", b"2"), keys()
+    assert first == same
+    assert not set(first.values()) & (set(other.values()) | set(none.values()))
 
 
 def test_other_data_make_everything_new():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qat import data, models, tasks
+from qat import data, models, pretrained, tasks
 from qat.code import code_digest, needed
 from qat.config import ExperimentConfig, digest
 
@@ -50,7 +50,7 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
         code = code_digest(_files(kind, config))
         return Stage(kind, digest(kind, code, fingerprint, *settings, *(need.key for need in needs)), needs)
 
-    trained = stage("float", (config.model, config.data, config.train, config.first_seed, *config.start))
+    trained = stage("float", (config.model, config.data, config.train, config.first_seed, *_start(config)))
     last = trained
     if config.arm == "control":
         last = stage("control", (config.finetune, *config.later_seed), trained)
@@ -62,6 +62,10 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
         last = stage("qat", (config.finetune, *taught), last)
     measured = (config.evaluation_batch_size, config.latency_batch_size, config.analysis_batches, *config.more_splits)
     return stage("trial", (config.arm, *measured), last)
+
+
+def _start(config: ExperimentConfig) -> tuple[str, ...]:
+    return () if config.init is None else (pretrained.fingerprint(config.init),)
 
 
 def _files(kind: Kind, config: ExperimentConfig) -> frozenset[Path]:

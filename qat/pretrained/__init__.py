@@ -3,7 +3,7 @@
 Read are folders as Hugging Face's libraries write them, with `config.json` and `model.safetensors`; never a pickle.
 """
 
-from qat.pretrained.files import Files, files
+from qat.pretrained.files import Files, files, fingerprint
 from qat.pretrained.start import check_init, initial
 
-__all__ = ["Files", "check_init", "files", "initial"]
+__all__ = ["Files", "check_init", "files", "fingerprint", "initial"]

@@ -1,5 +1,7 @@
 """The files of a checkpoint: in a folder that is here, or fetched by its id where there is a network."""
 
+import functools
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,22 @@ def files(path_or_id: str) -> Files:
             "Give the folder with config.json and model.safetensors."
         )
     return Files(_fetched(text))
+
+
+def fingerprint(path_or_id: str) -> str:
+    """A digest of a checkpoint's config and weights, 16 hexadecimal digits. Raises `ValueError` as `files` does."""
+    found = files(path_or_id)
+    return _digest(*((path, path.stat().st_mtime_ns) for path in (found.config, found.weights)))
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(*written: tuple[Path, int]) -> str:
+    """Of the content of files, read again where they were written again."""
+    total = hashlib.sha256()
+    for path, _ in written:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
 
 
 def _fetched(name: str) -> Path:
