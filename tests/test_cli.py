@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from studies import at_once, fails_for_seed_1, measured_at_once
 from typer.testing import CliRunner
 
 from qat.cli import app
@@ -149,21 +150,13 @@ def test_stopping_by_hand_says_how_to_go_on(study, tmp_path, monkeypatch):
 
 
 def test_a_sweep_with_failures_reports_the_rest_and_ends_with_1(study, tmp_path, monkeypatch):
-    from qat.sweep import work
-
-    def fails_for_seed_1(config, *args, **kwargs):
-        if config.seed == 1:
-            raise FloatingPointError("loss nan at step 0")
-        return real(config, *args, **kwargs)
-
-    real = work.run_stage
-    monkeypatch.setattr("qat.sweep.work.run_stage", fails_for_seed_1)
+    monkeypatch.setattr("qat.sweep.work.run_job", fails_for_seed_1)
     exit_code, out, err = qat("sweep", study, "--runs", tmp_path / "runs", "--retries", 0)
     assert exit_code == 1
-    assert "loss nan at step 0" in err
+    assert "loss nan at step 3" in err
     assert "1 of 2" in out
     assert (tmp_path / "runs" / "report" / "index.html").exists()
-    monkeypatch.undo()
+    monkeypatch.setattr("qat.sweep.work.run_job", at_once)
     exit_code, _, err = qat("sweep", study, "--runs", tmp_path / "runs")
     assert exit_code == 0
     assert "1 of 2 trials are finished already" in err
@@ -188,7 +181,9 @@ def test_a_file_that_is_wrong_fails_validation(study):
     assert "stepz" in out
 
 
-def test_a_search_ends_in_a_report_and_its_best(study, tmp_path):
+def test_a_search_ends_in_a_report_and_its_best(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("qat.sweep.work.run_job", at_once)
+    monkeypatch.setattr("qat.pipeline.run.run_trial", measured_at_once)
     study.write_text(
         STUDY.split("AXES")[0].replace("train=", "arm='ptq', recipe='w8a8', train=")
         + "from qat.sweep.space import Search\nSEARCH = Search(space={'bits:head': [4, 8]}, trials=2)\n"

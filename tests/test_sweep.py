@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import environment, kept
 from rich.console import Console
+from typer.testing import CliRunner
 
+from qat.cli import app
 from qat.config import ExperimentConfig
 from qat.record import read_record
 from qat.report import summarize
@@ -30,25 +33,30 @@ BASE = ExperimentConfig(
     train=TrainConfig(steps=12, batch_size=32, checkpoint_every=4),
     finetune=TrainConfig(steps=8, batch_size=32, checkpoint_every=2, freeze_bn_step=4),
     calibration_batches=2,
+    more_splits=("validation",),
 )
 AXES = {
     "arm": {
         "float": {"arm": "float"},
         "control": {"arm": "control"},
         "ptq": {"arm": "ptq", "recipe": "w8a8"},
-        "qat": {"arm": "qat", "recipe": "w4a4", "sensitive_share": 0.5},
+        "qat": {"arm": "qat", "recipe": "w4a4", "sensitive_share": 0.5, "distillation": 0.5},
     },
     "seed": [0, 1],
 }
 """
 
 
-def sweep(study, runs):
-    """The command of a user, as a process of its own; what one compiled the next one reads."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(study.parent / "cache")}
-    environment = {**os.environ, **cache, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "qat.cli", "sweep", str(study), "--runs", str(runs)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def command(study, runs):
+    """What a user types after `qat`."""
+    return ["sweep", str(study), "--runs", str(runs)]
+
+
+def process(study, runs):
+    """That command in a process of its own, which reads what the uninterrupted run compiled."""
+    variables = {**os.environ, **environment(study.parent / "programs"), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "qat.cli", *command(study, runs)]
+    return subprocess.Popen(words, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def outcome(runs):
@@ -65,7 +73,8 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     study = folder / "tiny.py"
     study.write_text(TINY)
-    run_study(load_study(study, {}), folder / "whole", console=Console(quiet=True))
+    with kept(folder / "programs"):
+        run_study(load_study(study, {}), folder / "whole", console=Console(quiet=True))
     return study, folder / "whole"
 
 
@@ -79,6 +88,7 @@ def test_every_trial_leaves_its_config_manifest_model_and_record(tiny):
         assert json.loads((folder / "manifest.json").read_text())["seed"] == trial.config.seed
         assert record.size_bytes == (folder / "model.safetensors").stat().st_size
         assert 0 <= record.metrics["accuracy"] <= 1
+        assert 0 <= record.metrics["validation/accuracy"] <= 1
     kinds = sorted(path.name.split("-")[0] for path in (runs / "stages").iterdir())
     assert kinds == [
         kind for kind in ("calibration", "control", "float", "qat") for _ in range(4 if kind == "calibration" else 2)
@@ -103,19 +113,19 @@ def test_the_record_says_which_layers_calibration_gave_more_bits(tiny):
 
 def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(tiny, tmp_path):
     study, whole = tiny
-    process = sweep(study, tmp_path)
+    running = process(study, tmp_path)
     deadline = time.monotonic() + 240
-    while len(list(tmp_path.glob("trials/*/record.json"))) < 3 and process.poll() is None:
+    while len(list(tmp_path.glob("trials/*/record.json"))) < 3 and running.poll() is None:
         assert time.monotonic() < deadline, "three trials took more than four minutes"
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    kept = outcome(tmp_path)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    finished = outcome(tmp_path)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/record.json")}
-    assert 3 <= len(kept) < 8
-    out, err = sweep(study, tmp_path).communicate(timeout=240)
-    assert f"{len(kept)} of 8 trials are finished already" in err
-    assert "accuracy, %" in out
+    assert 3 <= len(finished) < 8
+    again = CliRunner().invoke(app, command(study, tmp_path))
+    assert f"{len(finished)} of 8 trials are finished already" in again.stderr
+    assert "accuracy, %" in again.stdout
     assert outcome(tmp_path) == outcome(whole)
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000

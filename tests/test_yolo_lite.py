@@ -16,7 +16,7 @@ from qat.objective import float_examples, float_loss, forward, served_examples
 from qat.train import TrainConfig, fit, per_example
 
 TASK = tasks.build(f"detection(class_names={CLASSES})")
-NET = forward("yolo_lite(width=16)", len(CLASSES))
+NET = forward("yolo_lite(width=8)", len(CLASSES))
 BATCH = boards(4, seed=5)
 (IMAGES,) = TASK.inputs(BATCH)
 

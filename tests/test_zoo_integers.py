@@ -51,14 +51,15 @@ def _recorded(call) -> list[tuple[tuple[int, ...], int]]:
 def test_simulation_and_serving_multiply_the_same_integers_at_every_site(name):
     case = ZOO[name]()
     q = qat.quantize(case.fn, qat.recipe("w8a8"), engine="recording", serving="recording")
-    example, other = case.inputs(2, None, 0), case.inputs(3, 7 if case.length_varies else None, 1)
+    length = 7 if case.length_varies else None
+    example, other, third = case.inputs(2, None, 0), case.inputs(3, length, 1), case.inputs(3, length, 2)
     state = q.calibrate(case.params, [example])
     int8 = q.convert(case.params, state, *example)
     simulated = _recorded(lambda: q.simulate(case.params, state, *other))
     served = _recorded(lambda: q.serve(int8, *other))
     assert simulated
     assert simulated == served
-    assert simulated != _recorded(lambda: q.simulate(case.params, state, *case.inputs(3, None, 2)))
+    assert simulated != _recorded(lambda: q.simulate(case.params, state, *third))
 
 
 def test_a_checksum_sees_one_changed_code():

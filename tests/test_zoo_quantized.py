@@ -12,8 +12,8 @@ import qat
 # Models in which XLA fuses the float parts between sites otherwise when serving, with the reason; none so far.
 UNEQUAL: dict[str, str] = {}
 OTHER_RECIPES = {
-    "w4a4": ["lenet", "bert", "lstm", "scan_remat", "unet"],
-    "w8a8_dynamic": ["mobilenet", "bert_bf16", "gru", "gpt", "resnet_bf16", "unet", "deeplab"],
+    "w4a4": ["lenet", "lstm"],
+    "w8a8_dynamic": ["gru", "unet"],
     "w8": ["vit", "lstm", "lenet_bf16"],
     "w4(group_size=8)": ["mixer", "scan_remat"],
     "w8a8(products=False)": ["einsum_attention"],
@@ -25,7 +25,7 @@ OTHER_RECIPES = {
 # The others are compared in the slow tests, and all in benchmarks/coverage.py.
 QUICK = [
     "mlp", "lenet_bf16", "resnet_train", "mobilenet", "weight_standardized", "unet", "wavenet",
-    "text_cnn", "vit", "general_dense", "lstm", "gru",
+    "text_cnn", "general_dense", "lstm", "gru",
     "greedy_decoder", "moe_switch", "early_exit", "equilibrium", "hopfield", "siamese", "lora",
     "hypernetwork", "recommender", "custom_vjp_matmul", "custom_rules", "force_field", "nnx_cnn", "nnx_lstm",
 ]  # fmt: skip

@@ -12,12 +12,13 @@ import time
 from dataclasses import asdict
 
 import pytest
-from browser import CHROMIUM, chromium, tab
+from browser import CHROMIUM, tab
 from run_folders import make_runs
 
 from qat.report import board as board_module
 from qat.report.board import Board, study_stamp
 from qat.report.dashboard import open_server, serve
+from qat.report.files import title_of
 from qat.sweep.alive import present, this_process
 from qat.sweep.tally import Running
 
@@ -27,6 +28,13 @@ def no_pause(monkeypatch):
     """Pages may follow each other at once."""
     monkeypatch.setattr(board_module, "PAUSE", 0.0)
     monkeypatch.setattr(board_module, "PATIENCE", 0.0)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Pages of a study's title alone, for tests of what serves them."""
+    monkeypatch.setattr(board_module, "rows_of", lambda contents, margin: [])
+    monkeypatch.setattr(board_module, "page", lambda contents, rows, live: f"<p data-stamp={live}>{title_of(contents)}")
 
 
 @contextlib.contextmanager
@@ -54,11 +62,11 @@ def ask(port, path, method="GET", host=None):
 
 def finish_one_more(root):
     """The last trial of the study, open until now, is finished."""
-    make_runs(root, 10, seeds=1)
+    make_runs(root, 4, seeds=1)
 
 
 def test_it_serves_the_page_and_its_state_and_nothing_else(tmp_path):
-    make_runs(tmp_path, 10, seeds=1)
+    make_runs(tmp_path, 4, seeds=1)
     with serving(tmp_path) as port:
         status, headers, text = ask(port, "/")
         state = json.loads(ask(port, "/state")[2])
@@ -80,22 +88,23 @@ def test_a_page_elsewhere_that_calls_itself_this_machine_is_not_answered(tmp_pat
         assert "stamp" not in text
 
 
+@pytest.mark.usefixtures("small")
 def test_a_finished_trial_makes_a_new_page(tmp_path):
-    make_runs(tmp_path, 10, seeds=1, unfinished=1)
+    make_runs(tmp_path, 4, seeds=1, unfinished=1)
     with serving(tmp_path) as port:
         before = ask(port, "/")[2]
         assert ask(port, "/")[2] == before
         finish_one_more(tmp_path)
         assert json.loads(ask(port, "/state")[2])["stamp"] not in before
         after = ask(port, "/")[2]
-        assert "9 of 10 trials finished" in before
-        assert "10 of 10 trials finished" in after
+        assert "3 of 4 trials finished" in before
+        assert after.endswith(">fake study")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small")
 def test_a_page_stands_for_a_while_after_it_was_made(tmp_path, monkeypatch):
     monkeypatch.setattr(board_module, "PAUSE", 3600.0)
-    make_runs(tmp_path, 10, seeds=1, unfinished=1)
+    make_runs(tmp_path, 4, seeds=1, unfinished=1)
     board = Board(tmp_path, None)
     before = board.page()
     finish_one_more(tmp_path)
@@ -113,6 +122,7 @@ def test_what_a_runner_says_of_itself_does_not_make_a_new_page(tmp_path):
         assert (work["label"], work["step"], work["steps"]) == ("qat w4a4, seed 0", 30, 200)
 
 
+@pytest.mark.usefixtures("small")
 def test_a_study_that_goes_away_is_said_and_the_server_lives(tmp_path):
     make_runs(tmp_path, 2, seeds=1)
     with serving(tmp_path) as port:
@@ -156,9 +166,9 @@ def test_ctrl_c_ends_it_quietly(tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_an_open_page_follows_the_sweep_and_keeps_the_readers_place(tmp_path):
-    make_runs(tmp_path, 10, seeds=1, unfinished=1)
-    with serving(tmp_path) as port, chromium() as browser, tab(browser) as opened:
+def test_an_open_page_follows_the_sweep_and_keeps_the_readers_place(browser, tmp_path):
+    make_runs(tmp_path, 4, seeds=1, unfinished=1)
+    with serving(tmp_path) as port, tab(browser) as opened:
         opened.go(f"http://localhost:{port}/")
         opened.run("find('filter').value = 'qat'; find('filter').dispatchEvent(new Event('input')); scrollTo(0, 500)")
         opened.run("window.old = true")
@@ -173,17 +183,17 @@ def test_an_open_page_follows_the_sweep_and_keeps_the_readers_place(tmp_path):
         assert opened.run("[find('filter').value, scrollY, find('count').textContent]") == [
             "qat",
             500,
-            "4 of 10 trials",
+            "1 of 4 trials",
         ]
-        assert opened.run("document.querySelector('header p').textContent.startsWith('10 of 10 trials finished')")
+        assert opened.run("document.querySelector('header p').textContent.startsWith('4 of 4 trials finished')")
         assert opened.problems() == []
         assert {url.split("/")[2] for url in opened.requests()} <= {f"localhost:{port}", ""}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_page_whose_server_is_gone_says_so_and_stays(tmp_path):
+def test_a_page_whose_server_is_gone_says_so_and_stays(browser, tmp_path):
     make_runs(tmp_path, 2, seeds=1)
-    with chromium() as browser, tab(browser) as opened:
+    with tab(browser) as opened:
         with serving(tmp_path) as port:
             opened.go(f"http://localhost:{port}/")
         opened.run("ask()")

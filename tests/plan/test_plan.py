@@ -3,43 +3,15 @@
 import json
 
 import pytest
-from studies import ARMS, BASE
+from jobs import ALL, TINY, run_all, silent
+from studies import BASE
 
 from qat.config import override
 from qat.record import RECORD_FILE, read_record
 from qat.sweep.folder import open_study
-from qat.sweep.plan import finished, plan
+from qat.sweep.plan import plan
 from qat.sweep.study import make_study
 from qat.sweep.work import run_job
-
-TINY = override(
-    BASE,
-    {
-        "model": "cnn(width=4)",
-        "train.steps": 4,
-        "train.batch_size": 16,
-        "finetune.steps": 3,
-        "finetune.batch_size": 16,
-        "calibration_batches": 1,
-    },
-)
-ALL = {**ARMS, "ptq w4a4": {"arm": "ptq", "recipe": "w4a4"}, "qat w8a8": {"arm": "qat", "recipe": "w8a8"}}
-
-
-def silent(*_):
-    """A report that nobody reads."""
-
-
-def run_all(study, root):
-    """Do the open jobs of a study, one after another; their ids."""
-    open_study(root, study)
-    done = []
-    for job in plan(study):
-        if not finished(root, job):
-            run_job(str(root), job.payload, silent)
-            done.append(job.id)
-        assert finished(root, job)
-    return done
 
 
 def kinds(ids):
@@ -66,15 +38,6 @@ def test_payloads_are_plain_json():
     assert all(json.loads(json.dumps(job.payload)) == job.payload for job in jobs)
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """A finished study and its folder."""
-    root = tmp_path_factory.mktemp("runs")
-    study = make_study("s", TINY, {"arm": ALL})
-    assert len(run_all(study, root)) == 10
-    return study, root
-
-
 def test_what_is_finished_is_not_done_again(done):
     assert run_all(*done) == []
 
@@ -96,35 +59,32 @@ def test_a_trial_folder_tells_all_about_its_trial(done):
         assert record.size_bytes == (folder / "model.safetensors").stat().st_size
 
 
-def test_a_changed_setting_redoes_what_depends_on_it_alone(tmp_path):
+def test_a_changed_setting_redoes_what_depends_on_it_alone(copied):
     arms = {"arm": {name: ALL[name] for name in ("float", "ptq w8a8", "qat w8a8")}}
-    run_all(make_study("s", TINY, arms), tmp_path)
-    again = run_all(make_study("s", override(TINY, {"finetune.steps": 2}), arms), tmp_path)
+    again = run_all(make_study("s", override(TINY, {"finetune.steps": 2}), arms), copied)
     assert kinds(again) == {"qat": 1, "trial": 3}  # a trial's id is its config's, so all three have new folders
 
 
-def test_a_trial_whose_code_has_changed_is_redone_and_the_old_result_kept(tmp_path, monkeypatch):
+def test_a_trial_whose_code_has_changed_is_redone_and_the_old_result_kept(copied, monkeypatch):
     study = make_study("s", TINY, {"arm": {"float": {"arm": "float"}}})
-    run_all(study, tmp_path)
-    trial = tmp_path / "trials" / study.trials[0].id
+    trial = copied / "trials" / study.trials[0].id
     old = (trial / RECORD_FILE).read_text()
     monkeypatch.setattr("qat.pipeline.graph.code_digest", lambda files: "edited")
-    assert kinds(run_all(study, tmp_path)) == {"float": 1, "trial": 1}
+    assert kinds(run_all(study, copied)) == {"float": 1, "trial": 1}
     assert (trial / RECORD_FILE).read_text() != old
-    (kept,) = (tmp_path / "superseded").iterdir()
+    (kept,) = (copied / "superseded").iterdir()
     assert (kept / RECORD_FILE).read_text() == old
 
 
-def test_a_damaged_record_is_redone_and_kept_aside(tmp_path):
+def test_a_damaged_record_is_redone_and_kept_aside(copied):
     study = make_study("s", TINY, {"arm": {"float": {"arm": "float"}}})
-    run_all(study, tmp_path)
-    record = tmp_path / "trials" / study.trials[0].id / RECORD_FILE
+    record = copied / "trials" / study.trials[0].id / RECORD_FILE
     whole = json.loads(record.read_text())
     record.write_text("{")
-    assert kinds(run_all(study, tmp_path)) == {"trial": 1}
+    assert kinds(run_all(study, copied)) == {"trial": 1}
     again = json.loads(record.read_text())
     assert {**again, "timings": None} == {**whole, "timings": None}
-    assert [path.name.rsplit("-", 1)[1] for path in (tmp_path / "superseded").iterdir()] == ["damaged"]
+    assert [path.name.rsplit("-", 1)[1] for path in (copied / "superseded").iterdir()] == ["damaged"]
 
 
 def test_a_job_of_other_code_is_refused(tmp_path):

@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from run_folders import ARMS, make_runs, write_failure
+from run_folders import ARMS, make_runs
 
+from qat.report import files as files_module
 from qat.report.contents import read_contents
 from qat.report.files import rows_of, title_of, write_report
 from qat.report.page import curves as curves_module
 from qat.report.page import details as details_module
-from qat.report.page import page
 from qat.report.page.curves import POINTS, read_curves, short
 from qat.report.page.details import details
 from qat.report.page.layers import HEIGHTS, heights, read_layers
@@ -190,25 +190,26 @@ def test_markup_escapes_all_that_was_not_made_as_markup():
     assert tag("p", Html("<b></b>")) == "<p><b></b></p>"
 
 
-def test_the_page_tells_failures_with_their_log_and_what_is_damaged(tmp_path):
-    ids = make_runs(tmp_path, 30, failed=1, damaged=1, unfinished=1)
-    write_failure(tmp_path / "stages" / "float-1234", "No space <left>.")
-    contents = read_contents(tmp_path)
+def test_the_page_tells_failures_with_their_log_and_what_is_damaged(study):
+    contents, made = study.contents, study.text
+    ids = list(contents.trials)
     assert [contents.state(name) for name in ids[-4:]] == ["finished", "failed", "damaged", "open"]
-    made = page(contents, rows_of(contents))
     assert "stages/float-1234" in made and "No space &lt;left&gt;." in made and "step 120: loss 4.700" in made
-    assert f"trials/{ids[-2]}/record.json" in made and str(tmp_path) not in made
-    assert title_of(contents) == "fake study (27 of 30 trials finished, 1 failed, 1 damaged)"
+    assert f"trials/{ids[-2]}/record.json" in made and str(contents.root) not in made
+    assert title_of(contents) == "fake study (17 of 20 trials finished, 1 failed, 1 damaged)"
+    assert made.count("plotly.js v") == 1
 
 
-def test_the_report_is_a_page_tables_and_pictures(tmp_path):
-    make_runs(tmp_path, 20, seeds=1, variants=["$\\frac{1}{", "b"], name="a $\\bad{ name")
+def test_the_report_is_a_page_tables_and_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(files_module, "page", lambda contents, rows: f"{contents.name}: {len(rows)} arms")
+    make_runs(tmp_path, 12, seeds=1, variants=["$\\frac{1}{", "b"], name="a $\\bad{ name")
     contents = read_contents(tmp_path)
-    paths = write_report(contents, rows_of(contents))
+    rows = rows_of(contents)
+    paths = write_report(contents, rows)
     names = ["index.html", "table.csv", "table.md", "accuracy.png", "size.png", "latency.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [f"report/{name}" for name in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[3:])
-    assert paths[0].read_text().count("plotly.js v") == 1
+    assert paths[0].read_text() == f"a $\\bad{{ name: {len(rows)} arms"
 
 
 @pytest.mark.slow
