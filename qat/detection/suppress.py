@@ -57,10 +57,10 @@ class Suppression:
 
         stays = jax.lax.fori_loop(0, len(score), decide, score > self.least)
         best, order = jax.lax.top_k(jnp.where(stays, score, 0.0), min(self.detections, len(score)))
-        if self.vote < 1:
-            weight = jnp.where((shared >= self.vote) | jnp.eye(len(score), dtype=bool), score, 0.0)[order]
-            boxes = weight @ boxes / jnp.maximum(weight.sum(-1, keepdims=True), 1e-9)
-        else:
-            boxes = boxes[order]
-        boxes = jnp.where(best[:, None] > 0, boxes, 0.0)
+        own = boxes[order]
+        if self.vote < 1:  # no matrix product, which would be a site to quantize
+            weight = jnp.where(shared[order] >= self.vote, score, 0.0)[..., None]
+            moved = (weight * (boxes - own[:, None])).sum(1)
+            own += moved / jnp.maximum(weight.sum(1), 1e-9)
+        boxes = jnp.where(best[:, None] > 0, own, 0.0)
         return Detections(boxes, best, jnp.where(best > 0, label[order], -1))

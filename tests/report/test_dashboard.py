@@ -153,7 +153,10 @@ def test_a_folder_without_a_study_is_refused_before_anything_is_served(tmp_path)
 
 def test_ctrl_c_ends_it_quietly(tmp_path):
     make_runs(tmp_path, 2, seeds=1)
-    code = f"from pathlib import Path; from qat.report.dashboard import serve; serve(Path({str(tmp_path)!r}), 0)"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored\n"
+        f"from pathlib import Path; from qat.report.dashboard import serve; serve(Path({str(tmp_path)!r}), 0)"
+    )
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     running = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
