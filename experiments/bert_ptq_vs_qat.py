@@ -40,15 +40,17 @@ AXES = {
 }
 
 FAST = {
-    "model": "bert(size='tiny', vocabulary=120)",
-    "data": "sentiment(examples=800)",
+    "model": "bert(size='tiny', width=64, hidden=128, dropout=0.0, vocabulary=120)",
+    "data": "sentiment",
     "init": None,
-    "train.steps": 60,
-    "train.batch_size": 32,
+    "train.steps": 800,
+    "train.batch_size": 64,
     "train.learning_rate": 1e-3,
-    "train.warmup_steps": 6,
-    "finetune.steps": 12,
-    "finetune.warmup_steps": 2,
+    "train.warmup_steps": 80,
+    "finetune.steps": 80,
+    "finetune.batch_size": 64,
+    "finetune.learning_rate": 1e-4,
+    "finetune.warmup_steps": 8,
     "calibration_batches": 2,
 }
 FAST_AXES = {"seed": [0]}

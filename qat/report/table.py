@@ -26,10 +26,12 @@ BASELINES: tuple[Arm, ...] = ("float", "control", "ptq")
 
 
 def rich_table(rows: Sequence[Row], title: str) -> Table:
-    """For the terminal. Sizes and latencies are left to the files where their ratios take the room."""
+    """For the terminal. Left to the files are sizes and latencies where their ratios take the room, and arms and
+    recipes where the trials' labels do."""
     columns = _columns(rows)
-    if columns.keys() >= {"smaller", "faster"}:
-        columns = {heading: cells for heading, cells in columns.items() if heading not in ABSOLUTE}
+    left_out = ABSOLUTE if columns.keys() >= {"smaller", "faster"} else ()
+    left_out += ("arm", "recipe") if "trial" in columns else ()
+    columns = {heading: cells for heading, cells in columns.items() if heading not in left_out}
     table = Table(title=Text(title), caption=Text(_caption(rows)), caption_justify="left", box=SIMPLE_HEAD, padding=0)
     for heading in columns:
         text = heading in TEXT
