@@ -5,36 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from qat.config import override
-from qat.sweep.study import load_config
+from qat.sweep.study import arms, load_config
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w4"]
 SHARE = 0.1  # of the weights may go to 8 bits where that helps most
-TAUGHT: dict[str, Any] = {
-    "sensitive_share": SHARE,
-    "distillation": 0.9,
-}  # part of the loss that the float model's outputs make
+TEACHING = 0.9  # part of the loss that the float model's outputs make
+TAUGHT: dict[str, Any] = {"sensitive_share": SHARE, "distillation": TEACHING}
 
 CONFIG = load_config(Path(__file__).parent.parent / "configs" / "bert_sst2.py", {})
 BASE = override(CONFIG, {"arm": "float", "recipe": None})
-
-
-def _arms(name: str, arm: str, options: str, recipes: list[str] = RECIPES, **more: Any) -> dict[str, Any]:
-    return {f"{name} {recipe}": {"arm": arm, "recipe": f"{recipe}({options})", **more} for recipe in recipes}
-
 
 AXES = {
     "arm": {
         "float": {"arm": "float"},
         "control": {"arm": "control"},
-        **_arms("PTQ naive", "ptq", "observer='minmax', edges='same'"),
-        **_arms("PTQ", "ptq", "observer='mse'", sensitive_share=SHARE),
-        **_arms("PTQ percentile", "ptq", "observer='percentile'", ["w8a8"], sensitive_share=SHARE),
-        **_arms("PTQ products in float", "ptq", "observer='mse', products=False", ["w8a8", "w4a4"]),
-        **_arms("PTQ dynamic", "ptq", "", ["w8a8_dynamic", "w4a8_dynamic"]),
-        **_arms("QAT STE", "qat", "observer='mse'", sensitive_share=SHARE),
-        **_arms("QAT LSQ", "qat", "observer='mse', quantizer='lsq'", sensitive_share=SHARE),
-        **_arms("QAT STE, taught", "qat", "observer='mse'", **TAUGHT),
-        **_arms("QAT LSQ, taught", "qat", "observer='mse', quantizer='lsq'", **TAUGHT),
+        **arms("PTQ naive", "ptq", RECIPES, "observer='minmax', edges='same'"),
+        **arms("PTQ", "ptq", RECIPES, "observer='mse'", sensitive_share=SHARE),
+        **arms("PTQ percentile", "ptq", ["w8a8"], "observer='percentile'", sensitive_share=SHARE),
+        **arms("PTQ products in float", "ptq", ["w8a8", "w4a4"], "observer='mse', products=False"),
+        **arms("PTQ dynamic", "ptq", ["w8a8_dynamic", "w4a8_dynamic"], ""),
+        **arms("QAT STE", "qat", RECIPES, "observer='mse'", sensitive_share=SHARE),
+        **arms("QAT LSQ", "qat", RECIPES, "observer='mse', quantizer='lsq'", sensitive_share=SHARE),
+        **arms("QAT STE, taught", "qat", RECIPES, "observer='mse'", **TAUGHT),
+        **arms("QAT LSQ, taught", "qat", RECIPES, "observer='mse', quantizer='lsq'", **TAUGHT),
     },
     "seed": [0, 1, 2],
 }

@@ -28,10 +28,9 @@ was trained on it has 98.0 and 98.2, so it is too small or was trained too short
 """
 
 from pathlib import Path
-from typing import Any
 
 from qat.config import override
-from qat.sweep.study import load_config
+from qat.sweep.study import arms, load_config
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w3a3"]
 SHARE = 0.1  # of the weights may go to 8 bits where that helps most
@@ -39,19 +38,14 @@ SHARE = 0.1  # of the weights may go to 8 bits where that helps most
 CONFIG = load_config(Path(__file__).parent.parent / "configs" / "yolo_lite_deeppcb.py", {})
 BASE = override(CONFIG, {"arm": "float", "recipe": None})
 
-
-def _arms(name: str, arm: str, options: str, **more: Any) -> dict[str, Any]:
-    return {f"{name} {recipe}": {"arm": arm, "recipe": f"{recipe}({options})", **more} for recipe in RECIPES}
-
-
 TRIALS = {"float": {"arm": "float"}}  # one, from which all others start
 AXES = {
     "arm": {
         "control": {"arm": "control"},
-        **_arms("PTQ", "ptq", "observer='mse'", sensitive_share=SHARE),
-        **_arms("QAT STE", "qat", "observer='mse'", sensitive_share=SHARE),
-        **_arms("QAT LSQ", "qat", "observer='mse', quantizer='lsq'", sensitive_share=SHARE),
-        **_arms("PTQ naive", "ptq", "observer='minmax', edges='same'"),
+        **arms("PTQ", "ptq", RECIPES, "observer='mse'", sensitive_share=SHARE),
+        **arms("QAT STE", "qat", RECIPES, "observer='mse'", sensitive_share=SHARE),
+        **arms("QAT LSQ", "qat", RECIPES, "observer='mse', quantizer='lsq'", sensitive_share=SHARE),
+        **arms("PTQ naive", "ptq", RECIPES, "observer='minmax', edges='same'"),
     },
     "seed": [0, 1, 2],
 }

@@ -58,11 +58,6 @@ class ExperimentConfig(BaseModel):
         return self.seed if self.float_seed is None else self.float_seed
 
     @property
-    def start(self) -> tuple[str, ...]:
-        """The checkpoint that the float model starts from, where there is one."""
-        return () if self.init is None else (self.init,)
-
-    @property
     def later_seed(self) -> tuple[int, ...]:
         """The seed of what follows the float model, where it is another one's."""
         return () if self.float_seed is None else (self.seed,)
@@ -167,6 +162,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return path.strip(), value.strip()
 
 
+def given(*values: Any) -> tuple[Any, ...]:
+    """Those that are not None: settings that count only where they are set."""
+    return tuple(value for value in values if value is not None)
+
+
 def digest(*parts: BaseModel | str | int | None) -> str:
     """Twelve hexadecimal digits that change with any of the parts."""
     plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
@@ -175,7 +175,7 @@ def digest(*parts: BaseModel | str | int | None) -> str:
 
 def lineage(config: ExperimentConfig) -> Lineage:
     """What the outcome of `config` depends on."""
-    stage = digest(config.model, config.data, config.train, config.first_seed, *config.start)
+    stage = digest(config.model, config.data, config.train, config.first_seed, *given(config.init))
     group = config.model_dump(mode="json", exclude={"name", "seed"})
     return Lineage(
         float_stage=stage,

@@ -9,7 +9,7 @@ from studies import ARMS, BASE, QUIET, RAN
 from qat.record import RECORD_FILE
 from qat.sweep.folder import open_study
 from qat.sweep.run import run_study
-from qat.sweep.study import load_study, make_study
+from qat.sweep.study import arms, load_study, make_study
 
 
 def test_axes_multiply_out_with_the_last_one_fastest():
@@ -18,6 +18,14 @@ def test_axes_multiply_out_with_the_last_one_fastest():
         (decay, seed) for decay in (0.0, 0.1) for seed in (0, 1, 2)
     ]
     assert study.trials[-1].labels == {"train.weight_decay": "weight_decay 0.1", "seed": "seed 2"}
+
+
+def test_arms_are_one_step_for_each_preset_with_the_same_options():
+    found = arms("PTQ", "ptq", ["w8a8", "w4a4"], "observer='mse'", sensitive_share=0.1)
+    study = make_study("s", BASE, {"arm": found})
+    assert [t.labels["arm"] for t in study.trials] == ["PTQ w8a8", "PTQ w4a4"]
+    assert [t.config.recipe for t in study.trials] == ["w8a8(observer='mse')", "w4a4(observer='mse')"]
+    assert {(t.config.arm, t.config.sensitive_share) for t in study.trials} == {("ptq", 0.1)}
 
 
 def test_trial_ids_are_names_of_folders_and_change_with_the_config():

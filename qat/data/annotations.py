@@ -1,7 +1,6 @@
-"""Boxes and labels of images: what makes one wrong, what becomes of wrong ones, and rows of equal length."""
+"""Boxes and labels of images: what makes a box wrong, and rows of equal length."""
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,37 +22,6 @@ class Objects:
     def of(boxes: ArrayLike, labels: ArrayLike) -> "Objects":
         """From anything like arrays, which may be empty."""
         return Objects(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32))
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, and where: a file with a line, or with the id of an annotation."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
-
-
-def check_choice(bad: str) -> None:
-    """Raise `ValueError` where `bad` is not one of the two things to do with what is wrong."""
-    if bad not in ("refuse", "drop"):
-        raise ValueError(f"`bad` must be 'refuse' or 'drop', got {bad!r}. It says what becomes of wrong annotations.")
-
-
-def settle(problems: Sequence[Problem], bad: str, folder: str) -> None:
-    """Refuse all `problems` in one `ValueError`, or where `bad` is "drop" list on stderr what is dropped."""
-    if not problems:
-        return
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    listed = "\n".join(f"  {problem}" for problem in problems)
-    if bad == "refuse":
-        raise ValueError(
-            f"`folder` must hold images with right annotations, but {folder!r} has {count}:\n{listed}\n"
-            "Mend them, or pass bad='drop' to leave out the wrong boxes and the images that cannot be used."
-        )
-    sys.stderr.write(f"Warning: dropped for {count} in {folder}:\n{listed}\n")
 
 
 def wrong_box(box: Sequence[float], width: float, height: float, tolerance: float = 0.0) -> str | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from qat import data
-from qat.data.annotations import Problem, check_choice, settle
 from qat.data.augment import Augmentation, Symmetry, check_fits
 from qat.data.coco_files import Annotated, read_annotated
 from qat.data.letterbox import sides
 from qat.data.pictures import MODES, Colour, Picture, other_colours, picture_splits
+from qat.data.problems import IMAGES, Problem, check_bad, settle
 from qat.data.source import Dataset, fingerprint
 
 FILES = ("annotations.json", "_annotations.coco.json")
@@ -51,7 +51,7 @@ def coco(
     """
     if not 0 < held_out < 0.5:
         raise ValueError(f"`held_out` must be in (0, 0.5), got {held_out}. It is the part of train for another split.")
-    check_choice(bad)
+    check_bad(bad, "annotations")
     shape = sides(size)
     augment = Augmentation(crop, symmetry, mosaic)
     check_fits(augment, shape)
@@ -110,7 +110,7 @@ def _usable(
     kind, others = other_colours(everything, colour)
     problems = [problem for one in read.values() for problem in one.problems]
     problems += [Problem(picture.where, wrong) for picture, wrong in others]
-    settle(problems, bad, folder)
+    settle(problems, bad, folder, IMAGES)
     crowds = sum(one.crowds for one in read.values())
     if crowds:
         sys.stderr.write(f"Boxes of crowds left out in {folder}: {crowds}\n")

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qat.data.annotations import ROUNDING, Objects, Problem, wrong_box
+from qat.data.annotations import ROUNDING, Objects, wrong_box
 from qat.data.pictures import Picture
+from qat.data.problems import Problem
 from qat.data.reading import Header, header
 from qat.data.source import fingerprint
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from qat import data
-from qat.data.annotations import check_choice, padded
+from qat.data.annotations import padded
 from qat.data.augment import Augmentation, check_fits
 from qat.data.bits import BinaryImages, pack
 from qat.data.deeppcb_builder import prepared_folder, read_prepared
 from qat.data.deeppcb_files import CLASSES, REMEDY, SIDE, VARIABLE, Listing, published
 from qat.data.missing import MissingDataError
+from qat.data.problems import check_bad
 from qat.data.reading import read_all
 from qat.data.source import Columns, Dataset, fingerprint
 
@@ -39,7 +40,7 @@ def deeppcb(
     """
     if not 0 < held_out < 1:
         raise ValueError(f"`held_out` must be in (0, 1), got {held_out}. It is the part of trainval for validation.")
-    check_choice(bad)
+    check_bad(bad, "annotations")
     shape = (SIDE, SIDE, 2 if template else 1)
     augment = Augmentation(crop, mosaic=mosaic)
     check_fits(augment, shape)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qat.data.annotations import Objects, Problem, most, settle, wrong_box
+from qat.data.annotations import Objects, most, wrong_box
 from qat.data.bits import binary
+from qat.data.problems import IMAGES, Problem, settle
 from qat.data.reading import header
 from qat.data.source import fingerprint
 
@@ -80,7 +81,7 @@ def read_pairs(folder: Path, template: bool, bad: str) -> dict[str, list[Pair]]:
             problems += found
             if pair is not None:
                 pairs[split].append(pair)
-    settle(problems, bad, str(root))
+    settle(problems, bad, str(root), IMAGES)
     return pairs
 
 

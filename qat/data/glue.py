@@ -1,15 +1,14 @@
 """GLUE's classification tasks as tensorflow-datasets prepared them, in ArrayRecord files, read without TensorFlow."""
 
 import functools
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qat import data
+from qat.data.prepared import newest_version, records
 from qat.data.reading import shown
 from qat.data.source import Dataset, fingerprint
 from qat.data.text.dataset import held_out_of, text_dataset
@@ -66,9 +65,10 @@ def glue(
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {task!r}.{did_you_mean(task, TASKS)}")
     check_length(length)
     kind = TASKS[task]
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    folder = _newest_version(root, task)
-    train, test = _open(folder, kind)
+    more = f"{REMEDY.replace('TASK', task)} The data set `sst2` reads GLUE's own files."
+    folder = newest_version(data_dir, f"glue/{task}", more)
+    found = records(folder, ("train", kind.test), functools.partial(_wrong, kind), "GLUE data", REMEDY)
+    train, test = found["train"], found[kind.test]
     stays, drawn = held_out_of(len(train), held_out, seed)
     core = open_tokenizer(tokenizer)
     name = f"glue {task}"
@@ -82,33 +82,9 @@ def glue(
     return text_dataset(name, splits, fingerprint(*files, drawn), kind.classes, buckets)
 
 
-def _newest_version(root: Path, task: str) -> Path:
-    versions = [path.parent for path in (root / "glue" / task).glob("*/features.json")]
-    if not versions:
-        raise ValueError(
-            f"`data_dir` must hold prepared data in glue/{task}/<version>, found none in {str(root)!r}. "
-            f"{REMEDY.replace('TASK', task)} The data set `sst2` reads GLUE's own files."
-        )
-    return max(versions, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")])
-
-
-def _open(folder: Path, kind: Kind) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The records of train and of what is used for testing; opened and tried now, before any work."""
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder_from_directory(folder)
-        if (found := builder.info.file_format) != tfds.core.FileFormat.ARRAY_RECORD:
-            raise ValueError(f"files are in format {found.value if found else None}, not array_record")
-        splits: Any = builder.as_data_source()
-        for name in ("train", kind.test):
-            if missing := {*kind.fields, "label"} - set(splits[name][len(splits[name]) - 1]):
-                raise ValueError(f"records of {name} have no {', '.join(sorted(missing))}")
-    except Exception as error:
-        raise ValueError(
-            f"`data_dir` must hold readable GLUE data, but {str(folder)!r} is not: {error}. {REMEDY}"
-        ) from error
-    return splits["train"], splits[kind.test]
+def _wrong(kind: Kind, split: str, record: Any) -> str | None:
+    missing = {*kind.fields, "label"} - set(record)
+    return f"records of {split} have no {', '.join(sorted(missing))}" if missing else None
 
 
 def _source(

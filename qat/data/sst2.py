@@ -6,10 +6,10 @@ from pathlib import Path
 
 from qat import data
 from qat.data.missing import MissingDataError
+from qat.data.problems import check_bad
 from qat.data.source import Dataset
 from qat.data.text.dataset import chosen, content, held_out_of, sources, text_dataset
 from qat.data.text.labels import numbered
-from qat.data.text.problems import check_bad
 from qat.data.text.rows import columns, read_table
 from qat.data.text.sentences import Labelled
 from qat.data.text.tokenizer import CHECKPOINT, open_tokenizer
@@ -43,7 +43,7 @@ def sst2(
     `tokenizer` is a folder or `hf:PATH_OR_ID`; longer sentences are cut to `length` tokens, and batches to `buckets`.
     With `bad` "drop" wrong rows are left out and listed on stderr; by default they are refused.
     """
-    check_bad(bad)
+    check_bad(bad, "rows")
     root = _folder(folder or os.environ.get(VARIABLE))
     labelled = (root / "test.tsv").is_file() and "label" in columns(root / "test.tsv")
     files = dict(zip(("train", "validation", "test") if labelled else ("train", "test"), FILES, strict=False))

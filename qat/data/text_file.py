@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from qat import data
+from qat.data.problems import check_bad
 from qat.data.source import Dataset
 from qat.data.text.dataset import chosen, content, held_out_of, sources, text_dataset
 from qat.data.text.labels import check_headed, class_names, numbered
-from qat.data.text.problems import check_bad
 from qat.data.text.rows import read_table
 from qat.data.text.tokenizer import CHECKPOINT, open_tokenizer
 
@@ -35,7 +35,7 @@ def text_file(
     With `bad` "drop" wrong rows, and those with a label never seen in training, are left out and listed on stderr; by
     default they are refused.
     """
-    check_bad(bad)
+    check_bad(bad, "rows")
     given = {"train": train, "validation": validation, "test": test}
     paths = {split: Path(name).expanduser() for split, name in given.items() if name is not None}
     tables = {split: read_table(path, text, label) for split, path in paths.items()}

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import jax
-
 from qat.pipeline.quantizing import quantized
 from qat.pipeline.training import setting
 from qat.pretrained import check_init
@@ -22,12 +20,11 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
             raise ValueError(f"`distillation`: {config.data!r} asks for a task that has no loss for a teacher.")
         if config.recipe is None and config.init is None:
             continue
-        x = where.example()
-        variables = jax.eval_shape(where.functions.init, jax.random.key(0), *x)
+        variables = where.abstract_variables()
         if config.init is not None:
             check_init(config.init, variables)
         if config.recipe is not None:
-            quantized(where, config.recipe).inference.sites(variables, *x)
+            quantized(where, config.recipe).inference.sites(variables, *where.example())
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":

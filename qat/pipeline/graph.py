@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from qat import data, models, pretrained, tasks
 from qat.code import code_digest, needed
-from qat.config import ExperimentConfig, digest
+from qat.config import ExperimentConfig, digest, given
 
 type Kind = Literal["float", "control", "calibration", "qat", "trial"]
 
@@ -50,22 +50,18 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
         code = code_digest(_files(kind, config))
         return Stage(kind, digest(kind, code, fingerprint, *settings, *(need.key for need in needs)), needs)
 
-    trained = stage("float", (config.model, config.data, config.train, config.first_seed, *_start(config)))
+    start = None if config.init is None else pretrained.fingerprint(config.init)
+    trained = stage("float", (config.model, config.data, config.train, config.first_seed, *given(start)))
     last = trained
     if config.arm == "control":
         last = stage("control", (config.finetune, *config.later_seed), trained)
     if config.recipe is not None:
-        shared = () if config.sensitive_share is None else (config.sensitive_share,)
-        last = stage("calibration", (config.recipe, config.calibration_batches, *shared, *config.later_seed), trained)
+        how = (config.recipe, config.calibration_batches, *given(config.sensitive_share), *config.later_seed)
+        last = stage("calibration", how, trained)
     if config.arm == "qat":
-        taught = () if config.distillation is None else (config.distillation,)
-        last = stage("qat", (config.finetune, *taught), last)
+        last = stage("qat", (config.finetune, *given(config.distillation)), last)
     measured = (config.evaluation_batch_size, config.latency_batch_size, config.analysis_batches, *config.more_splits)
     return stage("trial", (config.arm, *measured), last)
-
-
-def _start(config: ExperimentConfig) -> tuple[str, ...]:
-    return () if config.init is None else (pretrained.fingerprint(config.init),)
 
 
 def _files(kind: Kind, config: ExperimentConfig) -> frozenset[Path]:

@@ -39,6 +39,10 @@ class Setting:
         """Batches that all have the full length, for calibration."""
         return replace(self.batches(size, seed), buckets=None)
 
+    def abstract_variables(self) -> Any:
+        """Shapes and dtypes of the model's variables."""
+        return jax.eval_shape(self.functions.init, jax.random.key(0), *self.example())
+
     def outcomes(self, examples: Any, variables: Any, split: str, size: int) -> dict[str, np.ndarray]:
         """What `examples(variables, batch)` gives for each example of a split, in its order."""
         order, batches = data.in_buckets(self.dataset.splits[split], size, self.dataset.buckets)

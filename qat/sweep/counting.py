@@ -57,7 +57,7 @@ def forward_macs(model: str, name: str) -> int:
     """Multiply-accumulates of a registered model's forward pass on one example of a data set."""
     where = setting(model, name)
     inputs = where.example()
-    variables = jax.eval_shape(where.functions.init, jax.random.key(0), *inputs)
+    variables = where.abstract_variables()
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     jaxpr, _ = trace(where.functions.inference, (variables, *inputs))
     return max(1, sum(macs(site) * site.turns for site in find(jaxpr, leaves)))

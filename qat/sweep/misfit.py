@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jax
-
 from qat import data
 from qat.config import ExperimentConfig
 from qat.data.missing import MissingDataError
@@ -28,8 +26,7 @@ def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
 
 def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
     def variables() -> Any:
-        where = setting(config.model, config.data)
-        return jax.eval_shape(where.functions.init, jax.random.key(0), *where.example())
+        return setting(config.model, config.data).abstract_variables()
 
     steps = {
         "data": lambda: data.load(config.data),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qat.config import ExperimentConfig, digest, override
 from qat.sweep.source import run_file, unreadable
@@ -69,6 +69,13 @@ def make_study(
     if mistakes:
         raise ValueError("\n".join(f"{line} (trial {labels})" for line, labels in mistakes.items()))
     return Study(name, tuple(trials))
+
+
+def arms(
+    name: str, arm: Literal["ptq", "qat"], recipes: Sequence[str], options: str, **more: Any
+) -> dict[str, dict[str, Any]]:
+    """Steps of an axis: a quantized arm at each of some presets, all with the same options and other changes."""
+    return {f"{name} {preset}": {"arm": arm, "recipe": f"{preset}({options})", **more} for preset in recipes}
 
 
 def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) -> Study:

@@ -1,14 +1,14 @@
 """A text is of one of several classes: fields `tokens`, `mask` and `label`, outputs are logits."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from qat.tasks.cross_entropy import examples, loss
 from qat.tasks.distill import divergence
 from qat.tasks.task import Arrays, Batch, Task, register
 
@@ -17,7 +17,7 @@ from qat.tasks.task import Arrays, Batch, Task, register
 def text_classification(class_names: tuple[str, ...] = ()) -> Task:
     """Cross-entropy; accuracy is what counts, and `scores` has the other metrics."""
     summary = functools.partial(scores, names=tuple(class_names))
-    return Task("accuracy", _inputs, _loss, _examples, summary, divergence)
+    return Task("accuracy", _inputs, loss, _examples, summary, divergence)
 
 
 def scores(arrays: Arrays, names: Sequence[str] = ()) -> dict[str, float]:
@@ -64,16 +64,5 @@ def _inputs(batch: Batch) -> tuple[Any, ...]:
     return batch["tokens"], batch["mask"]
 
 
-def _loss(logits: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
-    return loss, {"accuracy": (logits.argmax(-1) == batch["label"]).mean()}
-
-
-def _examples(logits: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-    prediction = logits.argmax(-1)
-    return {
-        "accuracy": (prediction == batch["label"]).astype(jnp.float32),
-        "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]),
-        "prediction": prediction,
-        "label": jnp.asarray(batch["label"]),
-    }
+def _examples(logits: Any, batch: Batch) -> dict[str, jax.Array]:
+    return {**examples(logits, batch), "label": jnp.asarray(batch["label"])}

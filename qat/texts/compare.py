@@ -12,6 +12,7 @@ from qat.config import ExperimentConfig
 from qat.data.text.sentences import texts_of
 from qat.files import CONFIG_FILE, EXAMPLES_FILE
 from qat.record import Record, read_record
+from qat.report.pairing import Baselines
 from qat.signature import Signature, read_signature
 from qat.storage import write_atomically
 from qat.sweep.folder import TRIALS, read_study
@@ -88,10 +89,9 @@ def _read(folder: Path) -> tuple[Record, Signature]:
 
 def _float_trial(trial: Path, record: Record) -> Path:
     root = trial.absolute().parent.parent
-    records = read_study(root).scan().records
-    for name, one in records.items():
-        if one.arm == "float" and one.lineage.float_stage == record.lineage.float_stage:
-            return root / TRIALS / name
+    found = Baselines(read_study(root).scan().records.values()).float_or_self(record)
+    if found is not None:
+        return root / TRIALS / found.trial
     raise ValueError(
         f"no finished trial in {str(root)!r} is the float model of {str(trial)!r}. Name one with --beside."
     )

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qat.data.annotations import Problem
-from qat.data.text.problems import settle
+from qat.data.problems import ROWS, Problem, settle
 from qat.data.text.rows import Row, Table
 from qat.data.text.sentences import Labelled
 
@@ -27,7 +26,8 @@ def numbered(tables: Mapping[str, Table], classes: Sequence[str] | None, bad: st
         if len(known) > 1:
             problems += [_unknown(row, known, classes is None) for row in table.rows if row.label not in known]
         parts[split] = Labelled([row.text for row in rows], np.array([number[row.label] for row in rows], np.int32))
-    settle(list(dict.fromkeys(problems)), bad, ", ".join(dict.fromkeys(table.name for table in tables.values())))
+    names = dict.fromkeys(table.name for table in tables.values())
+    settle(list(dict.fromkeys(problems)), bad, ", ".join(names), ROWS)
     if len(known) < 2:
         raise ValueError(f"`train` must hold texts of at least two labels, got {list(known)}.")
     if empty := [tables[split].name for split, part in parts.items() if not part.texts]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qat.data.annotations import Problem
+from qat.data.problems import Problem
 
 ESCAPED = range(0xDC80, 0xDD00)  # what surrogateescape makes of bytes that are no UTF-8
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
