@@ -1,6 +1,5 @@
 """The detector that a trial left in its folder, ready to run; the data that it was trained on are not needed."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +11,18 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from qat import store
 from qat.artifact import load_tree
-from qat.config import ExperimentConfig, parse
 from qat.detection.detector import detector
 from qat.detection.suppress import Detections
-from qat.files import ARTIFACT_FILE, CONFIG_FILE, MODEL_FILE, STAGES
-from qat.objective import Forward, forward
+from qat.files import ARTIFACT_FILE, MODEL_FILE, STAGES
 from qat.presets import raised
 from qat.presets import recipe as build_recipe
-from qat.record import RECORD_FILE, Record, read_record
-from qat.registry import parse_call
-from qat.signature import Signature, read_signature
-from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
-from qat.sweep.work import register
+from qat.signature import Signature
+from qat.sweep.finished import Finished, read_finished
 from qat.transform import quantize
 
 THRESHOLD = "deeppcb_threshold"  # the metric that says which scores were best taken for a detection
 USUAL = 0.3
+KIND = ("detection", "a detector")
 
 
 @dataclass(frozen=True)
@@ -41,44 +36,29 @@ class Detector:
     find: Callable[[np.ndarray], Detections]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a trial's folder says of the model in it."""
-
-    folder: Path
-    config: ExperimentConfig
-    record: Record
-    signature: Signature
-
-    @property
-    def functions(self) -> Forward:
-        """Those of the model."""
-        return forward(self.config.model, self.signature.classes)
-
-
 def load_detector(folder: Path) -> Detector:
     """The detector of a finished trial, served in integers where it is quantized.
 
     Raises `ValueError` for a folder that is no finished trial of a detector, and for a model that does not fit its
     config or its classes.
     """
-    trial, path = _read(folder), folder / MODEL_FILE
+    trial, path = read_finished(folder, *KIND), folder / MODEL_FILE
     if not path.is_file():
         raise ValueError(f"{str(path)!r} is missing. Run the sweep again: it redoes this trial alone.")
     network = trial.functions.inference
     if trial.config.recipe is None:
         variables = _float_variables(path)
         _check_fits(trial, variables, path)
-        return _detector(trial.config.arm, trial, network, variables)
+        return _detector(trial.name, trial, network, variables)
     int8 = store.load(path)
     _check_fits(trial, int8.structure.abstract, path)
     quantized = quantize(network, build_recipe(raised(trial.config.recipe, trial.record.raised)))
-    return _detector(f"{trial.config.arm} {trial.config.recipe}", trial, quantized.serve, int8)
+    return _detector(trial.name, trial, quantized.serve, int8)
 
 
 def load_float_stage(folder: Path) -> Detector:
     """The float model that the trial in `folder` started from, out of the stages of its study."""
-    trial = _read(folder)
+    trial = read_finished(folder, *KIND)
     path = folder.absolute().parent.parent / STAGES / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
     if not path.is_file():
         raise ValueError(
@@ -88,35 +68,6 @@ def load_float_stage(folder: Path) -> Detector:
     variables = load_tree(path)["variables"]
     _check_fits(trial, variables, path)
     return _detector("float", trial, trial.functions.inference, variables)
-
-
-def _read(folder: Path) -> Trial:
-    if (folder / STUDY_FILE).is_file():
-        trials = "\n".join(f"  {folder / TRIALS / trial}" for trial in read_study(folder).trials)
-        raise ValueError(f"{str(folder)!r} is a whole study. Name the folder of one of its trials:\n{trials}")
-    record = read_record(folder)
-    if record is None or not (folder / CONFIG_FILE).is_file():
-        raise ValueError(
-            f"{str(folder)!r} holds no finished trial: there is no {RECORD_FILE} and {CONFIG_FILE} in it. "
-            "Name a folder such as RUNS/trials/NAME that a sweep made."
-        )
-    signature = read_signature(folder)
-    if parse_call(signature.task)[0] != "detection":
-        raise ValueError(f"{str(folder)!r} must hold a detector, but its task is {signature.task}.")
-    return Trial(folder, _config(folder), record, signature)
-
-
-def _config(folder: Path) -> ExperimentConfig:
-    """The trial's settings; what its study's files register is known then."""
-    try:
-        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        named = {name: str(values[name]) for name in ("model", "data")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(folder / CONFIG_FILE)!r} is damaged ({error}). Run the sweep again.") from None
-    root = folder.absolute().parent.parent
-    if (root / STUDY_FILE).is_file():
-        register(named, list(read_study(root).imports))
-    return parse(ExperimentConfig, values)
 
 
 def _float_variables(path: Path) -> Any:
@@ -129,7 +80,7 @@ def _float_variables(path: Path) -> Any:
         raise ValueError(f"{str(path)!r} is damaged ({error}). Run the sweep again: it redoes this trial.") from error
 
 
-def _detector(name: str, trial: Trial, network: Any, variables: Any) -> Detector:
+def _detector(name: str, trial: Finished, network: Any, variables: Any) -> Detector:
     detect = jax.jit(detector(network))
 
     def find(image: np.ndarray) -> Detections:
@@ -140,7 +91,7 @@ def _detector(name: str, trial: Trial, network: Any, variables: Any) -> Detector
     return Detector(name, trial.signature, trial.record.metrics.get(THRESHOLD, USUAL), find)
 
 
-def _check_fits(trial: Trial, variables: Any, path: Path) -> None:
+def _check_fits(trial: Finished, variables: Any, path: Path) -> None:
     """Raise `ValueError` where variables are of other shapes than the model of the config has for its classes."""
     about = trial.signature
     image = jax.ShapeDtypeStruct((1, *about.input_shape), np.float32)

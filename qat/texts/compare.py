@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from qat import data
-from qat.config import ExperimentConfig
 from qat.data.text.sentences import texts_of
-from qat.files import CONFIG_FILE, EXAMPLES_FILE
-from qat.record import Record, read_record
+from qat.files import EXAMPLES_FILE
+from qat.record import Record
 from qat.report.pairing import Baselines
-from qat.signature import Signature, read_signature
 from qat.storage import write_atomically
+from qat.sweep.finished import Finished, read_finished
 from qat.sweep.folder import TRIALS, read_study
 from qat.tasks.text_classification import confusion
+
+KIND = ("text_classification", "a classifier of texts")
 
 
 @dataclass(frozen=True)
@@ -58,33 +59,21 @@ def compare(trial: Path, beside: Path | None = None) -> Comparison:
 
     Raises `ValueError` for trials that are not finished, classify no texts, or were measured on other data.
     """
-    record, signature = _read(trial)
-    other = _float_trial(trial, record) if beside is None else beside
-    theirs, their_signature = _read(other)
-    if signature != their_signature or record.examples != theirs.examples:
+    one = read_finished(trial, *KIND)
+    other = read_finished(_float_trial(trial, one.record) if beside is None else beside, *KIND)
+    signature = one.signature
+    if signature != other.signature or one.record.examples != other.record.examples:
         raise ValueError(
-            f"{str(trial)!r} and {str(other)!r} were measured on different data. Name trials of one study."
+            f"{str(trial)!r} and {str(other.folder)!r} were measured on different data. Name trials of one study."
         )
-    config = ExperimentConfig.model_validate_json((trial / CONFIG_FILE).read_text(encoding="utf-8"))
-    texts = texts_of(data.load(config.data).splits["test"])
-    arrays = [_arrays(folder, len(texts)) for folder in (trial, other)]
-    outcomes = [_outcome(one, found, signature) for one, found in zip((record, theirs), arrays, strict=True)]
+    texts = texts_of(data.load(one.config.data).splits["test"])
+    arrays = [_arrays(each.folder, len(texts)) for each in (one, other)]
+    outcomes = [_outcome(each, found) for each, found in zip((one, other), arrays, strict=True)]
     labels, (first, second) = arrays[0]["label"], outcomes
     differ = np.flatnonzero(first.predictions != second.predictions)
     order = np.argsort(second.predictions[differ] != labels[differ], kind="stable")
     names = tuple(signature.name(label) for label in range(signature.classes))
     return Comparison(first, second, texts, labels, names, differ[order].tolist())
-
-
-def _read(folder: Path) -> tuple[Record, Signature]:
-    record = read_record(folder)
-    if record is None:
-        raise ValueError(f"{str(folder)!r} holds no finished trial. Name a folder such as RUNS/trials/ID.")
-    signature = read_signature(folder)
-    task = signature.task.partition("(")[0]
-    if task != "text_classification":
-        raise ValueError(f"{str(folder)!r} must hold a classifier of texts, but its task is {task}.")
-    return record, signature
 
 
 def _float_trial(trial: Path, record: Record) -> Path:
@@ -108,11 +97,6 @@ def _arrays(folder: Path, count: int) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _outcome(record: Record, arrays: dict[str, np.ndarray], signature: Signature) -> Outcome:
-    name = record.arm if record.recipe is None else f"{record.arm} {record.recipe}"
-    return Outcome(
-        name,
-        {k: record.metrics[k] for k in ("accuracy", "f1")},
-        arrays["prediction"],
-        confusion(arrays, signature.classes),
-    )
+def _outcome(trial: Finished, arrays: dict[str, np.ndarray]) -> Outcome:
+    shown = {metric: trial.record.metrics[metric] for metric in ("accuracy", "f1")}
+    return Outcome(trial.name, shown, arrays["prediction"], confusion(arrays, trial.signature.classes))
