@@ -230,8 +230,17 @@ def test_the_kept_table_has_a_row_for_each_arm_and_seed(tmp_path):
     assert file.read_text().splitlines() == [
         "arm,recipe,seed,accuracy,size_bytes,float_size_bytes,latency_ratio",
         "float,,0,0.9,400,400,",
-        "ptq,w4a4(observer='mse'),1,0.12346,100,400,0.25",
+        "ptq w4a4(observer='mse'),w4a4(observer='mse'),1,0.12346,100,400,0.25",
     ]
+
+
+def test_the_kept_table_names_arms_by_their_labels_and_metrics_as_asked(tmp_path):
+    records = [
+        make_record("float", None, 0, 0.9, labels={"trial": "float"}),
+        make_record("qat", "w4a4", 0, 0.8, labels={"arm": "QAT, taught", "seed": "0"}),
+    ]
+    kept = keep(write_study(tmp_path / "runs", records), tmp_path / "table.csv", ["f=accuracy"])
+    assert kept[["arm", "recipe", "f"]].fillna("").values.tolist() == [["float", "", 0.9], ["QAT, taught", "w4a4", 0.8]]
 
 
 def test_a_table_is_kept_of_whole_studies_and_known_metrics_alone(tmp_path):

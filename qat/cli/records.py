@@ -20,7 +20,7 @@ def report(runs: Folder, margin: Margin = None) -> None:
 def keep(
     runs: Folder,
     file: Annotated[Path, typer.Argument(help="CSV file to write, such as experiments/results/NAME.csv.")],
-    metrics: Annotated[list[str], typer.Option("--metric", help="A column of the table; repeatable.")],
+    metrics: Annotated[list[str], typer.Option("--metric", help="A column: NAME or COLUMN=NAME; repeatable.")],
 ) -> None:
     """Write the table of a finished sweep, one row an arm and seed, for the repository."""
     with one_clear_error():

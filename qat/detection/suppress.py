@@ -22,7 +22,8 @@ class Detections(NamedTuple):
 class Suppression:
     """Greedy suppression of one image: of the `candidates` points of the highest score above `least`, each under its
     best class, one stays where no better one that stays overlaps it by an IoU of more than `overlap`, whatever their
-    classes. The best `detections` of these are given.
+    classes. What stays is a detection of each class that it has a score above `least` of, so that a metric over
+    rankings sees the second guess too; the best `detections` are given.
 
     The box of one that stays is the mean of all candidates' that overlap it by at least `vote`, weighted by their
     scores (Gidaris and Komodakis 2015, arXiv 1505.01749); with `vote` 1 its own.
@@ -46,9 +47,9 @@ class Suppression:
             )
 
     def __call__(self, boxes: Float[Array, "points 4"], scores: Float[Array, "points classes"]) -> Detections:
-        """The detections of one image, `detections` in number or one for each point; `jax.vmap` gives a batch's."""
+        """The detections of one image, `detections` in number or one a point and class; `jax.vmap` gives a batch's."""
         score, order = jax.lax.top_k(scores.max(-1), min(self.candidates, len(boxes)))
-        boxes, label = boxes[order], scores.argmax(-1).astype(jnp.int32)[order]
+        boxes, scores = boxes[order], scores[order]
         shared = pairwise_iou(boxes, boxes)
         blocks = jnp.tril(shared > self.overlap, -1)
 
@@ -56,11 +57,13 @@ class Suppression:
             return stays.at[i].set(stays[i] & ~(blocks[i] & stays).any())
 
         stays = jax.lax.fori_loop(0, len(score), decide, score > self.least)
-        best, order = jax.lax.top_k(jnp.where(stays, score, 0.0), min(self.detections, len(score)))
+        scores = jnp.where(stays[:, None] & (scores > self.least), scores, 0.0)
+        best, pairs = jax.lax.top_k(scores.reshape(-1), min(self.detections, scores.size))
+        order, label = jnp.divmod(pairs, scores.shape[-1])
         own = boxes[order]
         if self.vote < 1:  # no matrix product, which would be a site to quantize
             weight = jnp.where(shared[order] >= self.vote, score, 0.0)[..., None]
             moved = (weight * (boxes - own[:, None])).sum(1)
             own += moved / jnp.maximum(weight.sum(1), 1e-9)
         boxes = jnp.where(best[:, None] > 0, own, 0.0)
-        return Detections(boxes, best, jnp.where(best > 0, label[order], -1))
+        return Detections(boxes, best, jnp.where(best > 0, label, -1))

@@ -11,14 +11,16 @@ from qat.results.trials import load
 from qat.storage import write_atomically
 
 DIGITS = 5
+ARM = "label.arm"
 
 
 def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     """Write the finished trials of a study to `file`, and return what was written.
 
-    Columns: `arm`, `recipe`, `seed`, the `metrics` in the task's own units, `size_bytes`, `float_size_bytes` of the
-    model that the trial started from, and `latency_ratio`, a call's time by that of the float model in the same run
-    (empty where it was not measured). Raises `ValueError` for unfinished trials, and for a metric that they lack.
+    Columns: `arm` (the label on the axis of this name, where the study has it), `recipe`, `seed`, the `metrics` in the
+    task's own units, each under its name or, written `column=name`, under another, `size_bytes`, `float_size_bytes` of
+    the model that the trial started from, and `latency_ratio`, a call's time by that of the float model in the same
+    run (empty where it was not measured). Raises `ValueError` for unfinished trials, and for a metric that they lack.
     """
     frame = load(runs)
     if missing := frame.attrs["failed"] + frame.attrs["unfinished"] + len(frame.attrs["damaged"]):
@@ -26,14 +28,16 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
             f"`runs` must be a finished study, but {missing} of its trials are not. Run the sweep again to its end."
         )
     known = [name.removeprefix("metric.") for name in frame.columns if name.startswith("metric.")]
-    if unknown := [name for name in metrics if name not in known]:
+    columns = dict(_column(metric) for metric in metrics)
+    if unknown := [name for name in columns.values() if name not in known]:
         raise ValueError(f"`metrics`: no trial has {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
     rows = frame.to_dict("records")
     sizes = {row["lineage.float_stage"]: row["size_bytes"] for row in rows if row["arm"] == "float"}
     kept = pd.DataFrame(
         {
-            **{name: frame[name] for name in ("arm", "recipe", "seed")},
-            **{name: frame[f"metric.{name}"].round(DIGITS) for name in metrics},
+            "arm": frame["arm"] if ARM not in frame else frame[ARM].fillna(frame["arm"]),
+            **{name: frame[name] for name in ("recipe", "seed")},
+            **{column: frame[f"metric.{name}"].round(DIGITS) for column, name in columns.items()},
             "size_bytes": frame["size_bytes"],
             "float_size_bytes": pd.array([sizes.get(row["lineage.float_stage"]) for row in rows], "Int64"),
             "latency_ratio": [_ratio(row) for row in rows],
@@ -42,6 +46,11 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, kept.to_csv(index=False, lineterminator="\n"))
     return kept
+
+
+def _column(metric: str) -> tuple[str, str]:
+    column, _, name = metric.rpartition("=")
+    return column or name, name
 
 
 def _ratio(row: Mapping[Hashable, Any]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from qat import data, models
 from qat.compiled import make_room
 from qat.config import ExperimentConfig, parse
+from qat.memory import keep_freed_memory
 from qat.pipeline import Stage, run_stage, run_trial, stage_of
 from qat.record import RECORD_FILE, read_record
 from qat.registry import parse_call
@@ -26,6 +27,7 @@ def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
     Raises `ValueError` where the code or the data here are not those that the job was planned with.
     """
     make_room()
+    keep_freed_memory()
     place = folder(root)
     register(payload["config"], payload["imports"])
     config = parse(ExperimentConfig, payload["config"])

@@ -24,12 +24,13 @@ def overlap(a, b):
 
 
 def greedy(boxes, scores, rule):
-    """Indices of the points that stay, the best first."""
+    """Points that stay and classes that they are detections of, the best first."""
     best, kept = scores.max(-1), []
     for i in np.argsort(-best, kind="stable")[: rule.candidates]:
         if best[i] > rule.least and all(overlap(boxes[i], boxes[j]) <= rule.overlap for j in kept):
             kept.append(i)
-    return kept[: rule.detections]
+    pairs = [(i, label) for i in kept for label in np.flatnonzero(scores[i] > rule.least)]
+    return sorted(pairs, key=lambda pair: -scores[pair])[: rule.detections]
 
 
 RULES = {
@@ -46,10 +47,11 @@ RULES = {
 def test_suppression_is_the_greedy_one(rule, seed):
     boxes, scores = random_candidates(seed)
     found, kept = jax.jit(rule)(boxes, scores), greedy(boxes, scores, rule)
+    points, labels = map(list, zip(*kept, strict=True))
     assert found.boxes.shape == (rule.detections, 4)
-    np.testing.assert_array_equal(found.boxes[: len(kept)], boxes[kept])
-    np.testing.assert_array_equal(found.scores[: len(kept)], scores[kept].max(-1))
-    np.testing.assert_array_equal(found.labels[: len(kept)], scores[kept].argmax(-1))
+    np.testing.assert_array_equal(found.boxes[: len(kept)], boxes[points])
+    np.testing.assert_array_equal(found.scores[: len(kept)], scores[points, labels])
+    np.testing.assert_array_equal(found.labels[: len(kept)], labels)
     assert (np.asarray(found.labels[len(kept) :]) == -1).all()
     assert not np.asarray(found.scores[len(kept) :]).any() and not np.asarray(found.boxes[len(kept) :]).any()
 
@@ -61,14 +63,15 @@ def test_boxes_that_stay_are_voted_on_by_all_that_overlap_them(vote):
     found, kept = jax.jit(rule)(boxes, scores), greedy(boxes, scores, rule)
     voters = np.argsort(-scores.max(-1), kind="stable")[:150]
     moved = 0
-    for place, i in enumerate(kept):
+    for place, (i, _) in enumerate(kept):
         near = [j for j in voters if i == j or overlap(boxes[i], boxes[j]) >= vote]
         expected = np.average(boxes[near], axis=0, weights=scores[near].max(-1))
         np.testing.assert_allclose(found.boxes[place], expected, rtol=1e-4)
         moved += len(near) > 1
     assert moved > 5
-    np.testing.assert_array_equal(found.scores[: len(kept)], scores[kept].max(-1))
-    np.testing.assert_array_equal(found.labels[: len(kept)], scores[kept].argmax(-1))
+    points, labels = map(list, zip(*kept, strict=True))
+    np.testing.assert_array_equal(found.scores[: len(kept)], scores[points, labels])
+    np.testing.assert_array_equal(found.labels[: len(kept)], labels)
 
 
 def test_a_batch_is_its_images_one_by_one():
@@ -81,7 +84,16 @@ def test_a_batch_is_its_images_one_by_one():
 
 def test_one_of_two_equal_boxes_stays_whatever_their_classes():
     found = jax.jit(Suppression())(jnp.array([[0.0, 0, 10, 10]] * 2), jnp.array([[0.9, 0.0], [0.0, 0.8]]))
-    assert np.asarray(found.labels).tolist() == [0, -1]
+    assert np.asarray(found.labels).tolist() == [0, -1, -1, -1]
+
+
+def test_a_box_that_stays_is_a_detection_of_each_class_it_scores_in():
+    boxes = jnp.array([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10]])
+    scores = jnp.array([[0.2, 0.9], [0.6, 0.1], [0.5, 0.0005]])
+    found = jax.jit(Suppression(vote=1))(boxes, scores)
+    assert np.asarray(found.labels).tolist() == [1, 0, 0, -1, -1, -1]
+    np.testing.assert_allclose(found.scores[:3], [0.9, 0.5, 0.2])
+    np.testing.assert_array_equal(found.boxes[:3], boxes[jnp.array([0, 2, 0])])
 
 
 def test_what_was_suppressed_suppresses_nothing():
@@ -92,7 +104,7 @@ def test_what_was_suppressed_suppresses_nothing():
 
 def test_nothing_above_the_least_score_is_no_detection():
     found = jax.jit(Suppression(least=0.5))(jnp.ones((5, 4)), jnp.full((5, 2), 0.5))
-    assert np.asarray(found.labels).tolist() == [-1] * 5
+    assert np.asarray(found.labels).tolist() == [-1] * 10
 
 
 @pytest.mark.parametrize(
