@@ -26,6 +26,7 @@ class ExperimentConfig(BaseModel):
     trials of several seeds share it. `init` is a checkpoint that the float training starts from, `hf:` and a folder or
     a name. `sensitive_share` gives 8 bits to the layers whose lower bits cost most loss, found in calibration, as many
     as have that share of the weights. `distillation` is the part of QAT's loss that the float model's outputs make.
+    `consistency` weighs, in float training and the control, how unlike the outputs of two draws of dropout are.
 
     `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
     of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
@@ -45,6 +46,7 @@ class ExperimentConfig(BaseModel):
     calibration_batches: Annotated[int, Field(ge=1)] = 8
     sensitive_share: Annotated[float, Field(gt=0, le=1)] | None = None
     distillation: Annotated[float, Field(gt=0, le=1)] | None = None
+    consistency: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
     more_splits: tuple[Literal["train", "validation"], ...] = ()
     latency_batch_size: Annotated[int, Field(ge=1)] | None = None

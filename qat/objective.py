@@ -44,8 +44,12 @@ def forward(model: str, classes: int) -> Forward:
 
 
 @functools.lru_cache
-def float_loss(task: Task, functions: Forward) -> Callable[..., Any]:
-    """For `fit`: trains `params`; `state` holds the model's other collections."""
+def float_loss(task: Task, functions: Forward, consistency: float | None = None) -> Callable[..., Any]:
+    """For `fit`: trains `params`; `state` holds the model's other collections.
+
+    With `consistency` a batch is seen under two draws of dropout; to the mean of their losses comes this weight times
+    the mean of the two divergences between their outputs (R-Drop, Liang et al. 2021, arXiv 2106.14448).
+    """
 
     def loss(params: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
         variables, inputs = {"params": params, **state}, task.inputs(batch)
@@ -54,6 +58,11 @@ def float_loss(task: Task, functions: Forward) -> Callable[..., Any]:
         else:
             outputs, updated = functions.training(variables, *inputs, key)
         value, watched = task.loss(outputs, batch)
+        if consistency is not None and task.distill is not None and not frozen:
+            others, _ = functions.training(variables, *inputs, jax.random.fold_in(key, 1))
+            unlike = (task.distill(outputs, others) + task.distill(others, outputs)) / 2
+            value = (value + task.loss(others, batch)[0]) / 2 + consistency * unlike
+            watched = {**watched, "consistency": unlike}
         return value, ({**state, **updated}, watched)
 
     return loss

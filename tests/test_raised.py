@@ -9,16 +9,16 @@ from qat.pipeline.did import did
 from qat.pipeline.quantizing import Calibration, calibrate, quantized
 from qat.pipeline.training import Run, setting, train_float
 from qat.presets import raised
-from qat.train import TrainConfig
 
 LOW = "w2a2(edges='same')"
+TRAINED = {"train.steps": 80, "train.batch_size": 32, "train.learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     where = setting("cnn(width=4)", "digits")
     run = Run("float", "", tmp_path_factory.mktemp("float"), lambda *_: None, lambda *_: None)
-    return where, train_float(where, TrainConfig(steps=80, batch_size=32, learning_rate=1e-2), 0, run)
+    return where, train_float(where, override(BASE, TRAINED), run)
 
 
 def test_layers_within_the_share_get_8_bits_and_the_loss_is_less(trained):

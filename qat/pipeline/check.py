@@ -16,8 +16,9 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
     the model, its data or its task."""
     for config in _different(configs):
         where = setting(config.model, config.data)
-        if config.distillation is not None and where.task.distill is None:
-            raise ValueError(f"`distillation`: {config.data!r} asks for a task that has no loss for a teacher.")
+        for name in ("distillation", "consistency"):
+            if getattr(config, name) is not None and where.task.distill is None:
+                raise ValueError(f"`{name}`: {config.data!r} asks for a task that cannot compare outputs.")
         if config.recipe is None and config.init is None:
             continue
         variables = where.abstract_variables()
@@ -28,5 +29,5 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
-    fields = ("model", "data", "recipe", "init", "distillation")
+    fields = ("model", "data", "recipe", "init", "distillation", "consistency")
     return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()

@@ -21,6 +21,8 @@ def did(config: "ExperimentConfig", raised: Sequence[str]) -> str:
         parts.append(f"{more.steps} steps more at {rate:.2g} of the learning rate")
         if more.freeze_bn_step is not None and more.freeze_bn_step < more.steps:
             parts.append(f"BatchNorm's statistics frozen from step {more.freeze_bn_step}")
+    if config.arm == "control" and config.consistency is not None:
+        parts.append("two draws of dropout to agree")
     if config.distillation is not None:
         parts.append(f"{config.distillation:.0%} of the loss from the float model's outputs")
     return "; ".join(parts)

@@ -51,10 +51,12 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
         return Stage(kind, digest(kind, code, fingerprint, *settings, *(need.key for need in needs)), needs)
 
     start = None if config.init is None else pretrained.fingerprint(config.init)
-    trained = stage("float", (config.model, config.data, config.train, config.first_seed, *given(start)))
+    trained = stage(
+        "float", (config.model, config.data, config.train, config.first_seed, *given(start, config.consistency))
+    )
     last = trained
     if config.arm == "control":
-        last = stage("control", (config.finetune, *config.later_seed), trained)
+        last = stage("control", (config.finetune, *config.later_seed, *given(config.consistency)), trained)
     if config.recipe is not None:
         how = (config.recipe, config.calibration_batches, *given(config.sensitive_share), *config.later_seed)
         last = stage("calibration", how, trained)

@@ -59,11 +59,10 @@ def run_stage(
 def _result(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
     where, seed = setting(config.model, config.data), config.seed
     if stage.kind == "float":
-        return {"variables": train_float(where, config.train, config.first_seed, run, config.init)}
+        return {"variables": train_float(where, config, run)}
     before = _trained(root, stage.needs[0])
     if stage.kind == "control":
-        assert config.finetune is not None
-        return {"variables": train_control(where, before.variables, config.finetune, seed, run)}
+        return {"variables": train_control(where, before.variables, config, run)}
     assert config.recipe is not None
     if stage.kind == "calibration":
         run.report("calibration", 0, config.calibration_batches, None)

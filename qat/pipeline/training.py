@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,6 +16,9 @@ from qat.pretrained import initial
 from qat.storage import is_local, local_twin, write_atomically
 from qat.tasks import Task
 from qat.train import FitResult, TrainConfig, fit, per_example
+
+if TYPE_CHECKING:
+    from qat.config import ExperimentConfig
 
 type Report = Callable[[str, int, int, float | None], None]
 """Told while a stage runs: what it is, steps done, steps in all, and the newest loss."""
@@ -108,22 +111,24 @@ class Run:
         return result
 
 
-def train_float(where: Setting, train: TrainConfig, seed: int, run: Run, init: str | None = None) -> Any:
+def train_float(where: Setting, config: "ExperimentConfig", run: Run) -> Any:
     """Variables of the trained float model, which starts from random ones or the checkpoint `init`."""
+    seed = config.first_seed
     variables = dict(jax.jit(where.functions.init)(jax.random.key(seed), *where.example()))
-    if init is not None:
-        variables = initial(init, variables)
-    return _train(where, variables, train, seed, run)
+    if config.init is not None:
+        variables = initial(config.init, variables)
+    return _train(where, variables, config.train, seed, config.consistency, run)
 
 
-def train_control(where: Setting, variables: Any, finetune: TrainConfig, seed: int, run: Run) -> Any:
+def train_control(where: Setting, variables: Any, config: "ExperimentConfig", run: Run) -> Any:
     """Variables of the float model trained on, with the order of the data that quantized arms see."""
-    return _train(where, variables, finetune, seed + OTHER_ORDER, run)
+    assert config.finetune is not None
+    return _train(where, variables, config.finetune, config.seed + OTHER_ORDER, config.consistency, run)
 
 
-def _train(where: Setting, variables: Any, train: TrainConfig, seed: int, run: Run) -> Any:
+def _train(where: Setting, variables: Any, train: TrainConfig, seed: int, consistency: float | None, run: Run) -> Any:
     state = {name: part for name, part in variables.items() if name != "params"}
-    loss = float_loss(where.task, where.functions)
+    loss = float_loss(where.task, where.functions, consistency)
     result = run.fit(loss, (variables["params"], state), where, train, seed)
     return {"params": final(result), **result.state}
 
