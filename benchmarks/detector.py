@@ -5,18 +5,17 @@ python benchmarks/detector.py
 No data are needed: random images take as long. Accuracy is the study's, `experiments/yolo_ptq_vs_qat.py`.
 """
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from safetensors.numpy import save as serialize
+from shared.size import file_bytes, float_bytes
 from shared.verdict import report
 
 import qat
 from qat import tasks
 from qat.latency import medians
+from qat.memory import keep_freed_memory
 from qat.objective import float_loss, forward
 from qat.train import TrainConfig, fit
 
@@ -26,6 +25,7 @@ MOST = {1: 0.42, 8: 0.38}  # served by float, by batch size
 
 def main() -> None:
     """Print ratios of one call by batch size, of the files' sizes, and images a second in training."""
+    keep_freed_memory()  # as a sweep does
     functions = forward(MODEL, CLASSES)
     images = (np.random.default_rng(0).random((max(MOST), SIDE, SIDE, 2)) < 0.3).astype(np.float32)
     variables = jax.jit(functions.init)(jax.random.key(0), images[:1])
@@ -37,20 +37,9 @@ def main() -> None:
         seconds = medians({"float": lambda x=x: float_model(variables, x), "int8": lambda x=x: q.serve(int8, x)})
         name = f"serve / float, batch {batch} ({1e3 * seconds['float']:.0f} ms in float)"
         rows.append((name, seconds["int8"] / seconds["float"], most))
-    rows.append(("file int8 / float", _size(int8) / len(_bytes(variables)), 0.27))
+    rows.append(("file int8 / float", file_bytes(int8) / float_bytes(variables), 0.27))
     report("detector", rows)
     report("detector, training in float", [("images a second of 320-pixel crops", _rate(functions, variables), None)])
-
-
-def _bytes(variables: Any) -> bytes:
-    return serialize({str(i): np.asarray(x) for i, x in enumerate(jax.tree.leaves(variables))})
-
-
-def _size(int8: Any) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        qat.save(path, int8)
-        return path.stat().st_size
 
 
 def _rate(functions: Any, variables: Any) -> float:
