@@ -4,30 +4,10 @@ import json
 
 import pandas as pd
 import pytest
-from records import make_record
+from records import make_record, write_study
 
 import qat
-from qat.record import write_record
 from qat.results import curves, histograms, keep, layers, load
-
-
-def write_study(root, records, name="s", unfinished=()):
-    """A study's folder with these finished trials and the ids of some that are not."""
-    listed = [{"id": record.trial, "labels": record.labels} for record in records]
-    listed += [{"id": trial, "labels": {}} for trial in unfinished]
-    root.mkdir(parents=True)
-    (root / "study.json").write_text(json.dumps({"name": name, "imports": [], "trials": listed}))
-    for record in records:
-        place = root / "trials" / record.trial
-        place.mkdir(parents=True)
-        config = {
-            "name": name, "model": "cnn", "arm": record.arm, "recipe": record.recipe, "seed": record.seed,
-            "train": {"steps": 100, "learning_rate": 0.1 * (1 + record.seed)},
-            "finetune": {"steps": 50} if record.arm == "qat" else None,
-        }  # fmt: skip
-        (place / "config.json").write_text(json.dumps(config))
-        write_record(place, record)
-    return root
 
 
 def write_lines(folder, text):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qat.clear import one_clear_error
-from qat.cli.line import Folder, Margin, app, folder_of, report_on
+from qat.cli.line import Folder, Margin, app, folder_of, report_on, stdout
 
 
 @app.command()
@@ -14,6 +14,15 @@ def report(runs: Folder, margin: Margin = None) -> None:
     """Tables, pictures and a page from the records of a sweep alone."""
     with one_clear_error():
         report_on(folder_of(runs), margin)
+
+
+@app.command("mcnemar")
+def paired(runs: Folder) -> None:
+    """McNemar's test of every quantized arm of a classifier against float and PTQ."""
+    with one_clear_error():
+        from qat.report.paired import paired, paired_table
+
+        stdout().print(paired_table(paired(folder_of(runs))))
 
 
 @app.command()

@@ -1,0 +1,66 @@
+"""McNemar's test of every quantized arm against its float model and against PTQ, seed by seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from qat.record import Arm
+from qat.report.contents import read_contents
+from qat.report.examples import reader
+from qat.report.pairing import Baselines, groups
+from qat.stats import McNemar, mcnemar
+
+BASELINES: tuple[Arm, ...] = ("float", "ptq")
+RIGHT_OR_WRONG = (0, 1)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """An arm and the one that it is compared with; `tests` by seed count first where the arm alone was right, then
+    where the baseline alone was."""
+
+    arm: str
+    baseline: Arm
+    tests: dict[int, McNemar]
+
+
+def paired(root: Path) -> list[Paired]:
+    """The tests over the test examples of a study's finished trials, in its order.
+
+    Raises `ValueError` where no trial has, with a baseline, examples that are right or wrong.
+    """
+    contents = read_contents(root)
+    records = list(contents.records.values())
+    examples = reader({name: contents.folder(name) for name in contents.records})
+    baselines, found = Baselines(records), []
+    for group in groups(records):
+        for baseline in BASELINES:
+            tests = {}
+            for one, other in baselines.comparable(group, baseline):
+                answers = examples(one), examples(other)
+                if all(side is not None and np.isin(side, RIGHT_OR_WRONG).all() for side in answers):
+                    tests[one.seed] = mcnemar(*answers)  # pyright: ignore[reportArgumentType]
+            if tests:
+                found.append(Paired(group.name, baseline, tests))
+    if not found:
+        raise ValueError(
+            f"{str(root)!r} must have a quantized trial beside its float model, finished, with test examples that are "
+            "right or wrong. It has none: is it a classifier's study?"
+        )
+    return found
+
+
+def paired_table(rows: Sequence[Paired]) -> Table:
+    """For the terminal: counts are sums over the seeds, p is each seed's own, not corrected for the number of arms."""
+    table = Table(title="McNemar's test over the test examples", box=SIMPLE_HEAD, padding=0)
+    for name in ("arm", "against", "it alone right", "baseline alone right", "p, seed by seed"):
+        table.add_column(name, justify="left" if name in ("arm", "against") else "right", overflow="fold")
+    for row in rows:
+        counts = (sum(test.only_first for test in row.tests.values()), sum(t.only_second for t in row.tests.values()))
+        p_values = ", ".join(f"{test.p_value:.2g}" for _, test in sorted(row.tests.items()))
+        table.add_row(row.arm, row.baseline, *map(str, counts), p_values)
+    return table
