@@ -45,7 +45,7 @@ def paired(root: Path) -> list[Paired]:
                 if all(side is not None and np.isin(side, RIGHT_OR_WRONG).all() for side in answers):
                     tests[one.seed] = mcnemar(*answers)  # pyright: ignore[reportArgumentType]
             if tests:
-                found.append(Paired(group.name, baseline, tests))
+                found.append(Paired(group.label if group.labels else group.name, baseline, tests))
     if not found:
         raise ValueError(
             f"{str(root)!r} must have a quantized trial beside its float model, finished, with test examples that are "

@@ -32,22 +32,22 @@ def finished(tmp_path_factory):
 
 def test_each_arm_is_tested_against_float_and_ptq_seed_by_seed(finished):
     found = {(one.arm, one.baseline): one.tests for one in paired(finished)}
-    assert list(found) == [("PTQ w4a4", "float"), ("QAT w4a4", "float"), ("QAT w4a4", "ptq")]
+    assert list(found) == [("ptq w4a4", "float"), ("qat w4a4", "float"), ("qat w4a4", "ptq")]
     counts = {pair: {(test.only_first, test.only_second) for test in tests.values()} for pair, tests in found.items()}
     assert counts == {
-        ("PTQ w4a4", "float"): {(0, 10)},
-        ("QAT w4a4", "float"): {(3, 2)},
-        ("QAT w4a4", "ptq"): {(13, 2)},
+        ("ptq w4a4", "float"): {(0, 10)},
+        ("qat w4a4", "float"): {(3, 2)},
+        ("qat w4a4", "ptq"): {(13, 2)},
     }
-    assert set(found["QAT w4a4", "ptq"]) == {0, 1}
-    assert found["PTQ w4a4", "float"][0].p_value == pytest.approx(2 * 0.5**10)
+    assert set(found["qat w4a4", "ptq"]) == {0, 1}
+    assert found["ptq w4a4", "float"][0].p_value == pytest.approx(2 * 0.5**10)
 
 
 def test_the_command_prints_counts_over_all_seeds(finished):
     done = CliRunner().invoke(app, ["mcnemar", str(finished)])
     assert done.exit_code == 0
-    (line,) = (line.split() for line in done.output.splitlines() if "ptq" in line)
-    assert line[:5] == ["QAT", "w4a4", "ptq", "26", "4"]
+    (line,) = (line.split() for line in done.output.splitlines() if "qat" in line and "ptq" in line)
+    assert line[:5] == ["qat", "w4a4", "ptq", "26", "4"]
 
 
 def test_a_study_without_right_and_wrong_answers_is_refused(tmp_path):
