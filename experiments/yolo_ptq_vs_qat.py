@@ -14,17 +14,16 @@ straight-through gradients or by LSQ. BatchNorm's statistics are frozen in QAT's
 
 Cost: some 110 min on 2 cores, of which 30 are the float model's; 52 trials.
 
-Answer, mAP50-95 of the 500 test images in percent, means of 3 seeds with 95 % intervals; the float model has 72.38
-(mAP50 96.7, the set's own AP 96.9), the control 72.72 ± 0.27. At 8 bits nothing is lost: PTQ 72.32 ± 0.22, QAT 72.66
-± 0.20 (LSQ 72.67 ± 0.57). At w4a8 naive PTQ is as good as the float model (72.41 ± 0.06), and better than ranges of
-least error (72.13 ± 0.22): those clip. At w4a4 naive PTQ loses 3.35 ± 0.80 points, PTQ 1.19 ± 1.32, QAT 0.37 ± 0.01
-(LSQ 0.43 ± 0.58) against the float model and 0.71 ± 0.29 against the control. That QAT beats PTQ there, by 0.82 ±
-1.33, three seeds do not show, since PTQ depends on which batches it is calibrated on. At w3a3 they do: PTQ loses 9.84
-± 0.83 points (naive 51.75), QAT 1.90 ± 0.28, LSQ 1.74 ± 0.30. LSQ is nowhere shown to be better than straight-through
-gradients.
+Answer, mAP50-95 of the 500 test images in percent, means of 3 seeds with 95 % intervals; the float model has 72.82
+(mAP50 97.3, the set's own AP 97.8), the control 73.23 ± 0.17. At 8 bits nothing is lost: PTQ 72.76 ± 0.19, QAT 73.18 ±
+0.26 (LSQ 73.14 ± 0.50). At w4a8 naive PTQ is as good as the float model (73.02 ± 0.03), and better than ranges of least
+error (72.71 ± 0.23): those clip. At w4a4 naive PTQ loses 2.82 ± 0.81 points, PTQ 1.09 ± 1.46, QAT 0.31 ± 0.05 (LSQ 0.40
+± 0.47) against the float model and 0.71 ± 0.17 against the control. That QAT beats PTQ there, by 0.78 ± 1.49, three
+seeds do not show, since PTQ depends on which batches it is calibrated on. At w3a3 they do: PTQ loses 9.37 ± 0.86 points
+(naive 50.34), QAT 1.87 ± 0.28, LSQ 1.70 ± 0.33. LSQ is nowhere shown to be better than straight-through gradients.
 
-The float model misses two figures that were aimed at, mAP50 (97.5) and the set's own AP (98.3): on the boards that it
-was trained on it has 98.0 and 98.2, so it is too small or was trained too short to tell all the classes apart.
+The float model misses two figures that were aimed at, mAP50 (97.5) and the set's own AP (98.3); the control, trained
+longer, has 97.5 and 97.9.
 """
 
 from pathlib import Path
