@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from shared.size import file_bytes, float_bytes
-from shared.step import steps
+from shared.step import step_rows, steps
 from shared.verdict import report
 
 import qat
 from qat.latency import medians
-from qat.memory import keep_freed_memory
 from qat.objective import forward
 
 MODEL, CLASSES = "bert(size='minilm')", 2
@@ -27,7 +26,6 @@ TRAINED = {"w8a8": 0.9, "w4a4(quantizer='lsq')": None}
 
 def main() -> None:
     """Print ratios of one call by recipe and shape, of the files' sizes, and of a step of 32 texts of 32 tokens."""
-    keep_freed_memory()  # as a sweep does
     functions = forward(MODEL, CLASSES)
     variables = jax.jit(functions.init)(jax.random.key(0), *_texts(1, 64))
     float_model, rows = jax.jit(functions.inference), []
@@ -43,9 +41,8 @@ def main() -> None:
         if recipe == "w8a8":
             rows.append(("file int8 / float", file_bytes(int8) / float_bytes(variables), 0.26))
     labels = jnp.arange(32) % CLASSES
-    seconds = medians(steps(functions.inference, variables, _texts(32, 32), labels, [*TRAINED]), rounds=9)
-    rows += [(f"step {name} / float", seconds[name] / seconds["float"], most) for name, most in TRAINED.items()]
-    report("bert", rows)
+    calls = steps(functions.inference, variables, _texts(32, 32), labels, [*TRAINED])
+    report("bert", [*rows, *step_rows(calls, TRAINED, rounds=9)])
 
 
 def _texts(count: int, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,6 @@ MOST = {1: 0.42, 8: 0.38}  # served by float, by batch size
 
 def main() -> None:
     """Print ratios of one call by batch size, of the files' sizes, and images a second in training."""
-    keep_freed_memory()  # as a sweep does
     functions = forward(MODEL, CLASSES)
     images = (np.random.default_rng(0).random((max(MOST), SIDE, SIDE, 2)) < 0.3).astype(np.float32)
     variables = jax.jit(functions.init)(jax.random.key(0), images[:1])
@@ -39,6 +38,7 @@ def main() -> None:
         rows.append((name, seconds["int8"] / seconds["float"], most))
     rows.append(("file int8 / float", file_bytes(int8) / float_bytes(variables), 0.27))
     report("detector", rows)
+    keep_freed_memory()  # as a sweep does
     report("detector, training in float", [("images a second of 320-pixel crops", _rate(functions, variables), None)])
 
 

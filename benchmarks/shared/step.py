@@ -1,6 +1,6 @@
-"""A training step in float and of simulated functions, as calls to be timed."""
+"""A training step in float and of simulated functions, timed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,8 @@ import jax
 import optax
 
 import qat
+from qat.latency import medians
+from qat.memory import keep_freed_memory
 
 
 def steps(
@@ -38,3 +40,19 @@ def steps(
             lambda t, s, q=q: q.simulate(t["variables"], replace(s, learned=t["learned"]), *inputs), start, state
         )
     return calls
+
+
+def step_rows(
+    calls: Mapping[str, Callable[[], Any]], most: Mapping[str, float | None], rounds: int = 15
+) -> list[tuple[str, float, float | None]]:
+    """Rows of a report: steps by the float one, in a plain process and in one that keeps freed memory, as a sweep's do;
+    and what that gains the float step."""
+    plain = medians(calls, rounds)
+    keep_freed_memory()
+    kept = medians(calls, rounds)
+    rows = [(f"step {name} / float", plain[name] / plain["float"], bound) for name, bound in most.items()]
+    rows += [
+        (f"step {name} / float, freed memory kept", kept[name] / kept["float"], bound) for name, bound in most.items()
+    ]
+    title = f"float step, freed memory kept / not ({1e3 * plain['float']:.0f} ms)"
+    return [*rows, (title, kept["float"] / plain["float"], None)]
