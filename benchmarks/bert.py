@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from shared.size import file_bytes, float_bytes
-from shared.step import step_rows, steps
+from shared.step import step_rows
 from shared.verdict import report
 
 import qat
@@ -41,8 +41,8 @@ def main() -> None:
         if recipe == "w8a8":
             rows.append(("file int8 / float", file_bytes(int8) / float_bytes(variables), 0.26))
     labels = jnp.arange(32) % CLASSES
-    calls = steps(functions.inference, variables, _texts(32, 32), labels, [*TRAINED])
-    report("bert", [*rows, *step_rows(calls, TRAINED, rounds=9)])
+    rows += step_rows(functions.inference, variables, _texts(32, 32), labels, TRAINED, rounds=9)
+    report("bert", rows)
 
 
 def _texts(count: int, length: int) -> tuple[np.ndarray, np.ndarray]:

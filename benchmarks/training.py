@@ -5,7 +5,7 @@ python benchmarks/training.py
 
 import jax.numpy as jnp
 from shared.encoder import encoder
-from shared.step import step_rows, steps
+from shared.step import step_rows
 from shared.verdict import report
 
 MOST = {"w8a8": 0.9, "w8a8(products=False)": None, "w4a4(quantizer='lsq')": None}
@@ -15,7 +15,7 @@ def main() -> None:
     """Print the time of a step (gradient and Adam) by recipe as a share of the float step's, all measured in turns."""
     model, variables, tokens = encoder(layers=4, batch=16, length=64)
     labels = jnp.zeros(tokens.shape[0], jnp.int32)
-    report("training step", step_rows(steps(model.apply, variables, (tokens,), labels, [*MOST]), MOST))
+    report("training step", step_rows(model.apply, variables, (tokens,), labels, MOST))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A training step in float and of simulated functions, timed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,31 @@ from qat.latency import medians
 from qat.memory import keep_freed_memory
 
 
-def steps(
-    function: Callable[..., Any], variables: Any, inputs: tuple[Any, ...], labels: jax.Array, recipes: Sequence[str]
+def step_rows(
+    function: Callable[..., Any],
+    variables: Any,
+    inputs: tuple[Any, ...],
+    labels: jax.Array,
+    most: Mapping[str, float | None],
+    rounds: int = 15,
+) -> list[tuple[str, float, float | None]]:
+    """Rows of a report on a classifier's steps: those of the recipes in `most` by the float one, in a plain process and
+    in one that keeps freed memory, as a sweep's do; and what that gains the float step."""
+    calls = _steps(function, variables, inputs, labels, most)
+    plain = medians(calls, rounds)
+    keep_freed_memory()
+    kept = medians(calls, rounds)
+    rows = [
+        (f"step {name} / float{how}", seconds[name] / seconds["float"], bound)
+        for how, seconds in (("", plain), (", freed memory kept", kept))
+        for name, bound in most.items()
+    ]
+    title = f"float step, freed memory kept / not ({1e3 * plain['float']:.0f} ms)"
+    return [*rows, (title, kept["float"] / plain["float"], None)]
+
+
+def _steps(
+    function: Callable[..., Any], variables: Any, inputs: tuple[Any, ...], labels: jax.Array, recipes: Iterable[str]
 ) -> dict[str, Callable[[], Any]]:
     """Calls that do one step (gradient of the cross-entropy, Adam) of a classifier: `float`, and one by recipe."""
     adam = optax.adam(1e-4)
@@ -40,19 +63,3 @@ def steps(
             lambda t, s, q=q: q.simulate(t["variables"], replace(s, learned=t["learned"]), *inputs), start, state
         )
     return calls
-
-
-def step_rows(
-    calls: Mapping[str, Callable[[], Any]], most: Mapping[str, float | None], rounds: int = 15
-) -> list[tuple[str, float, float | None]]:
-    """Rows of a report: steps by the float one, in a plain process and in one that keeps freed memory, as a sweep's do;
-    and what that gains the float step."""
-    plain = medians(calls, rounds)
-    keep_freed_memory()
-    kept = medians(calls, rounds)
-    rows = [(f"step {name} / float", plain[name] / plain["float"], bound) for name, bound in most.items()]
-    rows += [
-        (f"step {name} / float, freed memory kept", kept[name] / kept["float"], bound) for name, bound in most.items()
-    ]
-    title = f"float step, freed memory kept / not ({1e3 * plain['float']:.0f} ms)"
-    return [*rows, (title, kept["float"] / plain["float"], None)]

@@ -16,9 +16,9 @@ def report(runs: Folder, margin: Margin = None) -> None:
         report_on(folder_of(runs), margin)
 
 
-@app.command("mcnemar")
-def paired(runs: Folder) -> None:
-    """McNemar's test of every quantized arm of a classifier against float and PTQ."""
+@app.command()
+def mcnemar(runs: Folder) -> None:
+    """McNemar's test of every arm of a classifier against float and PTQ."""
     with one_clear_error():
         from qat.report.paired import paired, paired_table
 

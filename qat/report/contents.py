@@ -40,6 +40,11 @@ class Contents:
         """Where a trial's files are."""
         return self.root / TRIALS / trial_id
 
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where the finished trials' files are."""
+        return {trial: self.folder(trial) for trial in self.records}
+
     def state(self, trial_id: str) -> State:
         """What has become of a trial."""
         if trial_id in self.records:

@@ -15,8 +15,7 @@ REPORT = "report"
 
 def rows_of(contents: Contents, margin: float | None = None) -> list[Row]:
     """The summary of what a run folder holds, compared per example too; `margin` as for `summarize`."""
-    folders = {trial: contents.folder(trial) for trial in contents.records}
-    return summarize(contents.records.values(), folders, margin)
+    return summarize(contents.records.values(), contents.folders, margin)
 
 
 def title_of(contents: Contents) -> str:

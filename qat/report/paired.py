@@ -1,4 +1,4 @@
-"""McNemar's test of every quantized arm against its float model and against PTQ, seed by seed."""
+"""McNemar's test of every arm against its float model and against PTQ, seed by seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,7 @@ RIGHT_OR_WRONG = (0, 1)
 
 @dataclass(frozen=True)
 class Paired:
-    """An arm and the one that it is compared with; `tests` by seed count first where the arm alone was right, then
-    where the baseline alone was."""
+    """An arm and the one that it is compared with. Of the `tests`, by seed, the arm is the first."""
 
     arm: str
     baseline: Arm
@@ -35,7 +34,7 @@ def paired(root: Path) -> list[Paired]:
     """
     contents = read_contents(root)
     records = list(contents.records.values())
-    examples = reader({name: contents.folder(name) for name in contents.records})
+    examples = reader(contents.folders)
     baselines, found = Baselines(records), []
     for group in groups(records):
         for baseline in BASELINES:
@@ -60,7 +59,7 @@ def paired_table(rows: Sequence[Paired]) -> Table:
     for name in ("arm", "against", "it alone right", "baseline alone right", "p, seed by seed"):
         table.add_column(name, justify="left" if name in ("arm", "against") else "right", overflow="fold")
     for row in rows:
-        counts = (sum(test.only_first for test in row.tests.values()), sum(t.only_second for t in row.tests.values()))
-        p_values = ", ".join(f"{test.p_value:.2g}" for _, test in sorted(row.tests.items()))
-        table.add_row(row.arm, row.baseline, *map(str, counts), p_values)
+        tests = [test for _, test in sorted(row.tests.items())]
+        counts = sum(test.only_first for test in tests), sum(test.only_second for test in tests)
+        table.add_row(row.arm, row.baseline, *map(str, counts), ", ".join(f"{test.p_value:.2g}" for test in tests))
     return table
