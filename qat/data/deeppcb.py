@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from qat import data
+from qat.data.alignment import aligned
 from qat.data.annotations import padded
 from qat.data.augment import Augmentation, check_fits
 from qat.data.bits import BinaryImages, pack
@@ -26,9 +27,11 @@ def deeppcb(
     crop: int | None = 320,
     bad: str = "refuse",
     mosaic: float = 0.0,
+    align: bool = True,
 ) -> Dataset:
     """Boards `image` uint8[640, 640, 2], 0 where there is copper: the image under test, and where it differs from its
-    template (Tang et al. 2019, arXiv 1902.06197); without `template` the image alone.
+    template (Tang et al. 2019, arXiv 1902.06197); without `template` the image alone. Every fourth template lies
+    pixels beside its board; with `align` each is moved to where it differs least (`qat.data.alignment`).
 
     `folder` is the published one, or what `qat.data.deeppcb_builder.prepare` made of it; by default that in
     QAT_DEEPPCB. `boxes` float32[rows, 4] are (x1, y1, x2, y2) in pixels, 0 beyond the objects; `labels` int32[rows]
@@ -54,7 +57,7 @@ def deeppcb(
         )
     parts = {"train": order[count:], "validation": order[:count], "test": np.arange(lists["test"].count)}
     splits = {
-        name: _images(name, lists["test" if name == "test" else "trainval"], np.sort(part), shape)
+        name: _images(name, lists["test" if name == "test" else "trainval"], np.sort(part), shape, align)
         for name, part in parts.items()
     }
     return Dataset(
@@ -62,7 +65,7 @@ def deeppcb(
         splits,
         classes=len(CLASSES),
         input_shape=shape,
-        fingerprint=fingerprint(*(one.content for one in lists.values()), order[:count], str(shape)),
+        fingerprint=fingerprint(*(one.content for one in lists.values()), order[:count], str(shape), str(align)),
         task=f"detection(class_names={CLASSES!r})",
         augment=augment,
         class_names=CLASSES,
@@ -77,13 +80,15 @@ def _open(name: str | None, template: bool, bad: str) -> dict[str, Listing]:
     return read_prepared(prepared, template) if prepared else published(folder, template, bad)
 
 
-def _images(name: str, listing: Listing, indices: np.ndarray, shape: tuple[int, int, int]) -> BinaryImages:
+def _images(name: str, listing: Listing, indices: np.ndarray, shape: tuple[int, int, int], align: bool) -> BinaryImages:
     def read() -> Columns:
         height, width, channels = shape
         bits = np.empty((len(indices), height, width * channels // 8), np.uint8)
 
         def read_one(place: int):
             board, template, objects = listing.read(int(indices[place]))
+            if align and template is not None:
+                template = aligned(board, template)
             bits[place] = pack(board, template)
             return objects
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qat.data.alignment import aligned
 from qat.data.bits import binary
 from qat.data.letterbox import factors, letterbox
 from qat.data.pictures import KINDS, MODES
@@ -50,7 +51,8 @@ def find_images(named: Sequence[Path]) -> list[Path]:
 
 def read_shot(path: Path, about: Signature, template: Path | None = None, convert: bool = False) -> Shot:
     """The image in a file, as a detector of this signature takes it; `template` is its defect-free twin's file, or a
-    folder of such, where it is not beside it. With `convert` grey images become RGB and others grey, as needed.
+    folder of such, where it is not beside it; the twin is moved to where it differs least. With `convert` grey images
+    become RGB and others grey, as needed.
 
     Raises `ValueError` for a file that is no image, and for one of another size or other colours than in training.
     """
@@ -60,7 +62,7 @@ def read_shot(path: Path, about: Signature, template: Path | None = None, conver
     board = _binary(path, size)
     if channels == 1:
         return Shot(path, _grey(board), board[:, :, None].astype(np.uint8))
-    twin = _binary(_template_of(path, template), size)
+    twin = aligned(board, _binary(_template_of(path, template), size))
     return Shot(path, _grey(board), np.stack([board, board ^ twin], -1).astype(np.uint8))
 
 
