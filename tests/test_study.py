@@ -10,6 +10,7 @@ from qat.record import RECORD_FILE
 from qat.sweep.folder import open_study
 from qat.sweep.run import run_study
 from qat.sweep.study import arms, load_study, make_study
+from qat.sweep.validate import check_file
 
 
 def test_axes_multiply_out_with_the_last_one_fastest():
@@ -35,6 +36,19 @@ def test_trial_ids_are_names_of_folders_and_change_with_the_config():
     assert all(set("/\\ :") & set(trial_id) == set() for trial_id in ids)
     longer = make_study("s", BASE.model_copy(update={"calibration_batches": 9}), {"arm": ARMS, "seed": [0, 1]})
     assert not {trial.id for trial in longer.trials} & set(ids)
+
+
+def test_of_the_combinations_those_that_the_file_wants_are_run(tmp_path):
+    file = tmp_path / "few.py"
+    file.write_text(
+        "from studies import BASE\nAXES = {'calibration_batches': [1, 2], 'seed': [0, 1]}\n"
+        "TRIALS = {'wide': {'model': 'cnn(width=32)'}}\n"
+        "def wanted(labels): return labels['seed'] == 'seed 0' or labels['calibration_batches'].endswith('2')\n"
+    )
+    found = [(t.config.calibration_batches, t.config.seed) for t in load_study(file, {}).trials]
+    assert found[:3] == [(1, 0), (2, 0), (2, 1)]
+    assert len(found) == 4, "explicit trials are wanted in any case"
+    assert check_file(file).trials == 4
 
 
 def test_a_fast_study_is_another_one_with_the_changes_and_axes_of_its_file(tmp_path):

@@ -19,13 +19,12 @@ def aligned(
     10.1109/TCOM.1981.1094950).
 
     Differences are counted on what all moves reach; of equal moves the shortest counts. Pixels that the moved template
-    does not reach are the board's, so that nothing differs there. Raises `ValueError` where `most` leaves nothing to
-    compare.
+    does not reach are the board's, so that nothing differs there. On images of less than 33 pixels a side moves are
+    shorter, so that something is left to compare.
     """
     height, width = board.shape
-    if not 0 <= 2 * most < min(height, width):
-        raise ValueError(f"`most` must be at least 0 and less than half of a side, got {most} of {height} x {width}.")
-    rough = range(-most, most + 1, STEP)
+    most = min(most, (min(height, width) - 1) // 2)
+    rough = range(-most + most % STEP, most + 1, STEP)  # none among them
     down, right = _best(board, template, most, itertools.product(rough, rough), EVERY)
     near = [range(max(-most, move - STEP + 1), min(most, move + STEP - 1) + 1) for move in (down, right)]
     down, right = _best(board, template, most, {(0, 0), *itertools.product(*near)}, 1)

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from qat.config import ExperimentConfig, digest, override
 from qat.sweep.source import run_file, unreadable
 
 type Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
+type Wanted = Callable[[dict[str, str]], bool]
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,17 @@ class Study:
 
 
 def make_study(
-    name: str, base: ExperimentConfig, axes: Mapping[str, Axis], more: Mapping[str, Mapping[str, Any]] | None = None
+    name: str,
+    base: ExperimentConfig,
+    axes: Mapping[str, Axis],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    wanted: Wanted | None = None,
 ) -> Study:
     """Every combination of the axes' values, the last axis fastest, and then `more` trials: changes by label.
 
-    An axis is `path: [values]`, or `name: {label: {path: value, ...}}` where a step changes several fields.
-    Raises `ValueError` with every mistake of every trial.
+    An axis is `path: [values]`, or `name: {label: {path: value, ...}}` where a step changes several fields. Of the
+    combinations those stay whose labels, by axis, are `wanted` (None: all). Raises `ValueError` with every mistake of
+    every trial.
     """
     steps = [[(axis, *step) for step in _steps(axis, values)] for axis, values in axes.items()]
     chosen_steps = [*itertools.product(*steps)] if axes or not more else []
@@ -62,6 +68,8 @@ def make_study(
     trials, mistakes = [], {}
     for chosen in chosen_steps:
         labels = {axis: label for axis, label, _ in chosen}
+        if wanted is not None and "trial" not in labels and not wanted(labels):
+            continue
         try:
             trials.append(Trial(labels, override(base, {k: v for _, _, changes in chosen for k, v in changes.items()})))
         except ValueError as error:
@@ -80,7 +88,7 @@ def arms(
 
 def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) -> Study:
     """The study in a Python file that defines `BASE`, and `AXES` or `TRIALS` (changes of the base by label) or both,
-    with `changes` made to the base first.
+    with `changes` made to the base first. Its `wanted(labels)`, if there is one, says which combinations are run.
 
     A `fast` one is another study, `<name>-fast`: the file's `FAST`, changes of the base, come before all others, and
     axes in its `FAST_AXES` stand for those of `AXES`.
@@ -103,7 +111,7 @@ def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) ->
             "see experiments/quickstart.py."
         )
     name = f"{path.stem}-fast" if fast else path.stem
-    study = make_study(name, override(found["BASE"], changes), axes, more)
+    study = make_study(name, override(found["BASE"], changes), axes, more, found.get("wanted"))
     return replace(study, imports=(str(path.absolute()),))
 
 

@@ -113,7 +113,7 @@ def _experiment(path: Path, found: Mapping[str, Any]) -> Outcome:
     if not {"AXES", "TRIALS", "SEARCH"} & set(found):
         return [base], [Problem(path, "", "`BASE` needs `AXES`, `TRIALS` or `SEARCH` beside it.")]
     try:
-        study: Study = make_study(path.stem, base, axes, more)
+        study: Study = make_study(path.stem, base, axes, more, found.get("wanted"))
     except ValueError as error:
         return [base, *_valid_steps(base, axes, more)], _problems(path, error)
     return [trial.config for trial in study.trials], []

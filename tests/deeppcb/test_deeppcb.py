@@ -13,7 +13,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "DeepPCB"
 
 
 def test_examples_are_what_was_published(original, drawn):
-    dataset = build(original, crop=None)
+    dataset = build(original, crop=None, align=False)
     rows = max(len(objects.labels) for _, _, objects in drawn)
     for index in range(TEST):
         image, template, objects = drawn[TRAINVAL + index]
@@ -26,6 +26,15 @@ def test_examples_are_what_was_published(original, drawn):
         assert example["boxes"].shape == (rows, 4) and not example["boxes"][count:].any()
         assert (example["labels"][count:] == -1).all()
         assert (example["boxes"].dtype, example["labels"].dtype, example["scale"]) == (np.float32, np.int32, 1)
+
+
+def test_templates_are_moved_onto_their_boards_unless_they_are_to_stay(folder, drawn):
+    image, _, _ = drawn[TRAINVAL]
+    save(np.roll(image, 5, axis=1), image_file(folder, TRAINVAL, "temp"))
+    as_published = build(folder, align=False)
+    assert build(folder).fingerprint != as_published.fingerprint
+    assert not build(folder).splits["test"][0]["image"][:, :-5, 1].any()
+    np.testing.assert_array_equal(as_published.splits["test"][0]["image"][..., 1], image ^ np.roll(image, 5, axis=1))
 
 
 def test_metadata_names_the_task_and_the_classes(original):

@@ -50,6 +50,13 @@ def test_a_board_is_read_with_the_template_beside_it(tmp_path):
     np.testing.assert_array_equal(shot.shown, board)
 
 
+def test_a_template_that_lies_beside_its_board_is_moved_onto_it(tmp_path):
+    board = np.kron(np.random.default_rng(0).random((16, 16)) < 0.5, np.ones((4, 4))) * 255
+    path = saved(tmp_path, "x_test.png", board)
+    saved(tmp_path, "x_temp.png", np.roll(board, 2, axis=0))
+    assert not read_shot(path, BOARD).image[..., 1].any()
+
+
 @pytest.mark.parametrize("given", ["file", "folder", "folder of twins"])
 def test_a_template_elsewhere_is_named(tmp_path, given):
     path = saved(tmp_path, "x_test.png", np.zeros((64, 64)))
