@@ -26,8 +26,8 @@ def aligned(
     most = min(most, (min(height, width) - 1) // 2)
     rough = range(-most + most % STEP, most + 1, STEP)  # none among them
     down, right = _best(board, template, most, itertools.product(rough, rough), EVERY)
-    near = [range(max(-most, move - STEP + 1), min(most, move + STEP - 1) + 1) for move in (down, right)]
-    down, right = _best(board, template, most, {(0, 0), *itertools.product(*near)}, 1)
+    near = itertools.product(_near(down, most), _near(right, most))
+    down, right = _best(board, template, most, [(0, 0), *near], 1)
     moved = board.copy()
     to, source = _overlap(height, down), _overlap(height, -down)
     moved[to, _overlap(width, right)] = template[source, _overlap(width, -right)]
@@ -49,6 +49,11 @@ def _best(
         return int(np.bitwise_count(there ^ wanted).sum()), down**2 + right**2, down, right
 
     return min(moves, key=cost)
+
+
+def _near(move: int, most: int) -> range:
+    """The moves along one axis that the rough search left out around the best one."""
+    return range(max(-most, move - STEP + 1), min(most, move + STEP - 1) + 1)
 
 
 def _words(image: np.ndarray) -> UInt64[np.ndarray, "height words"]:
