@@ -32,7 +32,7 @@ def main() -> None:
     int8 = q.convert(variables, q.calibrate(variables, [images]), images[:1])
     float_model, rows = jax.jit(functions.inference), []
     for batch, most in MOST.items():
-        x = images[:batch]
+        x = jax.device_put(images[:batch])
         seconds = medians({"float": lambda x=x: float_model(variables, x), "int8": lambda x=x: q.serve(int8, x)})
         name = f"serve / float, batch {batch} ({1e3 * seconds['float']:.0f} ms in float)"
         rows.append((name, seconds["int8"] / seconds["float"], most))
