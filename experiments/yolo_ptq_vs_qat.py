@@ -52,8 +52,7 @@ AXES = {
 
 def wanted(labels: dict[str, str]) -> bool:
     """Three seeds an arm, and three more where PTQ and QAT are hard to tell apart."""
-    arm, seed = labels["arm"], int(labels["seed"].split()[-1])
-    return seed < 3 or (arm.endswith("w4a4") and "naive" not in arm)
+    return labels["seed"] in ("seed 0", "seed 1", "seed 2") or labels["arm"] in ("PTQ w4a4", "QAT STE w4a4")
 
 
 FAST = {

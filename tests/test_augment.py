@@ -149,3 +149,38 @@ def test_images_that_are_not_square_are_mirrored_and_cropped():
         if labels[0] >= 0:
             assert boxes[0].tolist() == bounds(image[..., 0])
     assert Augmentation(32)(batch, np.random.default_rng(0))["image"].shape == (8, 32, 32, 1)
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+@pytest.mark.parametrize("symmetry", ["none", "square"])
+def test_jitter_moves_the_template_alone(symmetry, mosaic):
+    rng = np.random.default_rng(0)
+    boards, templates = rng.integers(0, 2, (2, 16, 64, 64), np.uint8)
+    batch = {
+        "image": np.stack([boards, boards ^ templates], -1),
+        "boxes": np.zeros((16, 1, 4), np.float32),
+        "labels": np.full((16, 1), -1, np.int32),
+    }
+
+    def drawn(jitter):
+        augment = Augmentation(32, symmetry=symmetry, mosaic=mosaic, jitter=jitter)
+        return augment(batch, np.random.default_rng(1))["image"]
+
+    still, moved = drawn(0), drawn(3)
+    np.testing.assert_array_equal(still[..., 0], moved[..., 0])
+    changed = (still != moved).any((1, 2, 3))
+    assert 4 <= changed.sum() <= 12, "half of them"
+    if symmetry == "none" and not mosaic:
+        for image in np.flatnonzero(changed):
+            window = np.lib.stride_tricks.sliding_window_view
+            board, template = window(boards[image], (32, 32)), window(templates[image], (32, 32))
+            y, x = np.argwhere((board == moved[image, ..., 0]).all((2, 3)))[0]
+            found = np.argwhere((template == moved[image, ..., 0] ^ moved[image, ..., 1]).all((2, 3)))
+            assert len(found) == 1 and (abs(found[0] - (y, x)) <= 3).all()
+
+
+def test_jitter_needs_a_board_and_its_template():
+    with pytest.raises(ValueError, match="`jitter` must be at least 0 pixels, got -1"):
+        Augmentation(jitter=-1)
+    with pytest.raises(ValueError, match="needs images of a board and its template"):
+        check_fits(Augmentation(jitter=1), (64, 64, 3))

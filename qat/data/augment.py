@@ -1,7 +1,8 @@
 """Random crops, turns, flips and mosaics of images with their boxes, whole batches at a time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,19 +23,23 @@ class Augmentation:
     likely: with `symmetry` "square" eight turns and flips, with "mirror" left and right exchanged, with "none" itself.
     `mosaic` of the images are joined from random crops of four images of the batch that meet at a random point
     (Bochkovskiy et al. 2020, arXiv 2004.10934); where those hold more objects than there are rows, the image stays a
-    crop of one. An object stays where at least `visible` of its area does, its box clipped, unless less than `sliver`
-    pixels are left of a longer side.
+    crop of one. With `jitter` the template of half of the images, whose two channels are a board and where it differs
+    from its template, is moved by up to so many pixels along either axis. An object stays where at least `visible` of
+    its area does, its box clipped, unless less than `sliver` pixels are left of a longer side.
     """
 
     crop: int | None = None
     symmetry: Symmetry = "square"
     mosaic: float = 0.0
+    jitter: int = 0
     visible: float = 0.4
     sliver: float = 4.0
 
     def __post_init__(self):
         if self.crop is not None and self.crop < 4:
             raise ValueError(f"`crop` must be at least 4 pixels or None, got {self.crop}.")
+        if self.jitter < 0:
+            raise ValueError(f"`jitter` must be at least 0 pixels, got {self.jitter}.")
         if self.symmetry not in ("square", "mirror", "none"):
             raise ValueError(f"`symmetry` must be 'square', 'mirror' or 'none', got {self.symmetry!r}.")
         if not (0 <= self.mosaic <= 1 and 0 < self.visible <= 1):
@@ -60,10 +65,14 @@ class Augmentation:
             joined = (rng.random(count) < self.mosaic) & (names[:, rows:] == NOTHING).all(1)
             boxes = np.where(joined[:, None, None], more[:, :rows], boxes)
             labels = np.where(joined[:, None], names[:, :rows], labels)
+        moves = _moves(self.jitter, count, rng)
         pixels = np.empty((count, size[1], size[0], images.shape[3]), images.dtype)
         new, old = _whole_pixels(pixels), _whole_pixels(images)
         for i in range(count):
-            _draw(new[i], old, tiles if joined[i] else one, i, views[i])
+            own = tiles if joined[i] else one
+            _draw(new[i], old, own, i, views[i])
+            if moves[i].any():
+                _move_template(pixels[i], images, own, i, views[i], moves[i])
         return {**batch, "image": pixels, "boxes": _turned(boxes, labels, views, size), "labels": labels}
 
     def _seen(self, batch: Example, tiles: "Tiles") -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +110,8 @@ def check_fits(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
         raise ValueError(f"`crop` must be a multiple of {MULTIPLE} pixels, got {crop}.")
     if crop is not None and crop > min(height, width):
         raise ValueError(f"`crop` must be at most the images' sides, {height} x {width} pixels, got {crop}.")
+    if augmentation.jitter and shape[2] != 2:
+        raise ValueError(f"`jitter` moves templates: it needs images of a board and its template, got {shape}.")
     if crop is None and augmentation.symmetry == "square" and height != width:
         raise ValueError(
             f"`symmetry` 'square' needs square images, got {height} x {width} pixels. Pass `crop`, or 'mirror'."
@@ -130,6 +141,13 @@ def _views(symmetry: Symmetry, count: int, rng: np.random.Generator) -> np.ndarr
     return rng.integers(0, 2, (count, 3)).astype(bool) & possible[symmetry]
 
 
+def _moves(jitter: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """int[count, 2]: by how many pixels (x, y) each template is moved; half of them stay."""
+    if not jitter:
+        return np.zeros((count, 2), int)
+    return rng.integers(-jitter, jitter, (count, 2), endpoint=True) * rng.integers(0, 2, (count, 1))
+
+
 def _whole_pixels(images: np.ndarray) -> np.ndarray:
     """The same memory with the channels of a pixel as one number where there is such a number."""
     number = NUMBERS.get(images.shape[-1] * images.itemsize)
@@ -138,11 +156,34 @@ def _whole_pixels(images: np.ndarray) -> np.ndarray:
 
 def _draw(new: np.ndarray, images: np.ndarray, tiles: Tiles, index: int, view: np.ndarray) -> None:
     """Fill a new image with its tiles, so that it is seen in a view."""
+    new = _seen_in(new, view)
+    for image, (x, y), (left, top), (width, height) in _each(tiles, index):
+        new[top : top + height, left : left + width] = images[image, y : y + height, x : x + width]
+
+
+def _move_template(
+    new: np.ndarray, images: np.ndarray, tiles: Tiles, index: int, view: np.ndarray, move: np.ndarray
+) -> None:
+    """Let a drawn image differ from its template as that lies when moved, as far as the template reaches."""
+    new = _seen_in(new, view)
+    whole = np.array(images.shape[2:0:-1])
+    for image, corner, (left, top), (width, height) in _each(tiles, index):
+        x, y = np.clip(corner - move, 0, whole - (width, height))
+        there = images[image, y : y + height, x : x + width]
+        tile = new[top : top + height, left : left + width]
+        tile[..., 1] = tile[..., 0] ^ there[..., 0] ^ there[..., 1]
+
+
+def _seen_in(new: np.ndarray, view: np.ndarray) -> np.ndarray:
+    """An image's memory, indexed so that what is drawn into it is seen in a view."""
     exchange, reverse_x, reverse_y = view
     new = new[:: -1 if reverse_y else 1, :: -1 if reverse_x else 1]
-    new = new.swapaxes(0, 1) if exchange else new
-    for image, (x, y), (left, top), (width, height) in zip(*(part[index] for part in tiles), strict=True):
-        new[top : top + height, left : left + width] = images[image, y : y + height, x : x + width]
+    return new.swapaxes(0, 1) if exchange else new
+
+
+def _each(tiles: Tiles, index: int) -> Iterator[tuple[Any, ...]]:
+    """Image, corner, place and size of each tile of a new image."""
+    return zip(*(part[index] for part in tiles), strict=True)
 
 
 def _turned(boxes: np.ndarray, labels: np.ndarray, views: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ def deeppcb(
     bad: str = "refuse",
     mosaic: float = 0.0,
     align: bool = True,
+    jitter: int = 0,
 ) -> Dataset:
     """Boards `image` uint8[640, 640, 2], 0 where there is copper: the image under test, and where it differs from its
     template (Tang et al. 2019, arXiv 1902.06197); without `template` the image alone. Every fourth template lies
@@ -37,7 +38,8 @@ def deeppcb(
     QAT_DEEPPCB. `boxes` float32[rows, 4] are (x1, y1, x2, y2) in pixels, 0 beyond the objects; `labels` int32[rows]
     are 0 open, 1 short, 2 mousebite, 3 spur, 4 copper, 5 pin-hole, and -1 beyond the objects; `scale` is 1.
     Validation is `held_out` of trainval, drawn by `seed`; boards of one design can be in both. Training batches are
-    cropped to `crop` pixels (None: not at all), turned and flipped, and `mosaic` of them joined from four crops.
+    cropped to `crop` pixels (None: not at all), turned and flipped, `mosaic` of them joined from four crops, and the
+    templates of half of them moved by up to `jitter` pixels.
     With `bad` "drop" a wrong annotation costs its box, an image that is missing or of another kind its example, and
     all are listed on stderr; by default they are refused. A split is decoded at first use.
     """
@@ -45,7 +47,7 @@ def deeppcb(
         raise ValueError(f"`held_out` must be in (0, 1), got {held_out}. It is the part of trainval for validation.")
     check_bad(bad, "annotations")
     shape = (SIDE, SIDE, 2 if template else 1)
-    augment = Augmentation(crop, mosaic=mosaic)
+    augment = Augmentation(crop, mosaic=mosaic, jitter=jitter)
     check_fits(augment, shape)
     lists = _open(folder or os.environ.get(VARIABLE), template, bad)
     order = np.random.default_rng(seed).permutation(lists["trainval"].count)
