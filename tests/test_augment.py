@@ -183,4 +183,20 @@ def test_jitter_needs_a_board_and_its_template():
     with pytest.raises(ValueError, match="`jitter` must be at least 0 pixels, got -1"):
         Augmentation(jitter=-1)
     with pytest.raises(ValueError, match="needs images of a board and its template"):
-        check_fits(Augmentation(jitter=1), (64, 64, 3))
+        check_fits(Augmentation(32, jitter=1), (64, 64, 3))
+
+
+@pytest.mark.parametrize("crop", [None, 64])
+def test_jitter_needs_room_beside_the_crop(crop):
+    with pytest.raises(ValueError, match="`crop` must leave 2, got"):
+        check_fits(Augmentation(crop, jitter=2), (64, 64, 2))
+
+
+def test_images_need_not_be_contiguous():
+    images = np.random.default_rng(0).integers(0, 2, (4, 2, 64, 64), np.uint8).transpose(0, 2, 3, 1)
+    boxes, labels = np.zeros((4, 1, 4), np.float32), np.full((4, 1), -1, np.int32)
+
+    def drawn(image):
+        return Augmentation(32)({"image": image, "boxes": boxes, "labels": labels}, np.random.default_rng(0))["image"]
+
+    np.testing.assert_array_equal(drawn(images), drawn(np.ascontiguousarray(images)))

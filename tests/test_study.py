@@ -51,6 +51,20 @@ def test_of_the_combinations_those_that_the_file_wants_are_run(tmp_path):
     assert check_file(file).trials == 4
 
 
+def test_what_is_wrong_with_wanted_is_told():
+    with pytest.raises(ValueError, match=r"`wanted` must take labels such as .* but KeyError: 'sed'"):
+        make_study("s", BASE, {"seed": [0, 1]}, wanted=lambda labels: labels["sed"] == "seed 0")
+    with pytest.raises(ValueError, match="`wanted` leaves all out"):
+        make_study("s", BASE, {"seed": [0, 1]}, wanted=lambda labels: False)
+
+
+def test_an_axis_may_be_called_trial():
+    study = make_study(
+        "s", BASE, {"trial": {"a": {"seed": 1}, "b": {"seed": 2}}}, wanted=lambda one: one["trial"] == "a"
+    )
+    assert [trial.config.seed for trial in study.trials] == [1]
+
+
 def test_a_fast_study_is_another_one_with_the_changes_and_axes_of_its_file(tmp_path):
     file = tmp_path / "big.py"
     text = "from studies import BASE\nAXES = {'seed': [0, 1, 2], 'calibration_batches': [1, 2]}\n"

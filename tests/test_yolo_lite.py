@@ -10,7 +10,6 @@ import qat
 from qat import data, models, tasks
 from qat.data import Columns
 from qat.detection.points import STRIDES, points
-from qat.models import yolo_lite
 from qat.models.yolo_lite import ACTIVATIONS, space_to_depth
 from qat.objective import float_examples, float_loss, forward, served_examples
 from qat.train import TrainConfig, fit, per_example
@@ -41,10 +40,6 @@ def outputs(text, shape, classes=6):
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), image)
     return variables, jax.eval_shape(net.inference, variables, image)
-
-
-def test_the_strides_are_those_that_points_have():
-    assert yolo_lite.STRIDES == STRIDES
 
 
 @pytest.mark.parametrize("shape", [(1, 640, 640, 2), (2, 320, 320, 1), (3, 64, 96, 3)], ids=str)

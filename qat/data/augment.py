@@ -49,7 +49,7 @@ class Augmentation:
 
     def __call__(self, batch: Example, rng: np.random.Generator) -> Example:
         """The batch with the three fields changed, the others as they are."""
-        images = batch["image"]
+        images = np.ascontiguousarray(batch["image"])
         count, *full = images.shape[:3]
         whole = np.array(full[::-1])  # as (x, y), like all that follows
         size = whole if self.crop is None else np.array([self.crop, self.crop])
@@ -112,6 +112,11 @@ def check_fits(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
         raise ValueError(f"`crop` must be at most the images' sides, {height} x {width} pixels, got {crop}.")
     if augmentation.jitter and shape[2] != 2:
         raise ValueError(f"`jitter` moves templates: it needs images of a board and its template, got {shape}.")
+    if augmentation.jitter and (crop is None or crop + augmentation.jitter > min(height, width)):
+        raise ValueError(
+            f"`jitter` moves templates within what `crop` leaves out: of {height} x {width} pixels `crop` must leave "
+            f"{augmentation.jitter}, got {crop}."
+        )
     if crop is None and augmentation.symmetry == "square" and height != width:
         raise ValueError(
             f"`symmetry` 'square' needs square images, got {height} x {width} pixels. Pass `crop`, or 'mirror'."
@@ -151,7 +156,7 @@ def _moves(jitter: int, count: int, rng: np.random.Generator) -> np.ndarray:
 def _whole_pixels(images: np.ndarray) -> np.ndarray:
     """The same memory with the channels of a pixel as one number where there is such a number."""
     number = NUMBERS.get(images.shape[-1] * images.itemsize)
-    return images.view(number)[..., 0] if number and images.flags.c_contiguous else images
+    return images.view(number)[..., 0] if number else images
 
 
 def _draw(new: np.ndarray, images: np.ndarray, tiles: Tiles, index: int, view: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qat.data.reading import broken
 from qat.data.source import Columns, Example
 
 LEVEL = 128  # grey levels from here on are 1
@@ -52,7 +53,7 @@ def binary(file: Path | io.BytesIO, where: str) -> np.ndarray:
     try:
         with Image.open(file) as image:
             grey = image.convert("L")
-    except OSError as error:
+    except broken() as error:
         raise ValueError(f"{where}: the image cannot be read: {error}. Replace it, or take it off its list.") from error
     part = sum(grey.histogram()[GREY]) / (grey.width * grey.height)
     if part > MOST_GREY:

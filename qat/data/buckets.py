@@ -43,7 +43,7 @@ class Buckets:
         return {name: array[:, :length] if name in self.fields else array for name, array in batch.items()}
 
     def full(self, batch: Example) -> Example:
-        """The batch with `fields` filled with zeros to the full length; the inverse of `cut`.
+        """The batch with `fields` filled with zeros to the full length: of what the mask shows the inverse of `cut`.
 
         Raises `ValueError` where they are not of one length, and that a bucket's.
         """

@@ -10,6 +10,7 @@ from qat import data
 from qat.data.augment import Augmentation, Symmetry, check_fits
 from qat.data.coco_files import Annotated, read_annotated
 from qat.data.letterbox import sides
+from qat.data.missing import held
 from qat.data.pictures import MODES, Colour, Picture, other_colours, picture_splits
 from qat.data.problems import IMAGES, Problem, check_bad, settle
 from qat.data.source import Dataset, fingerprint
@@ -87,9 +88,8 @@ def _files(root: Path, named: Mapping[str, str | None]) -> dict[str, Path]:
     found = {split: next(filter(Path.is_file, paths), None) for split, paths in possible.items()}
     found["train"] = found["train"] or next(filter(Path.is_file, (root / name for name in FILES)), None)
     if found["train"] is None:
-        held = ", ".join(sorted(path.name for path in root.iterdir())[:5]) if root.is_dir() else "no such folder"
         raise ValueError(
-            f"`folder` must hold annotations.json or train/annotations.json, got {str(root)!r}: {held}. "
+            f"`folder` must hold annotations.json or train/annotations.json, got {str(root)!r}: {held(root)}. "
             "Name annotation files by `train`, `validation` and `test` where they are called otherwise."
         )
     return {split: path for split, path in found.items() if path is not None}

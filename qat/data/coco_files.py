@@ -44,7 +44,7 @@ def read_annotated(file: Path, folder: Path) -> Annotated:
     folder of the name that `file` ends with (`train2017` for `instances_train2017.json`). Raises `ValueError` for a
     file that is none of COCO's.
     """
-    text, name = file.read_bytes(), str(file.relative_to(folder))
+    text, name = file.read_bytes(), str(file.relative_to(folder) if file.is_relative_to(folder) else file)
     content = _content(text, file)
     classes = _classes(content["categories"], name)
     places = [file.parent / "images", file.parent, folder / "images", folder, folder / file.stem.split("_")[-1]]

@@ -8,6 +8,7 @@ import numpy as np
 
 from qat.data.annotations import Objects, most, wrong_box
 from qat.data.bits import binary
+from qat.data.missing import held
 from qat.data.problems import IMAGES, Problem, settle
 from qat.data.reading import header
 from qat.data.source import fingerprint
@@ -90,9 +91,8 @@ def _root(folder: Path) -> Path:
     root = folder / "PCBData" if (folder / "PCBData").is_dir() else folder
     missing = [file for file in LISTS.values() if not (root / file).is_file()]
     if missing:
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) if root.is_dir() else "no such folder"
         coco = " It looks like one for the data set `coco`." if (folder / "annotations.json").is_file() else ""
-        raise ValueError(f"`folder` must hold {' and '.join(missing)}, got {str(root)!r}: {found}.{coco} {REMEDY}")
+        raise ValueError(f"`folder` must hold {' and '.join(missing)}, got {str(root)!r}: {held(root)}.{coco} {REMEDY}")
     return root
 
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from qat.data.annotations import Objects, most, padded
 from qat.data.letterbox import factors, letterbox
-from qat.data.reading import Header, Lazy, read_all
+from qat.data.reading import Header, Lazy, broken, read_all
 from qat.data.source import Columns, Example, Source
 
 type Colour = Literal["auto", "grey", "rgb"]
 MODES = {"grey": "L", "rgb": "RGB"}
 KINDS = {"1": "grey", "L": "grey", "RGB": "rgb"}
 CONVERTIBLE = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")  # modes of PIL with at most 8 bits a channel
+DEPTH = "expected at most 8 bits a channel"
 SCALE = np.float32(1 / 255)
 
 
@@ -54,7 +55,7 @@ class Pictures:
         try:
             with Image.open(path) as image:
                 return letterbox(image.convert(self.mode), self.size)
-        except OSError as error:
+        except broken() as error:
             raise ValueError(f"{path}: the image cannot be read: {error}. Replace it, or leave it out.") from error
 
     def objects(self, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
@@ -100,7 +101,7 @@ def other_colours(pictures: Sequence[Picture], colour: Colour) -> tuple[str, lis
         usable = [mode for mode in KINDS if KINDS[mode] == kind]
         remedy = f"expected {kind} like most; pass colour='grey' or 'rgb' to convert"
     elif colour in MODES:
-        kind, usable, remedy = colour, list(CONVERTIBLE), "expected at most 8 bits a channel"
+        kind, usable, remedy = colour, list(CONVERTIBLE), DEPTH
     else:
         raise ValueError(f"`colour` must be 'auto', 'grey' or 'rgb', got {colour!r}.")
     others = zip(pictures, modes, strict=True)

@@ -62,8 +62,15 @@ def header(path: Path) -> Header | str:
                 return Header(size, image.width, image.height, image.mode)
     except UnidentifiedImageError:
         return "is not an image"
-    except OSError as error:
-        return f"the image cannot be read: {error.strerror or error}"
+    except broken() as error:
+        return f"the image cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """What PIL raises for a file whose image cannot be read, or is too large."""
+    from PIL import Image
+
+    return OSError, SyntaxError, Image.DecompressionBombError
 
 
 def read_all[T](read: Callable[[int], T], count: int, what: str) -> list[T]:

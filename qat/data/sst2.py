@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from qat import data
-from qat.data.missing import MissingDataError
+from qat.data.missing import MissingDataError, held
 from qat.data.problems import check_bad
 from qat.data.source import Dataset
 from qat.data.text.dataset import chosen, content, held_out_of, sources, text_dataset
@@ -60,8 +60,7 @@ def _folder(name: str | None) -> Path:
     root = Path(name).expanduser()
     missing = [file for file in FILES[:2] if not (root / file).is_file()]
     if missing:
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) if root.is_dir() else "no such folder"
-        raise ValueError(f"`folder` must hold {' and '.join(missing)}, got {str(root)!r}: {found}. {REMEDY}")
+        raise ValueError(f"`folder` must hold {' and '.join(missing)}, got {str(root)!r}: {held(root)}. {REMEDY}")
     return root
 
 
@@ -78,8 +77,8 @@ def _named(parts: dict[str, Labelled], held_out: float, seed: int) -> dict[str, 
         return parts
     stays, drawn = held_out_of(len(parts["train"].texts), held_out, seed)
     sys.stderr.write(
-        f"sst2: test.tsv has no labels. dev.tsv is the test split, and {len(drawn)} sentences of train.tsv are the "
-        "validation split.\n"
+        f"sst2: there is no test.tsv with labels. dev.tsv is the test split, and {len(drawn)} sentences of train.tsv "
+        "are the validation split.\n"
     )
     return {
         "train": chosen(parts["train"], stays),

@@ -1,4 +1,4 @@
-"""Image files as a detector was trained on them: found, paired with their templates, read as its data set does."""
+"""Image files as a detector was trained on them: found, paired with their templates, read as `deeppcb` or `coco` do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from qat.data.alignment import aligned
 from qat.data.bits import binary
 from qat.data.letterbox import factors, letterbox
-from qat.data.pictures import KINDS, MODES
-from qat.data.reading import Header, header
+from qat.data.pictures import CONVERTIBLE, DEPTH, KINDS, MODES
+from qat.data.reading import Header, broken, header
 from qat.signature import Signature
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -116,10 +116,12 @@ def _photograph(path: Path, size: tuple[int, int], channels: int, convert: bool)
             f"{str(path)!r} is of mode {found.mode}, but the detector was trained on {kind} images. "
             "Convert it, or ask for it to be converted."
         )
+    if found.mode not in CONVERTIBLE:
+        raise ValueError(f"{str(path)!r} cannot be converted: {DEPTH}, got mode {found.mode}.")
     try:
         with Image.open(path) as file:
             picture = file.convert(MODES[kind])
-    except OSError as error:
+    except broken() as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}.") from error
     return Shot(path, np.asarray(picture), letterbox(picture, size), factors(picture.width, picture.height, size))
 
@@ -130,7 +132,7 @@ def _is_colourless(path: Path) -> bool:
     try:
         with Image.open(path) as file:
             pixels = np.asarray(file.convert("RGB"))
-    except OSError as error:
+    except broken() as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}.") from error
     return bool((pixels == pixels[:, :, :1]).all())
 

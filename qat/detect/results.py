@@ -30,13 +30,14 @@ def ids_of(annotations: Path, files: Sequence[Path], about: Signature) -> Ids:
     where it has no entry of an image's name, or several."""
     content = _content(annotations)
     categories = {str(one["name"]): int(one["id"]) for one in content["categories"]}
+    theirs = [str(one["name"]) for one in content["categories"]]
     known = [about.name(label) for label in range(about.classes)]
-    if sorted(categories) != sorted(known):
+    if sorted(theirs) != sorted(known):
         raise ValueError(
-            f"{str(annotations)!r} has the classes {', '.join(categories)}, but the detector was trained on "
+            f"{str(annotations)!r} has the classes {', '.join(theirs)}, but the detector was trained on "
             f"{', '.join(known)}. Both must have the same."
         )
-    named = {str(one["file_name"]): int(one["id"]) for one in content["images"]}
+    named = [(str(one["file_name"]), int(one["id"])) for one in content["images"]]
     return Ids({path: _image_id(path, named, annotations) for path in files}, [categories[name] for name in known])
 
 
@@ -78,9 +79,9 @@ def _has(content: Any, name: str, keys: set[str]) -> bool:
     return isinstance(listed, list) and all(isinstance(one, dict) and keys <= one.keys() for one in listed)
 
 
-def _image_id(path: Path, named: Mapping[str, int], annotations: Path) -> int:
+def _image_id(path: Path, named: Sequence[tuple[str, int]], annotations: Path) -> int:
     parts = path.absolute().parts
-    fitting = [one for name, one in named.items() if parts[-len(Path(name).parts) :] == Path(name).parts]
+    fitting = [one for name, one in named if parts[-len(Path(name).parts) :] == Path(name).parts]
     if len(fitting) != 1:
         raise ValueError(f"{str(annotations)!r} must have one entry for {str(path)!r}, but has {len(fitting)}.")
     return fitting[0]

@@ -99,14 +99,18 @@ def _other(model: Path, detector: Detector, beside: str | Path | None) -> Detect
 
 
 def _prepared(out: Path, files: Sequence[Path]) -> list[Path]:
-    """The picture of each file in the folder `out`, which is made where missing."""
+    """The picture of each file in the folder `out`, which is made where missing; no two alike, and none of an image."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file. Choose another.")
-    out.mkdir(parents=True, exist_ok=True)
     often = Counter(path.stem for path in files)
-    return [
-        out / f"{path.stem}{f'-{number}' if often[path.stem] > 1 else ''}.png" for number, path in enumerate(files, 1)
-    ]
+    named = [f"{path.stem}{f'-{number}' if often[path.stem] > 1 else ''}" for number, path in enumerate(files, 1)]
+    if len(set(named)) < len(named):
+        named = [f"{number}-{path.stem}" for number, path in enumerate(files, 1)]
+    pictures = [out / f"{name}.png" for name in named]
+    if lost := {path.resolve() for path in pictures} & {path.resolve() for path in files}:
+        raise ValueError(f"`out` must be another folder than the images': {min(lost).name} would be overwritten.")
+    out.mkdir(parents=True, exist_ok=True)
+    return pictures
 
 
 def _found(detector: Detector, shot: Shot) -> Detections:

@@ -17,7 +17,7 @@ class Assigner:
 
     An object's level is the finest whose stride times `largest` is not less than its longer side, or the coarsest. Of
     a long and thin object only four times the shorter side counts, so that it is never thinner than a cell of a level
-    above the finest. With `largest` 8 every box whose sides are not below the finest stride has a point, unless
+    above the finest. With `largest` 8 every box whose sides are above the finest stride has a point, unless
     smaller ones take them all.
     """
 

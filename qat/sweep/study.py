@@ -38,7 +38,9 @@ class Study:
 
     def __post_init__(self):
         if not self.trials:
-            raise ValueError("`axes` must leave at least one trial, but one of them is empty. Give it a value.")
+            raise ValueError(
+                "`axes` must leave at least one trial, but one of them is empty, or `wanted` leaves all out."
+            )
         seen: dict[str, Trial] = {}
         for trial in self.trials:
             twin = seen.setdefault(digest(trial.config), trial)
@@ -64,12 +66,12 @@ def make_study(
     """
     steps = [[(axis, *step) for step in _steps(axis, values)] for axis, values in axes.items()]
     chosen_steps = [*itertools.product(*steps)] if axes or not more else []
+    if wanted is not None:
+        chosen_steps = [chosen for chosen in chosen_steps if _is_wanted(wanted, _labels(chosen))]
     chosen_steps += [(("trial", label, changes),) for label, changes in (more or {}).items()]
     trials, mistakes = [], {}
     for chosen in chosen_steps:
-        labels = {axis: label for axis, label, _ in chosen}
-        if wanted is not None and "trial" not in labels and not wanted(labels):
-            continue
+        labels = _labels(chosen)
         try:
             trials.append(Trial(labels, override(base, {k: v for _, _, changes in chosen for k, v in changes.items()})))
         except ValueError as error:
@@ -138,6 +140,17 @@ def load_config(path: Path, changes: Mapping[str, Any]) -> ExperimentConfig:
     if not isinstance(config, ExperimentConfig):
         raise ValueError(f"`get_config` of {str(path)!r} must return an ExperimentConfig, got {type(config).__name__}.")
     return override(config, changes)
+
+
+def _labels(chosen: Sequence[tuple[str, str, Any]]) -> dict[str, str]:
+    return {axis: label for axis, label, _ in chosen}
+
+
+def _is_wanted(wanted: Wanted, labels: dict[str, str]) -> bool:
+    try:
+        return bool(wanted(labels))
+    except Exception as error:
+        raise ValueError(f"`wanted` must take labels such as {labels}, but {type(error).__name__}: {error}.") from error
 
 
 def _steps(axis: str, values: Axis) -> list[tuple[str, Mapping[str, Any]]]:

@@ -66,8 +66,9 @@ def compare(trial: Path, beside: Path | None = None) -> Comparison:
         raise ValueError(
             f"{str(trial)!r} and {str(other.folder)!r} were measured on different data. Name trials of one study."
         )
-    texts = texts_of(data.load(one.config.data).splits["test"])
-    arrays = [_arrays(each.folder, len(texts)) for each in (one, other)]
+    split = data.load(one.config.data).splits["test"]
+    texts, now = texts_of(split), np.array([split[place]["label"] for place in range(len(split))])
+    arrays = [_arrays(each.folder, now) for each in (one, other)]
     outcomes = [_outcome(each, found) for each, found in zip((one, other), arrays, strict=True)]
     labels, (first, second) = arrays[0]["label"], outcomes
     differ = np.flatnonzero(first.predictions != second.predictions)
@@ -86,13 +87,14 @@ def _float_trial(trial: Path, record: Record) -> Path:
     )
 
 
-def _arrays(folder: Path, count: int) -> dict[str, np.ndarray]:
+def _arrays(folder: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """A trial's labels and predictions; `ValueError` where its labels are not these."""
     with np.load(folder / EXAMPLES_FILE) as found:
         arrays = {name: found[name] for name in ("label", "prediction")}
-    if len(arrays["label"]) != count:
+    if not np.array_equal(arrays["label"], labels):
         raise ValueError(
-            f"{str(folder)!r} was measured on {len(arrays['label'])} texts, but the data set has {count} now. "
-            "Run its study again."
+            f"{str(folder)!r} was measured on {len(arrays['label'])} texts with other labels than the {len(labels)} of "
+            "the data set. Name trials of one study, and run that again where its data have changed."
         )
     return arrays
 

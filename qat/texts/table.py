@@ -17,22 +17,24 @@ def tables(found: Comparison, most: int) -> Iterator[Table]:
     title += f", {len(shown)} of them here" if len(shown) < len(found.differ) else ""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("text", "label", found.first.name, found.second.name):
-        table.add_column(heading, overflow="fold")
+        table.add_column(Text(heading), overflow="fold")
     for i in shown:
         label = found.class_names[found.labels[i]]
         cells = (found.class_names[one.predictions[i]] for one in (found.first, found.second))
         table.add_row(
-            Text(found.texts[i]), label, *(Text(cell, style="green" if cell == label else "red") for cell in cells)
+            Text(found.texts[i]),
+            Text(label),
+            *(Text(cell, style="green" if cell == label else "red") for cell in cells),
         )
     yield table
 
 
 def _matrix(outcome: Outcome, names: tuple[str, ...]) -> Table:
     told = ", ".join(f"{name} {100 * value:.2f} %" for name, value in outcome.metrics.items())
-    table = Table(title=f"{outcome.name}: {told}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=Text(f"{outcome.name}: {told}"), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("label")
     for name in names:
-        table.add_column(f"said {name}", justify="right")
+        table.add_column(Text(f"said {name}"), justify="right")
     for name, row in zip(names, outcome.counts, strict=True):
-        table.add_row(name, *map(str, row))
+        table.add_row(Text(name), *map(str, row))
     return table

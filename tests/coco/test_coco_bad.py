@@ -14,6 +14,12 @@ def test_all_that_is_wrong_is_refused_at_once_with_file_and_id(folder):
     assert f"has {len(expected)} problems" in str(error.value)
 
 
+def test_a_file_may_be_named_by_its_whole_path(folder):
+    spoil(folder)
+    with pytest.raises(ValueError, match=r"has .* problems"):
+        build(folder, train=str((folder / "annotations.json").absolute()))
+
+
 def test_what_is_wrong_is_dropped_on_request_and_all_of_it_is_listed(folder, tmp_path, capfd):
     expected = spoil(folder)
     for name in ("val", "test"):

@@ -7,7 +7,7 @@ import pytest
 from deeppcb_folder import TEST, TRAINVAL, annotations, build, image_file, save
 
 from qat import data
-from qat.data import bits
+from qat.data import deeppcb_files
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "DeepPCB"
 
@@ -100,7 +100,7 @@ def test_grey_images_may_be_stored_with_three_channels(folder, original, drawn):
 
 
 def test_the_fingerprint_is_that_of_the_files_and_the_split_and_decodes_nothing(folder, original, monkeypatch):
-    monkeypatch.setattr(bits, "binary", None)
+    monkeypatch.setattr(deeppcb_files, "binary", None)
     expected = build(original).fingerprint
     assert build(folder).fingerprint == expected
     assert build(folder, crop=None).fingerprint == expected

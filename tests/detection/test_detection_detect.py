@@ -48,6 +48,15 @@ def test_there_is_a_picture_of_each_board_and_none_of_a_template(runs, files, tm
     assert done.counts == [sum(row["image_id"] == i and row["score"] >= 0.1 for row in rows) for i in range(1, 7)]
 
 
+def test_every_image_has_a_picture_of_its_own(runs, files, tmp_path):
+    boards = [tmp_path / name for name in ("one/a-2.png", "one/a.png", "two/a.png")]
+    for board in boards:
+        board.parent.mkdir(exist_ok=True)
+        shutil.copy(files / "0_test.png", board)
+    done = detect.detect(runs / "trials" / "ptq", boards, tmp_path / "out", template=files / "0_temp.png")
+    assert len(set(done.pictures)) == len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
 @pytest.mark.parametrize("beside", ["float", "trial"])
 def test_the_float_model_can_be_drawn_beside_it(runs, files, tmp_path, beside):
     other = "float" if beside == "float" else runs / "trials" / "float"

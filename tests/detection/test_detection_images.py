@@ -105,6 +105,27 @@ def test_a_picture_is_converted_on_request(tmp_path):
     assert (read_shot(path, PHOTO, convert=True).image == 7).all()
 
 
+def test_a_picture_of_more_than_8_bits_is_not_converted(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(path)
+    with pytest.raises(ValueError, match="cannot be converted: expected at most 8 bits a channel, got mode I;16"):
+        read_shot(path, PHOTO, convert=True)
+
+
+def test_a_damaged_or_huge_picture_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    second = whole.index(b"IDAT", whole.index(b"IDAT") + 4)
+    path.write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
+    with pytest.raises(ValueError, match=r"x.png' cannot be read"):
+        read_shot(path, PHOTO)
+    path.write_bytes(whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"x.png' cannot be used: the image cannot be read: .*decompression bomb"):
+        read_shot(path, PHOTO)
+
+
 def test_a_file_that_is_cut_off_is_refused(tmp_path):
     path = tmp_path / "x.jpg"
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(path)

@@ -92,6 +92,24 @@ def test_all_bad_images_are_named_before_anything_is_written(runs, files, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_pictures_do_not_take_the_place_of_images(runs, files, tmp_path):
+    shutil.copytree(files, tmp_path / "boards")
+    before = {path: path.read_bytes() for path in (tmp_path / "boards").iterdir()}
+    with pytest.raises(ValueError, match=r"`out` must be another folder than the images': .*png would be overwritten"):
+        detect.detect(runs / "trials" / "float", [tmp_path / "boards"], tmp_path / "boards")
+    assert {path: path.read_bytes() for path in (tmp_path / "boards").iterdir()} == before
+
+
+def test_an_entry_that_stands_twice_is_refused(runs, files, tmp_path):
+    images = [{"id": i, "file_name": path.name} for i, path in enumerate(sorted(files.glob("*_test.png")))]
+    content = {"images": images, "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES)]}
+    for twice in ("images", "categories"):
+        twins = {**content, twice: [*content[twice], {**content[twice][0], "id": 99}]}
+        (tmp_path / "a.json").write_text(json.dumps(twins))
+        with pytest.raises(ValueError, match=r"one entry for .* but has 2|has the classes filled, hollow, filled"):
+            detect.detect(runs / "trials" / "float", [files], tmp_path / "out", annotations=tmp_path / "a.json")
+
+
 def test_out_must_not_be_a_file(runs, files, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ValueError, match="`out` must be a folder"):

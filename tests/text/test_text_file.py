@@ -162,6 +162,13 @@ def test_what_is_no_file_of_texts_is_refused(save, tokenizer, name, content, mes
         build(tokenizer, path, test=good, validation=good)
 
 
+def test_a_header_that_two_files_share_is_no_row_of_theirs(save, tokenizer):
+    train = save("train.csv", "Review,Class\ngood,up\nbad,down\nfine,up\ndull,down\n")
+    test = save("test.csv", "Review,Class\nnice,up\n")
+    with pytest.raises(ValueError, match=r"train.csv:1 must name columns .*text='Review'"):
+        build(tokenizer, train, test=test, validation=test)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,6 +14,7 @@ from qat.cli import app
 from qat.data.text.sentences import texts_of
 from qat.record import read_record
 from qat.texts import compare, tables
+from qat.texts.compare import Comparison, Outcome
 
 
 def test_the_texts_that_differ_are_those_of_different_predictions_and_lost_ones_come_first(reviews):
@@ -66,3 +67,22 @@ def test_trials_that_cannot_be_compared_are_refused(reviews, tmp_path):
     (alone / "signature.json").write_text(signature.replace('"negative"', '"bad"'))
     with pytest.raises(ValueError, match="were measured on different data"):
         compare(alone, beside=reviews[0])
+
+
+def test_trials_on_other_texts_of_the_same_number_are_refused(reviews, tmp_path):
+    other = tmp_path / "runs" / "trials" / "other"
+    shutil.copytree(reviews[1], other)
+    with np.load(other / "examples.npz") as found:
+        arrays = dict(found)
+    np.savez(other / "examples.npz", **{**arrays, "label": arrays["label"][::-1]})
+    with pytest.raises(ValueError, match="measured on 64 texts with other labels than the 64"):
+        compare(reviews[1], beside=other)
+
+
+def test_names_of_classes_are_no_markup():
+    outcome = Outcome("[a]", {"accuracy": 0.5}, np.array([0, 1]), np.array([[1, 0], [1, 0]]))
+    other = Outcome("float", {}, np.array([1, 1]), np.array([[0, 1], [0, 1]]))
+    console = Console(file=(told := io.StringIO()), width=400)
+    for table in tables(Comparison(outcome, other, ["x", "y"], np.array([0, 1]), ("[b]", "[/c]"), [0]), most=1):
+        console.print(table)
+    assert all(text in told.getvalue() for text in ("[a]", "[b]", "[/c]"))

@@ -28,8 +28,8 @@ def numbered(tables: Mapping[str, Table], classes: Sequence[str] | None, bad: st
         parts[split] = Labelled([row.text for row in rows], np.array([number[row.label] for row in rows], np.int32))
     names = dict.fromkeys(table.name for table in tables.values())
     settle(list(dict.fromkeys(problems)), bad, ", ".join(names), ROWS)
-    if len(known) < 2:
-        raise ValueError(f"`train` must hold texts of at least two labels, got {list(known)}.")
+    if len(occurring := {row.label for row in tables["train"].rows if row.label in known}) < 2:
+        raise ValueError(f"`train` must hold texts of at least two labels, got {sorted(occurring)}.")
     if empty := [tables[split].name for split, part in parts.items() if not part.texts]:
         raise ValueError(f"Every split must hold at least one text with a label, got none in {', '.join(empty)}.")
     return parts
@@ -43,12 +43,12 @@ def class_names(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def check_headed(tables: Sequence[Table]) -> None:
-    """Raise `ValueError` where the first row of a table has a label that no other row has: it names columns."""
+    """Raise `ValueError` where the first row of a table has a label that none but first rows have: it names columns."""
     for table in tables:
         if table.headed or not table.rows:
             continue
         first = table.rows[0]
-        if not any(row.label == first.label for other in tables for row in other.rows if row is not first):
+        if not any(row.label == first.label for other in tables for row in other.rows[0 if other.headed else 1 :]):
             raise ValueError(
                 f"{first.where} must name columns or hold a text with a label, got {first.text!r} and {first.label!r}, "
                 f"a label of no other row. Pass text={first.text!r} and label={first.label!r} if these are columns."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from qat.data.missing import held
 from qat.data.source import fingerprint
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def _file(place: str) -> Path:
         return path
     found = next((path / name for name in FILES if (path / name).is_file()), None)
     if found is None:
-        held = ", ".join(sorted(one.name for one in path.iterdir())[:5]) if path.is_dir() else "no such folder"
-        raise ValueError(f"`tokenizer` must hold {' or '.join(FILES)}, got {place!r}: {held}. {REMEDY}")
+        raise ValueError(f"`tokenizer` must hold {' or '.join(FILES)}, got {place!r}: {held(path)}. {REMEDY}")
     return found
 
 
