@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qat import data
-from qat.data.text.sentences import texts_of
+from qat.data.text.sentences import labels_of, texts_of
 from qat.files import EXAMPLES_FILE
 from qat.record import Record
 from qat.report.pairing import Baselines
@@ -67,10 +67,8 @@ def compare(trial: Path, beside: Path | None = None) -> Comparison:
             f"{str(trial)!r} and {str(other.folder)!r} were measured on different data. Name trials of one study."
         )
     split = data.load(one.config.data).splits["test"]
-    texts, now = texts_of(split), np.array([split[place]["label"] for place in range(len(split))])
-    arrays = [_arrays(each.folder, now) for each in (one, other)]
-    outcomes = [_outcome(each, found) for each, found in zip((one, other), arrays, strict=True)]
-    labels, (first, second) = arrays[0]["label"], outcomes
+    texts, labels = texts_of(split), labels_of(split)
+    first, second = (_outcome(each, _arrays(each.folder, labels)) for each in (one, other))
     differ = np.flatnonzero(first.predictions != second.predictions)
     order = np.argsort(second.predictions[differ] != labels[differ], kind="stable")
     names = tuple(signature.name(label) for label in range(signature.classes))

@@ -75,6 +75,12 @@ def test_wrong_rows_of_every_file_are_refused_at_once(folder, tokenizer):
     assert f"{folder / 'test.tsv'}:2: expected 2 fields, got 3" in str(error.value)
 
 
+def test_training_sentences_of_one_label_are_refused(folder, tokenizer):
+    (folder / "train.tsv").write_text(HEAD + "fine\t1\ngood\t1\n")
+    with pytest.raises(ValueError, match=r"`train` must hold texts of at least two labels, got \['1'\]"):
+        build(folder, tokenizer)
+
+
 def test_other_columns_are_refused_with_those_that_are_expected(folder, tokenizer):
     (folder / "dev.tsv").write_text("text\tpolarity\nfine\t1\n")
     expected = r"must hold files with the columns \('sentence', 'label'\), got {'dev.tsv': \['text', 'polarity'\]}"

@@ -60,11 +60,12 @@ def test_a_batch_depends_on_seed_and_step_alone():
     assert any(not np.array_equal(first[step]["label"], other[step]["label"]) for step in range(3))
 
 
-def test_without_buckets_batches_are_of_full_length_and_with_one_take_every_example():
+def test_without_buckets_and_with_one_batches_take_every_example_and_are_of_full_length():
     plain, bucketed = data.Batches(SOURCE, 10, seed=0), data.Batches(SOURCE, 10, seed=0, buckets=Buckets((16,)))
     assert plain[0]["tokens"].shape == (10, 16)
-    stream = np.concatenate([bucketed[step]["label"] for step in range(10)])
-    assert len(np.unique(stream)) == 100
+    for batches in (plain, bucketed):
+        stream = np.concatenate([batches[step]["label"] for step in range(10)])
+        assert len(np.unique(stream)) == 100
 
 
 @pytest.mark.parametrize("size", [1, 8, 101, 200])

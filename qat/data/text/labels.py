@@ -28,8 +28,8 @@ def numbered(tables: Mapping[str, Table], classes: Sequence[str] | None, bad: st
         parts[split] = Labelled([row.text for row in rows], np.array([number[row.label] for row in rows], np.int32))
     names = dict.fromkeys(table.name for table in tables.values())
     settle(list(dict.fromkeys(problems)), bad, ", ".join(names), ROWS)
-    if len(occurring := {row.label for row in tables["train"].rows if row.label in known}) < 2:
-        raise ValueError(f"`train` must hold texts of at least two labels, got {sorted(occurring)}.")
+    if len(occurring := [known[label] for label in np.unique(parts["train"].labels)]) < 2:
+        raise ValueError(f"`train` must hold texts of at least two labels, got {occurring}.")
     if empty := [tables[split].name for split, part in parts.items() if not part.texts]:
         raise ValueError(f"Every split must hold at least one text with a label, got none in {', '.join(empty)}.")
     return parts

@@ -64,3 +64,8 @@ class Sentences:
 def texts_of(source: Source) -> list[str]:
     """The texts of a source in the order of its examples; none where its examples are something else."""
     return source.texts if isinstance(source, Sentences) else []
+
+
+def labels_of(source: Source) -> np.ndarray:
+    """The labels of a source of texts in the order of its examples; none where its examples are something else."""
+    return source.labelled.labels if isinstance(source, Sentences) else np.empty(0, np.int32)
