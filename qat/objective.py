@@ -49,7 +49,10 @@ def float_loss(task: Task, functions: Forward, consistency: float | None = None)
 
     With `consistency` a batch is seen under two draws of dropout; to the mean of their losses comes this weight times
     the mean of the two divergences between their outputs (R-Drop, Liang et al. 2021, arXiv 2106.14448).
+
+    Raises `ValueError` for `consistency` where the task cannot compare outputs.
     """
+    unlike = None if consistency is None else _unlike(task, "consistency")
 
     def loss(params: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
         variables, inputs = {"params": params, **state}, task.inputs(batch)
@@ -58,11 +61,11 @@ def float_loss(task: Task, functions: Forward, consistency: float | None = None)
         else:
             outputs, updated = functions.training(variables, *inputs, key)
         value, watched = task.loss(outputs, batch)
-        if consistency is not None and task.distill is not None and not frozen:
+        if unlike is not None and not frozen:
             others, _ = functions.training(variables, *inputs, jax.random.fold_in(key, 1))
-            unlike = (task.distill(outputs, others) + task.distill(others, outputs)) / 2
-            value = (value + task.loss(others, batch)[0]) / 2 + consistency * unlike
-            watched = {**watched, "consistency": unlike}
+            apart = (unlike(outputs, others) + unlike(others, outputs)) / 2
+            value = (value + task.loss(others, batch)[0]) / 2 + consistency * apart
+            watched = {**watched, "consistency": apart}
         return value, ({**state, **updated}, watched)
 
     return loss
@@ -82,10 +85,9 @@ def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher |
     """For `fit`, of two quantized programs: trains `{"params", "learned"}`; `state` holds the model's other collections
     under `model` and, which stay, the ranges of calibration under `ranges` and a teacher's variables under `teacher`.
 
-    Raises `ValueError` for a teacher where the task has no loss for it.
+    Raises `ValueError` for a teacher where the task cannot compare outputs.
     """
-    if teacher is not None and task.distill is None:
-        raise ValueError(f"the task of metric {task.metric!r} has no loss for a teacher. Leave `distillation` out.")
+    unlike = None if teacher is None else _unlike(task, "distillation")
 
     def loss(trainable: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
         variables, inputs = {"params": trainable["params"], **state["model"]}, task.inputs(batch)
@@ -95,9 +97,9 @@ def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher |
         else:
             outputs, updated = training.simulate(variables, ranges, *inputs, key)
         value, watched = task.loss(outputs, batch)
-        if teacher is not None and task.distill is not None:
-            unlike = task.distill(outputs, teacher.inference(state["teacher"], *inputs))
-            value, watched = (1 - teacher.weight) * value + teacher.weight * unlike, {**watched, "distillation": unlike}
+        if teacher is not None and unlike is not None:
+            apart = unlike(outputs, teacher.inference(state["teacher"], *inputs))
+            value, watched = (1 - teacher.weight) * value + teacher.weight * apart, {**watched, "distillation": apart}
         return value, ({**state, "model": {**state["model"], **updated}}, watched)
 
     return loss
@@ -113,3 +115,12 @@ def float_examples(task: Task, inference: Callable[..., Any]) -> Callable[..., A
 def served_examples(task: Task, inference: Any) -> Callable[..., Any]:
     """The same of a quantized program's served integers."""
     return lambda int8, batch: task.examples(inference.serve(int8, *task.inputs(batch)), batch)
+
+
+def _unlike(task: Task, setting: str) -> Callable[[Any, Any], jax.Array]:
+    """The task's loss of outputs unlike others, which `setting` needs."""
+    if task.distill is None:
+        raise ValueError(
+            f"`{setting}` needs a task that can compare outputs, got that of metric {task.metric!r}. Leave it out."
+        )
+    return task.distill

@@ -5,8 +5,9 @@ import pytest
 from studies import BASE
 
 from qat.config import override
-from qat.objective import float_loss
+from qat.objective import Teacher, float_loss, simulated_loss
 from qat.pipeline import check
+from qat.pipeline.quantizing import quantized
 from qat.pipeline.training import setting
 from qat.tasks.distill import divergence
 
@@ -44,6 +45,15 @@ def test_two_draws_of_dropout_share_the_loss_and_are_to_agree(batch):
 def test_without_draws_the_loss_is_the_plain_one(batch, dropout, frozen):
     plain, both, _ = losses(dropout, batch, jax.random.key(1), frozen=frozen)
     assert float(both) == pytest.approx(float(plain), rel=1e-6)
+
+
+def test_losses_that_compare_outputs_are_refused_where_the_task_cannot():
+    where = setting("yolo_lite(width=8)", "boards(images=8, held_out=0.5)")
+    pair, teacher = quantized(where, "w8a8"), Teacher(where.functions.inference, 0.5)
+    with pytest.raises(ValueError, match=r"`consistency` needs a task .* got that of metric 'map50_95'. Leave it out"):
+        float_loss(where.task, where.functions, 1.0)
+    with pytest.raises(ValueError, match=r"`distillation` needs a task .* got that of metric 'map50_95'. Leave it out"):
+        simulated_loss(where.task, pair.training.program, pair.inference.program, teacher)
 
 
 def test_consistency_is_refused_where_the_task_cannot_compare_outputs():

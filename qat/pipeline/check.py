@@ -18,7 +18,9 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
         where = setting(config.model, config.data)
         for name in ("distillation", "consistency"):
             if getattr(config, name) is not None and where.task.distill is None:
-                raise ValueError(f"`{name}`: {config.data!r} asks for a task that cannot compare outputs.")
+                raise ValueError(
+                    f"`{name}`: {config.data!r} asks for a task that cannot compare outputs. Leave it out."
+                )
         if config.recipe is None and config.init is None:
             continue
         variables = where.abstract_variables()
