@@ -25,6 +25,10 @@ DOTS = {
     "outer": ((3,), (4,), (((), ()), ((), ()))),
     "long": ((2, 5000), (5000, 3), (((1,), (0,)), ((), ()))),
     "empty": ((0, 4), (4, 3), (((1,), (0,)), ((), ()))),
+    "row": ((1, 512), (512, 130), (((1,), (0,)), ((), ()))),
+    "rows_of_two_axes": ((1, 256, 3), (300, 256), (((1,), (1,)), ((), ()))),
+    "vector_by_matrix": ((300,), (300, 256), (((0,), (0,)), ((), ()))),
+    "no_row": ((0, 300), (300, 256), (((1,), (0,)), ((), ()))),
 }
 
 
@@ -114,6 +118,26 @@ def test_engines_give_the_same_bits_compiled(case):
     results = [jax.jit(lambda a, b, n=name: engines.build(n).dot(a, b, numbers))(a, b) for name in engines.names()]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_few_rows_are_served_as_they_were_simulated(rows):
+    keys = jax.random.split(jax.random.key(rows), 3)
+    params = [{"w": jax.random.normal(k, (320, 320)) / 18, "b": jax.random.normal(k, (320,))} for k in keys[:2]]
+    x = jax.random.normal(keys[2], (64, 5, 320))
+
+    def net(params, x):
+        x = x[:, 0]
+        for layer in params:
+            x = jax.nn.gelu(x @ layer["w"] + layer["b"], approximate=False)
+        return x
+
+    q = qat.quantize(net, qat.recipe("w8a8"))
+    state = q.calibrate(params, [x])
+    few = x[:rows]
+    int8 = q.convert(params, state, few)
+    np.testing.assert_array_equal(q.serve(int8, few), q.simulate(params, state, few))
+    np.testing.assert_array_equal(q.serve(int8, few), q.serve(int8, x)[:rows])
 
 
 @each_engine

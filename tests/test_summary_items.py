@@ -5,6 +5,7 @@ import pytest
 from records import make_record, write_examples
 
 from qat.report.summary import summarize
+from qat.report.table import markdown
 
 SEEDS = (0, 1, 2)
 
@@ -71,3 +72,20 @@ def test_items_of_several_seeds_are_averaged(tmp_path):
     assert (items.test, items.difference.n) == ("paired bootstrap", 500)
     assert items.difference.mean == pytest.approx(-known(row.drop_from_float).mean)
     assert row.verdicts["float"].covers == ("seeds", "items")
+
+
+def test_what_items_show_of_these_models_alone_stands_in_brackets(tmp_path):
+    rng = np.random.default_rng(2)
+    records, folders = [], {}
+    for seed in SEEDS:
+        for arm, recipe, share in (("float", None, 0.95), ("ptq", "w8a8", 0.95), ("ptq", "w2a4", 0.9 - 0.2 * seed)):
+            correct = (rng.random(500) < share).astype(np.float32)
+            records.append(make_record(arm, recipe, seed, float(correct.mean(dtype=np.float64))))
+            folders[records[-1].trial] = write_examples(tmp_path / records[-1].trial, accuracy=correct)
+    same, lost = summarize(records, folders)[1:]
+    assert (lost.verdicts["float"].kind, lost.verdicts["float"].of_these_models) == ("undecided", "worse")
+    assert same.verdicts["float"].of_these_models == "undecided"
+    text = markdown([same, lost], "a study")
+    assert f"| (▼) {-known(lost.verdicts['float'].seeds).difference.mean:+.2f} ± " in text
+    assert "in brackets what new test items would show of these models alone" in text
+    assert "in brackets" not in markdown([same], "a study")

@@ -71,6 +71,18 @@ def shown(row: Row, value: Estimate, sign: bool = False) -> str:
     return mean if value.half_width is None else f"{mean} ± {row.scale.text(value.half_width)}"
 
 
+def mark(verdict: Verdict) -> str:
+    """The sign of what is shown for new seeds, or in brackets of the models as trained alone."""
+    alone = verdict.of_these_models
+    return MARKS[verdict.kind] if alone == "undecided" else f"({MARKS[alone]})"
+
+
+def bracketed(rows: Sequence[Row]) -> str:
+    """What the brackets around signs mean, where there are any."""
+    found = any(one.of_these_models != "undecided" for row in rows for one in row.verdicts.values())
+    return "; in brackets what new test items would show of these models alone, not of other seeds" if found else ""
+
+
 def csv_text(rows: Sequence[Row]) -> str:
     """The numbers behind the table, unrounded, and the verdicts; an empty cell where there is none.
 
@@ -89,7 +101,7 @@ def _caption(rows: Sequence[Row]) -> str:
         return CAPTION
     within = margins(rows)
     equivalent = f", = equivalent within {within}" if within else ""
-    return f"{CAPTION} {LEGEND}▲ better, ▼ worse{equivalent}, ? undecided."
+    return f"{CAPTION} {LEGEND}▲ better, ▼ worse{equivalent}, ? undecided{bracketed(rows)}."
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -126,8 +138,8 @@ def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
     if value is None:
         return ""
     fewer = f" (n={value.n})" if value.n != row.score.n else ""
-    mark = f"{MARKS[row.verdicts[baseline].kind]} " if baseline in row.verdicts else ""
-    return mark + shown(row, value, sign=True) + fewer
+    sign = f"{mark(row.verdicts[baseline])} " if baseline in row.verdicts else ""
+    return sign + shown(row, value, sign=True) + fewer
 
 
 def _times(ratio: float | None) -> str:

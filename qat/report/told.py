@@ -19,11 +19,12 @@ def tell_report(root: Path, margin: float | None, out: Console, err: Console) ->
         out.print(rich_table(rows, title_of(contents)))
     found = [verdict for row in rows for verdict in row.verdicts.values()]
     decided = [verdict for verdict in found if verdict.kind != "undecided"]
+    alone = sum(verdict.of_these_models != "undecided" for verdict in found if verdict.kind == "undecided")
     for verdict in decided:
         out.print(verdict.text, markup=False, highlight=False)
     if len(decided) < len(found):
-        out.print(
-            f"{len(found) - len(decided)} of {len(found)} comparisons are undecided; the report says of each why."
-        )
+        part = f", {alone} of them decided for these models alone" if alone else ""
+        undecided = f"{len(found) - len(decided)} of {len(found)} comparisons are undecided{part}"
+        out.print(f"{undecided}; the report says of each why.")
     for path in write_report(contents, rows):
         out.print(str(path), markup=False, highlight=False, soft_wrap=True)

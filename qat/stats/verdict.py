@@ -48,6 +48,11 @@ class Verdict:
         return found
 
     @property
+    def of_these_models(self) -> Kind:
+        """What is shown of the models as trained alone, where nothing is for new seeds: what new test items would."""
+        return "undecided" if "seeds" in self.covers or self.items is None else self.items.kind
+
+    @property
     def text(self) -> str:
         """A sentence or a few, with n, interval and corrected p."""
         return sentence(self)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from qat.record import Arm
 from qat.report.page.markup import Html, join, tag
 from qat.report.summary import Row
-from qat.report.table import CAPTION, LEGEND, MARKS, margins, shown
+from qat.report.table import CAPTION, LEGEND, MARKS, bracketed, margins, mark, shown
 from qat.stats import Estimate
 
 type Cell = Callable[[Row], str]
@@ -60,7 +60,9 @@ def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
     verdict = row.verdicts.get(baseline)
     if verdict is None:
         return told
-    return join(tag("abbr", MARKS[verdict.kind], title=verdict.kind, class_=f"sign {verdict.kind}"), f" {told}")
+    alone = verdict.of_these_models
+    kind, title = (verdict.kind, verdict.kind) if alone == "undecided" else (alone, f"{alone}, of these models alone")
+    return join(tag("abbr", mark(verdict), title=title, class_=f"sign {kind}"), f" {told}")
 
 
 def _name(row: Row) -> Html:
@@ -70,6 +72,6 @@ def _name(row: Row) -> Html:
 def _legend(rows: Sequence[Row]) -> list[Html]:
     if not any(row.verdicts for row in rows):
         return []
-    signs = [tag("span", tag("span", mark, class_=f"sign {kind}"), f" {kind}") for kind, mark in MARKS.items()]
+    signs = [tag("span", tag("span", sign, class_=f"sign {kind}"), f" {kind}") for kind, sign in MARKS.items()]
     within = f" Equivalent is within {found}." if (found := margins(rows)) else ""
-    return [tag("p", LEGEND, *signs, f".{within}", class_="faint signs")]
+    return [tag("p", LEGEND, *signs, f"{bracketed(rows)}.{within}", class_="faint signs")]
