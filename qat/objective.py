@@ -61,7 +61,7 @@ def float_loss(task: Task, functions: Forward, consistency: float | None = None)
         else:
             outputs, updated = functions.training(variables, *inputs, key)
         value, watched = task.loss(outputs, batch)
-        if unlike is not None and not frozen:
+        if consistency is not None and unlike is not None and not frozen:
             others, _ = functions.training(variables, *inputs, jax.random.fold_in(key, 1))
             apart = (unlike(outputs, others) + unlike(others, outputs)) / 2
             value = (value + task.loss(others, batch)[0]) / 2 + consistency * apart
