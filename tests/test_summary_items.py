@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from records import make_record, write_examples
 
+from qat.report.page.answer import answer
 from qat.report.summary import summarize
 from qat.report.table import markdown
 
 SEEDS = (0, 1, 2)
+SAME = ("w8a8", "w7a7", "w6a6", "w5a5", "w4a8", "w3a8", "w4a4", "w3a3")
 
 
 def known[T](value: T | None) -> T:
@@ -74,18 +76,38 @@ def test_items_of_several_seeds_are_averaged(tmp_path):
     assert row.verdicts["float"].covers == ("seeds", "items")
 
 
-def test_what_items_show_of_these_models_alone_stands_in_brackets(tmp_path):
+@pytest.fixture
+def losing(tmp_path):
+    """Rows of recipes that lose nothing, and last of one that loses much, how much depending on the seed."""
     rng = np.random.default_rng(2)
     records, folders = [], {}
     for seed in SEEDS:
-        for arm, recipe, share in (("float", None, 0.95), ("ptq", "w8a8", 0.95), ("ptq", "w2a4", 0.9 - 0.2 * seed)):
+        shares = {
+            (None, "float"): 0.95,
+            **{(recipe, "ptq"): 0.95 for recipe in SAME},
+            ("w2a4", "ptq"): 0.9 - 0.2 * seed,
+        }
+        for (recipe, arm), share in shares.items():
             correct = (rng.random(500) < share).astype(np.float32)
             records.append(make_record(arm, recipe, seed, float(correct.mean(dtype=np.float64))))
             folders[records[-1].trial] = write_examples(tmp_path / records[-1].trial, accuracy=correct)
-    same, lost = summarize(records, folders)[1:]
+    return summarize(records, folders)
+
+
+def test_what_items_show_of_these_models_alone_stands_in_brackets(losing):
+    same, lost = losing[-2:]
     assert (lost.verdicts["float"].kind, lost.verdicts["float"].of_these_models) == ("undecided", "worse")
     assert same.verdicts["float"].of_these_models == "undecided"
     text = markdown([same, lost], "a study")
     assert f"| (▼) {-known(lost.verdicts['float'].seeds).difference.mean:+.2f} ± " in text
     assert "in brackets what new test items would show of these models alone" in text
     assert "in brackets" not in markdown([same], "a study")
+
+
+def test_of_many_verdicts_those_that_show_something_stand_open_on_the_page(losing):
+    page = str(answer(losing))
+    before, folded = page.split("<details", 1)
+    assert "<b>1</b> of them worse for these models alone" in before
+    assert before.count("<li") == 1
+    assert "PTQ w2a4 against float is undecided" in before
+    assert folded.count("<li") == len(SAME) + 1

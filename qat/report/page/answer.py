@@ -16,7 +16,7 @@ QUESTIONS: tuple[tuple[Arm, Arm, str], ...] = (
     ("ptq", "float", "PTQ against the float model"),
 )
 KINDS = ("better", "equivalent", "worse", "undecided")
-FEW = 8  # verdicts that stand open; more are counted and folded
+FEW = 8  # verdicts that stand open; of more those that show something do, and all are folded
 
 
 def answer(rows: Sequence[Row]) -> Html:
@@ -33,16 +33,29 @@ def _verdicts(rows: Sequence[Row], arm: Arm, baseline: Arm) -> list[Verdict]:
 
 
 def _verdict_list(title: str, found: Sequence[Verdict]) -> Html:
-    lines = tag("ul", *(tag("li", one.text, class_=one.kind) for one in found), class_="verdicts")
+    lines = _lines(found)
     if len(found) > FEW:
         name = "verdicts-" + "-".join(word for word in title.lower().split() if word.isalpha())
-        lines = tag("details", tag("summary", f"All {len(found)} in words"), lines, id=name)
+        folded = tag("details", tag("summary", f"All {len(found)} in words"), lines, id=name)
+        telling = [one for one in found if one.kind != "undecided" or one.of_these_models != "undecided"]
+        lines = join(_lines(telling), folded) if 0 < len(telling) <= FEW else folded
     return join(tag("h3", title), tag("p", _counted(found), class_="counts"), lines)
 
 
+def _lines(found: Sequence[Verdict]) -> Html:
+    return tag("ul", *(tag("li", one.text, class_=one.kind) for one in found), class_="verdicts")
+
+
 def _counted(found: Sequence[Verdict]) -> Html:
+    """How many of each kind, and of the undecided ones how many are decided for the models as trained alone."""
     counts = Counter(one.kind for one in found)
+    alone = Counter(one.of_these_models for one in found if one.kind == "undecided")
     told = [
         tag("span", tag("b", str(counts[kind])), f" {kind}", class_=f"kind {kind}") for kind in KINDS if counts[kind]
+    ]
+    told += [
+        tag("span", tag("b", str(alone[kind])), f" of them {kind} for these models alone", class_=f"kind {kind}")
+        for kind in KINDS[:-1]
+        if alone[kind]
     ]
     return join(*told)
