@@ -74,12 +74,12 @@ def shown(row: Row, value: Estimate, sign: bool = False) -> str:
 def mark(verdict: Verdict) -> str:
     """The sign of what is shown for new seeds, or in brackets of the models as trained alone."""
     alone = verdict.of_these_models
-    return MARKS[verdict.kind] if alone == "undecided" else f"({MARKS[alone]})"
+    return f"({MARKS[alone]})" if alone else MARKS[verdict.kind]
 
 
 def bracketed(rows: Sequence[Row]) -> str:
     """What the brackets around signs mean, where there are any."""
-    found = any(one.of_these_models != "undecided" for row in rows for one in row.verdicts.values())
+    found = any(one.of_these_models for row in rows for one in row.verdicts.values())
     return "; in brackets what new test items would show of these models alone, not of other seeds" if found else ""
 
 

@@ -19,7 +19,7 @@ def tell_report(root: Path, margin: float | None, out: Console, err: Console) ->
         out.print(rich_table(rows, title_of(contents)))
     found = [verdict for row in rows for verdict in row.verdicts.values()]
     decided = [verdict for verdict in found if verdict.kind != "undecided"]
-    alone = sum(verdict.of_these_models != "undecided" for verdict in found if verdict.kind == "undecided")
+    alone = sum(verdict.of_these_models is not None for verdict in found if verdict.kind == "undecided")
     for verdict in decided:
         out.print(verdict.text, markup=False, highlight=False)
     if len(decided) < len(found):

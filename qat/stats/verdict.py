@@ -48,9 +48,12 @@ class Verdict:
         return found
 
     @property
-    def of_these_models(self) -> Kind:
-        """What is shown of the models as trained alone, where nothing is for new seeds: what new test items would."""
-        return "undecided" if "seeds" in self.covers or self.items is None else self.items.kind
+    def of_these_models(self) -> Kind | None:
+        """What new test items would show of the models as trained, where nothing is shown for new seeds; None where
+        they leave it undecided too."""
+        if "seeds" in self.covers or self.items is None or self.items.kind == "undecided":
+            return None
+        return self.items.kind
 
     @property
     def text(self) -> str:

@@ -7,7 +7,7 @@ from qat.record import Arm
 from qat.report.page.arms import arms_table
 from qat.report.page.markup import Html, join, tag
 from qat.report.summary import Row
-from qat.stats import Verdict
+from qat.stats import Kind, Verdict
 
 QUESTION = "Does training with quantization (QAT) beat calibrating after training (PTQ), and what does each cost?"
 QUESTIONS: tuple[tuple[Arm, Arm, str], ...] = (
@@ -15,7 +15,7 @@ QUESTIONS: tuple[tuple[Arm, Arm, str], ...] = (
     ("qat", "control", "QAT against the control: the float model trained on as long"),
     ("ptq", "float", "PTQ against the float model"),
 )
-KINDS = ("better", "equivalent", "worse", "undecided")
+KINDS: tuple[Kind, ...] = ("better", "equivalent", "worse", "undecided")
 FEW = 8  # verdicts that stand open; of more those that show something do, and all are folded
 
 
@@ -37,7 +37,7 @@ def _verdict_list(title: str, found: Sequence[Verdict]) -> Html:
     if len(found) > FEW:
         name = "verdicts-" + "-".join(word for word in title.lower().split() if word.isalpha())
         folded = tag("details", tag("summary", f"All {len(found)} in words"), lines, id=name)
-        telling = [one for one in found if one.kind != "undecided" or one.of_these_models != "undecided"]
+        telling = [one for one in found if one.kind != "undecided" or one.of_these_models]
         lines = join(_lines(telling), folded) if 0 < len(telling) <= FEW else folded
     return join(tag("h3", title), tag("p", _counted(found), class_="counts"), lines)
 
@@ -50,12 +50,10 @@ def _counted(found: Sequence[Verdict]) -> Html:
     """How many of each kind, and of the undecided ones how many are decided for the models as trained alone."""
     counts = Counter(one.kind for one in found)
     alone = Counter(one.of_these_models for one in found if one.kind == "undecided")
-    told = [
-        tag("span", tag("b", str(counts[kind])), f" {kind}", class_=f"kind {kind}") for kind in KINDS if counts[kind]
-    ]
-    told += [
-        tag("span", tag("b", str(alone[kind])), f" of them {kind} for these models alone", class_=f"kind {kind}")
-        for kind in KINDS[:-1]
-        if alone[kind]
-    ]
+    told = [_badge(kind, counts[kind], kind) for kind in KINDS if counts[kind]]
+    told += [_badge(kind, alone[kind], f"of them {kind} for these models alone") for kind in KINDS if alone[kind]]
     return join(*told)
+
+
+def _badge(kind: Kind, count: int, text: str) -> Html:
+    return tag("span", tag("b", str(count)), f" {text}", class_=f"kind {kind}")

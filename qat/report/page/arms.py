@@ -61,8 +61,8 @@ def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
     if verdict is None:
         return told
     alone = verdict.of_these_models
-    kind, title = (verdict.kind, verdict.kind) if alone == "undecided" else (alone, f"{alone}, of these models alone")
-    return join(tag("abbr", mark(verdict), title=title, class_=f"sign {kind}"), f" {told}")
+    title = f"{alone}, of these models alone" if alone else verdict.kind
+    return join(tag("abbr", mark(verdict), title=title, class_=f"sign {alone or verdict.kind}"), f" {told}")
 
 
 def _name(row: Row) -> Html:
