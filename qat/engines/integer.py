@@ -10,22 +10,20 @@ from jaxtyping import Array
 from qat.engines.engine import DotDimensions, Engine, register
 
 EXACT_FLOAT32 = 2**24  # integers below are exact in float32
-FEWEST_ROWS = 4  # of the left side with which XLA's int8 product is fast on a CPU
-LARGE = 2**16  # elements of the right side from which that makes up for the rows
+LARGE = 2**16  # elements of a matrix by which a product of one row is better made of two
 FEWEST_CHANNELS = 16  # input channels a group from which an int8 convolution is faster than a float one on a CPU
 
 
 def dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
-    """The int8 `dot_general` with an int32 sum. A few rows get rows of zeros beside them where the matrix is large: for
-    a single one XLA on a CPU would make an int32 product, and take the matrix to int32 at every call."""
+    """The int8 `dot_general` with an int32 sum. A single row by a large matrix gets a row of zeros beside it: alone,
+    XLA on a CPU would make an int32 product of it, and take the matrix to int32 at every call."""
     (contracted, others), (batched, _) = dimension_numbers
-    rows = math.prod(size for axis, size in enumerate(lhs.shape) if axis not in {*contracted, *batched})
-    if batched or not 0 < rows < FEWEST_ROWS or rhs.size < LARGE:
+    rows = math.prod(size for axis, size in enumerate(lhs.shape) if axis not in contracted)
+    if batched or rows != 1 or rhs.size < LARGE:
         return jax.lax.dot_general(lhs, rhs, dimension_numbers, preferred_element_type=jnp.int32)
-    more = -(-FEWEST_ROWS // rows) - 1
-    filled = jax.lax.pad(lhs[None], jnp.zeros((), lhs.dtype), [(0, more, 0), *[(0, 0, 0)] * lhs.ndim])
+    two = jax.lax.pad(lhs[None], jnp.zeros((), lhs.dtype), [(0, 1, 0), *[(0, 0, 0)] * lhs.ndim])
     moved = tuple(axis + 1 for axis in contracted)
-    return jax.lax.dot_general(filled, rhs, ((moved, others), ((), ())), preferred_element_type=jnp.int32)[0]
+    return jax.lax.dot_general(two, rhs, ((moved, others), ((), ())), preferred_element_type=jnp.int32)[0]
 
 
 def conv(lhs: Array, rhs: Array, **params: Any) -> Array:
