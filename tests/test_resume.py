@@ -170,3 +170,49 @@ def test_a_place_that_cannot_hold_checkpoints_is_refused_before_training(tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="`checkpoints` must be a folder that can be written"):
         train(tmp_path / "file", batches=[])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "flipped": flip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("pattern", ["arrays/manifest.ocdbt", "arrays/d/*", "record/metadata"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_taken(whole, tmp_path, capsys, pattern, damage):
+    train(tmp_path)
+    for path in (tmp_path / "8").glob(pattern):
+        damage(path)
+    assert_same(train(tmp_path), whole)
+    assert f"Warning: checkpoint '{tmp_path / '8'}' is damaged ({pattern[:6]}" in (told := capsys.readouterr().err)
+    assert told.endswith("training goes on from step 6.\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["6", "8", "damaged-8"]
+    assert_same(train(tmp_path, batches=[]), whole)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_begins_anew(whole, tmp_path, capsys):
+    train(tmp_path)
+    for path in tmp_path.glob("*/record/metadata"):
+        flip(path)
+    assert_same(train(tmp_path), whole)
+    assert capsys.readouterr().err.endswith("training begins anew.\n")
+
+
+def test_a_checkpoint_without_digests_is_read_and_its_damage_found_by_reading(whole, tmp_path, capfd):
+    train(tmp_path)
+    for path in tmp_path.glob("*/digests.json"):
+        path.unlink()
+    assert_same(train(tmp_path, batches=[]), whole)
+    assert "damaged" not in capfd.readouterr().err
+    (tmp_path / "8" / "arrays" / "manifest.ocdbt").write_bytes(b"")
+    assert_same(train(tmp_path), whole)
+    assert "training goes on from step 6." in capfd.readouterr().err
