@@ -12,7 +12,7 @@ from qat import data, models
 from qat.presets import recipe as build_recipe
 from qat.record import Arm, Lineage
 from qat.registry import did_you_mean, parse_call
-from qat.train import TrainConfig
+from qat.train import ParamGroup, TrainConfig
 
 QUANTIZED: tuple[Arm, ...] = ("ptq", "qat")
 
@@ -119,7 +119,9 @@ class ExperimentConfig(BaseModel):
         return self
 
 
-SCHEMAS: dict[str, type[BaseModel]] = {schema.__name__: schema for schema in (ExperimentConfig, TrainConfig)}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    schema.__name__: schema for schema in (ExperimentConfig, TrainConfig, ParamGroup)
+}
 
 
 def override(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
@@ -205,6 +207,8 @@ def _problem(mistake: Any, root: type[BaseModel] | None) -> str:
 def _fields(schema: type[BaseModel] | None, location: tuple[int | str, ...]) -> list[str]:
     """The fields at a place inside the schema; nested models are those of `SCHEMAS`."""
     for name in location:
+        if isinstance(name, int):
+            continue  # a place in a tuple of nested models
         field = schema.model_fields.get(str(name)) if schema else None
         names = str(field.annotation) if field else ""
         schema = next((nested for title, nested in SCHEMAS.items() if title in names), None)

@@ -170,3 +170,14 @@ def test_a_terminal_shows_progress_and_loss(capfd, monkeypatch):
     shown = capfd.readouterr().err
     assert "train" in shown
     assert "loss" in shown
+
+
+def test_a_group_that_matches_no_parameter_is_refused_with_the_paths():
+    with pytest.raises(ValueError, match=r"no parameter is left for 'learned/'. Parameters are b, w"):
+        run(steps=2, groups=[{"match": "learned/", "rate": 0.1}])
+
+
+def test_a_group_at_rate_zero_stays_where_it_was():
+    result = run(steps=3, groups=[{"match": "^b$", "rate": 0.0}])
+    assert float(result.params["b"]) == 0.0
+    assert float(jnp.abs(result.params["w"]).max()) > 0

@@ -7,7 +7,8 @@ import optax
 import pytest
 from pydantic import ValidationError
 
-from qat.train import TrainConfig, optimizers, schedules
+from qat.train import ParamGroup, TrainConfig, matching, optimizers, schedules
+from qat.train.optimizer import grouped
 from qat.train.schedule import warmed_up
 
 
@@ -39,7 +40,7 @@ def test_every_schedule_starts_at_the_peak_rate(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"optimizer": "adamv"}, "Unknown optimizer 'adamv'.*Did you mean 'adamw'"),
+        ({"optimizer": "adammw"}, "Unknown optimizer 'adammw'.*Did you mean 'adamw'"),
         ({"optimizer": "sgd(speed=1)"}, "unexpected keyword argument 'speed'"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),
         ({"warmup_steps": 20}, "`warmup_steps` must be less than `steps`, got 20 of 20"),
@@ -48,9 +49,50 @@ def test_every_schedule_starts_at_the_peak_rate(name):
         ({"ema_decay": 1.0}, "less than 1"),
         ({"seed": -1}, "greater than or equal to 0"),
         ({"stepz": 4}, "stepz"),
+        ({"groups": [{"match": "(", "rate": 0.1}]}, "`match` must be a regular expression"),
+        ({"groups": [{"match": "w", "optimizer": "adamm"}]}, "Unknown optimizer 'adamm'.*Did you mean 'adamw?'"),
+        ({"groups": [{"match": "w", "rates": 2.0}]}, "rates"),
     ],
     ids=lambda x: str(x)[:30],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         TrainConfig(**{"steps": 20, "batch_size": 8, **settings})
+
+
+PARAMS = {"kernel": jnp.ones((3, 2)), "learned": {"scale": jnp.ones(3)}}
+
+
+def updates(groups, weight_decay=0.1, optimizer="sgd"):
+    tx = grouped(optimizer, groups, weight_decay)
+    grads = jax.tree.map(lambda p: 0.5 * jnp.ones_like(p), PARAMS)
+    return tx.update(grads, tx.init(PARAMS), PARAMS)[0]
+
+
+def test_a_group_has_a_rate_and_a_decay_of_its_own_and_the_rest_stays_as_it_was():
+    plain = updates(())
+    own = updates((ParamGroup(match=r"^learned/", rate=0.1), ParamGroup(match="kernel", weight_decay=0.0)))
+    np.testing.assert_allclose(own["learned"]["scale"], 0.1 * plain["learned"]["scale"])
+    np.testing.assert_allclose(plain["kernel"], 0.6)
+    np.testing.assert_allclose(own["kernel"], 0.5)
+    other = updates((ParamGroup(match="nothing of the kind", rate=0.0),))
+    assert jax.tree.all(jax.tree.map(np.array_equal, other, plain))
+
+
+def test_a_group_may_have_another_optimizer_and_the_first_that_matches_counts():
+    own = updates((ParamGroup(match="scale", optimizer="lion"), ParamGroup(match="learned", rate=0.0)))
+    np.testing.assert_allclose(own["learned"]["scale"], 1.0)  # the sign of the gradient
+    assert [g.match for g in matching([ParamGroup(match="kernel"), ParamGroup(match="bias")], PARAMS)] == ["kernel"]
+
+
+def test_muon_makes_a_kernel_s_update_orthogonal_and_treats_a_convolution_s_as_a_matrix():
+    rng = np.random.default_rng(0)
+    params = {"dense": jnp.zeros((12, 4)), "conv": jnp.zeros((2, 2, 3, 4)), "bias": jnp.zeros(4)}
+    grads = {name: jnp.asarray(rng.normal(size=p.shape), jnp.float32) for name, p in params.items()}
+    grads["conv"] = grads["dense"].reshape(2, 2, 3, 4)
+    tx = grouped("muon", (), 0.0)
+    found, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(found["conv"].reshape(12, 4), found["dense"], rtol=1e-5)
+    assert np.sum(found["dense"] * grads["dense"]) > 0  # subtracted, it lowers the loss
+    spectrum = np.linalg.svd(found["dense"], compute_uv=False)
+    assert spectrum.max() < 2 * spectrum.min()  # the gradient's own spectrum is wider

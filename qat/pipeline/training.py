@@ -15,7 +15,7 @@ from qat.objective import Forward, float_loss, forward
 from qat.pretrained import initial
 from qat.storage import is_local, local_twin, write_atomically
 from qat.tasks import Task
-from qat.train import FitResult, TrainConfig, fit, per_example
+from qat.train import FitResult, TrainConfig, fit, matching, per_example
 
 if TYPE_CHECKING:
     from qat.config import ExperimentConfig
@@ -121,9 +121,14 @@ def train_float(where: Setting, config: "ExperimentConfig", run: Run) -> Any:
 
 
 def train_control(where: Setting, variables: Any, config: "ExperimentConfig", run: Run) -> Any:
-    """Variables of the float model trained on, with the order of the data that quantized arms see."""
+    """Variables of the float model trained on, with the order of the data that quantized arms see.
+
+    Groups of parameters that the float model has none of, such as learned scales, are left out.
+    """
     assert config.finetune is not None
-    return _train(where, variables, config.finetune, config.seed + OTHER_ORDER, config.consistency, run)
+    groups = matching(config.finetune.groups, variables["params"])
+    finetune = config.finetune.model_copy(update={"groups": groups})
+    return _train(where, variables, finetune, config.seed + OTHER_ORDER, config.consistency, run)
 
 
 def _train(where: Setting, variables: Any, train: TrainConfig, seed: int, consistency: float | None, run: Run) -> Any:

@@ -3,7 +3,17 @@
 from qat.train.config import TrainConfig
 from qat.train.evaluate import evaluate, per_example
 from qat.train.fit import FitResult, fit
-from qat.train.optimizer import optimizers
+from qat.train.optimizer import ParamGroup, matching, optimizers
 from qat.train.schedule import schedules
 
-__all__ = ["FitResult", "TrainConfig", "evaluate", "fit", "optimizers", "per_example", "schedules"]
+__all__ = [
+    "FitResult",
+    "ParamGroup",
+    "TrainConfig",
+    "evaluate",
+    "fit",
+    "matching",
+    "optimizers",
+    "per_example",
+    "schedules",
+]

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from qat.train.optimizer import optimizers
+from qat.train.optimizer import ParamGroup, optimizers
 from qat.train.schedule import schedules
 
 Count = Annotated[int, Field(ge=1)]
@@ -12,7 +12,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainConfig(BaseModel):
-    """What `fit` does; `optimizer` and `schedule` name registered functions, such as `"sgd(momentum=0.8)"`.
+    """What `fit` does; `optimizer` and `schedule` name registered functions, such as `"sgd(momentum=0.8)"`;
+    `groups` are parameters with settings of their own.
 
     A batch of `batch_size` examples is one optimizer step; `accumulate` splits it into as many micro-batches.
     `None` switches off: `clip_norm` no clipping, `ema_decay` no average of the weights, `freeze_bn_step` never
@@ -26,6 +27,7 @@ class TrainConfig(BaseModel):
     learning_rate: Positive = 1e-3
     optimizer: str = "adamw"
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    groups: tuple[ParamGroup, ...] = ()
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     schedule: str = "cosine"
     clip_norm: Positive | None = 1.0

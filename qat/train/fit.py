@@ -15,6 +15,7 @@ from qat.train import checkpoint
 from qat.train.config import TrainConfig
 from qat.train.devices import data_mesh, from_host, replicate, split, to_host
 from qat.train.feed import RandomAccess, checked
+from qat.train.optimizer import matching
 from qat.train.progress import progress_bar
 from qat.train.schedule import Hyper, ramped, schedules, warmed_up
 from qat.train.step import Carry, Loss, initialiser, train_step
@@ -60,6 +61,7 @@ def fit(
     """
     mesh = data_mesh(config.devices, config.batch_size, config.accumulate)
     _check_trainable(params)
+    _check_groups(config, params)
     carry = _start(params, state, config, mesh)
     with checkpoint.open_folder(checkpoints) as folder:
         record = checkpoint.run_record(config, identity, carry)
@@ -80,7 +82,7 @@ def fit(
 def _start(params: Any, state: Any, config: TrainConfig, mesh: Mesh) -> Carry:
     ours = replicate(params, mesh)
     ema = None if config.ema_decay is None else replicate(params, mesh)
-    return Carry(ours, replicate(state, mesh), initialiser(config.optimizer, mesh)(ours), ema)
+    return Carry(ours, replicate(state, mesh), initialiser(config.optimizer, config.groups, mesh)(ours), ema)
 
 
 def _resume(folder: Any, record: dict[str, Any], carry: Carry, mesh: Mesh) -> tuple[int, Carry, list[dict[str, float]]]:
@@ -99,7 +101,7 @@ def _steps(
     hyper_of, pending = _numbers(config), []
     for step in range(start, config.steps):
         frozen = config.freeze_bn_step is not None and step >= config.freeze_bn_step
-        advance = train_step(loss, config.optimizer, config.accumulate, frozen, mesh)
+        advance = train_step(loss, config.optimizer, config.groups, config.accumulate, frozen, mesh)
         hyper = hyper_of(step)
         carry, metrics = advance(carry, split(batch_of(step), mesh, config.accumulate), hyper)
         pending.append({**metrics, "learning_rate": hyper.learning_rate})
@@ -151,3 +153,16 @@ def _check_trainable(params: Any) -> None:
     if wrong or not leaves:
         came = f"others at {', '.join(wrong)}" if wrong else "none"
         raise ValueError(f"`params` must hold floating-point arrays, got {came}. Put what does not train into `state`.")
+
+
+def _check_groups(config: TrainConfig, params: Any) -> None:
+    idle = [group.match for group in config.groups if group not in matching(config.groups, params)]
+    if idle:
+        paths = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, _ in jax.tree_util.tree_leaves_with_path(params)
+        ]
+        raise ValueError(
+            f"`groups`: no parameter is left for {idle[0]!r}. Parameters are {', '.join(paths[:4])}"
+            f"{', ...' if len(paths) > 4 else ''}; the first group that matches one has it."
+        )

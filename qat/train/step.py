@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qat.train.optimizer import optimizers
+from qat.train.optimizer import ParamGroup, grouped
 from qat.train.schedule import Hyper
 from qat.train.structure import describe, differences
 
@@ -36,16 +36,14 @@ class Carry(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def initialiser(optimizer: str, mesh: Mesh) -> Callable[[Any], Any]:
+def initialiser(optimizer: str, groups: tuple[ParamGroup, ...], mesh: Mesh) -> Callable[[Any], Any]:
     """The compiled function from params to the optimizer's first state."""
-    return jax.jit(
-        optimizers.build(optimizer, weight_decay=0.0).init, out_shardings=NamedSharding(mesh, PartitionSpec())
-    )
+    return jax.jit(grouped(optimizer, groups, 0.0).init, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 @functools.lru_cache(maxsize=32)
 def train_step(
-    loss: Loss, optimizer: str, accumulate: int, frozen: bool, mesh: Mesh
+    loss: Loss, optimizer: str, groups: tuple[ParamGroup, ...], accumulate: int, frozen: bool, mesh: Mesh
 ) -> Callable[[Carry, Any, Hyper], tuple[Carry, Metrics]]:
     """The compiled step; consumes the carry it is given.
 
@@ -59,7 +57,7 @@ def train_step(
         grads, state, metrics = _accumulated(value, carry.state, batch, key, accumulate)
         norm = optax.tree.norm(grads)
         grads, _ = optax.clip_by_global_norm(hyper.clip_norm).update(grads, optax.EmptyState())
-        tx = optimizers.build(optimizer, weight_decay=hyper.weight_decay)
+        tx = grouped(optimizer, groups, hyper.weight_decay)
         updates, opt_state = tx.update(grads, carry.opt_state, carry.params)
         params = jax.tree.map(lambda p, u: p - jnp.asarray(hyper.learning_rate, p.dtype) * u, carry.params, updates)
         ema = None if carry.ema is None else jax.tree.map(_average(hyper.ema_decay), carry.ema, params)
