@@ -18,7 +18,7 @@ MOST_LINES = 250
 LEVELS = {
     "foundation": [
         "numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency",
-        "batches", "memory",
+        "batches", "memory", "mistake",
     ],
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "presets", "engines"],

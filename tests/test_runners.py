@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import psutil
 import pytest
 from work import WORK, attempts, finished_in, is_gone, job, pids, wait_for
 
-from qat.sweep import machine
+from qat.sweep import machine, process
 from qat.sweep.events import Errand, Note, Progress, Started
 from qat.sweep.execute import execute
 from qat.sweep.failure import read_failure
@@ -59,6 +60,39 @@ def test_a_failure_says_how_the_worker_ended(mixed):
     assert "SIGKILL" in outcome.failed["dies"].error
     assert "exit code 3" in outcome.failed["exits"].error
     assert "raise ArithmeticError" in outcome.failed["raises"].traceback
+
+
+LASTING = ["ValueError", "TypeError", "NameError", "AttributeError", "KeyError", "ImportError", "AssertionError"]
+PASSING = ["OSError", "ConnectionResetError", "TimeoutError", "MemoryError", "RuntimeError"]
+
+
+@pytest.mark.parametrize("runner", ["inprocess", "pool(workers=1)"])
+def test_an_error_of_the_code_is_not_tried_again_and_one_that_may_pass_is(tmp_path, runner):
+    jobs = [job(name, "raise named", error=name) for name in (*LASTING, *PASSING)]
+    jobs.append(job("by a disk", "raise named", error="ValueError", cause="OSError"))
+    outcome = sweep(jobs, tmp_path, runner, retries=1)
+    tries = {name: failure.attempts for name, failure in outcome.failed.items()}
+    assert tries == dict.fromkeys(LASTING, 1) | dict.fromkeys([*PASSING, "by a disk"], 2)
+
+
+def test_a_worker_that_ends_in_an_exception_is_not_told_as_killed(tmp_path):
+    outcome = sweep([job("odd", "raise named", error="Odd"), job("good")], tmp_path, retries=0)
+    failure = outcome.failed["odd"]
+    assert failure.kind == "error"
+    assert failure.error.startswith("Odd: by name (")
+    assert ids(outcome.finished) == ["good"]
+
+
+SLOW_TO_END = (
+    "import os, sys, time; [sys.stdin.readline() for _ in '12']; os.close(1); time.sleep(0.5); raise TypeError(3)"
+)
+
+
+def test_a_worker_that_takes_a_while_to_end_ends_as_it_would(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "command", lambda: [sys.executable, "-c", SLOW_TO_END])
+    error = sweep([job("a")], tmp_path, "pool(workers=1)", retries=0).failed["a"].error
+    assert "exit code 1" in error and "TypeError: 3" in error
+    assert "SIGKILL" not in error and "memory" not in error
 
 
 def test_the_log_holds_what_all_attempts_printed(mixed):

@@ -1,9 +1,12 @@
 """Files of configs and experiments are checked without training: every mistake of every file at once."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from qat.sweep.run import run_study
+from qat.sweep.study import load_study
 from qat.sweep.validate import validate
 from qat.tables import as_text
 
@@ -76,13 +79,25 @@ def test_every_mistake_of_an_experiment_is_told_with_its_field_and_a_hint(write)
             "`weights` of 'hed' matches no site. Nearest paths: CNN/head",
         ),
         ("[1]", "AXES", "must be a dict."),
+        ('{"width": {8: {"seed": 1}}}', "width", "a label must be a string, got 8. Write '8'"),
+        ('{"width": {"8": 8}}', "width", "the step '8' must be a dict of values by setting"),
+        ('{"width": {"8": {3: 4}}}', "width", "the step '8' must be a dict of values by setting"),
+        ('{8: ["a"]}', "AXES", "the name of an axis must be a string, got 8. Write '8'"),
+        ('{"seed": 8}', "", "`seed` must be a list of values, or a dict of steps by label, got 8"),
+        ('{"seed": [0]}\nTRIALS = {8: {"seed": 1}}', "TRIALS", "a label must be a string, got 8. Write '8'"),
+        ('{"model": ["cnn(width=1, width=3)"]}', "model", "`width` is given 2 times in 'cnn(width=1, width=3)'"),
+        ('{"model": ["cnn(**{\'width\': 64})"]}', "model", "`*` and `**` are not taken"),
     ],
-    ids=["zero_trials", "twins", "a_string", "missing_data", "impossible_model", "misfit_recipe", "no_dict"],
+    ids=lambda value: value if len(value) < 30 else "",
 )
 def test_a_study_that_could_not_run_is_refused(write, axes, field, message):
-    ((found, said),) = problems(write("a.py", f"AXES = {axes}"))
+    path = write("a.py", f"AXES = {axes}")
+    ((found, said),) = problems(path)
     assert found == field
     assert message in said
+    with pytest.raises(ValueError, match=re.escape(message) if message != "must be a dict." else "`TRIALS`, dicts"):
+        run_study(load_study(path, {}), path.parent / "runs")
+    assert not (path.parent / "runs").exists()
 
 
 def test_mistakes_of_settings_and_misfits_come_together(write):
@@ -101,6 +116,8 @@ def test_mistakes_of_settings_and_misfits_come_together(write):
             "Did you mean 'steps'",
         ),
         ("def get_config(:", "", "line 1 could not be run: SyntaxError"),
+        ("import sys\nsys.exit(0)", "", "line 2 could not be run: it ended its process with exit code 0"),
+        ("def get_config():\n    raise SystemExit", "", "line 2 could not be run: it ended its process"),
         ("import no_such_module", "", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("x = 1", "", "defines neither `get_config()` nor `BASE`"),
         ("BASE = 3\nAXES = {}", "BASE", "must be an ExperimentConfig, got int."),

@@ -1,5 +1,6 @@
 """Jobs that succeed, fail, hang or die on request, for tests of what runs them; they need no jax."""
 
+import builtins
 import errno
 import functools
 import json
@@ -79,6 +80,17 @@ def _raise(root, payload, report):
     raise ArithmeticError("no such\n  number")
 
 
+class Odd(BaseException):
+    """No `Exception`: what catches those lets it pass."""
+
+
+def _raise_named(root, payload, report):
+    """Raise what `error` names, from what `cause` names where that is given."""
+    errors = {**vars(builtins), "Odd": Odd}
+    cause = errors[payload["cause"]]("the cause") if payload.get("cause") else None
+    raise errors[payload["error"]]("by name") from cause
+
+
 def _refuse(root, payload, report):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root / "file"))
 
@@ -129,6 +141,7 @@ ACTIONS = {
     "succeed": lambda root, payload, report: None,
     "leave nothing": lambda root, payload, report: None,
     "raise": _raise,
+    "raise named": _raise_named,
     "refuse": _refuse,
     "exit": lambda root, payload, report: os._exit(3),
     "sys.exit": lambda root, payload, report: sys.exit(4),

@@ -38,7 +38,12 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
     """Values by path of `--set path=value`."""
     from qat.config import parse_assignment
 
-    return dict(map(parse_assignment, changes or []))
+    found: dict[str, Any] = {}
+    for path, value in map(parse_assignment, changes or []):
+        if path in found:
+            raise ValueError(f"`--set` gives {path} twice, as {found[path]!r} and as {value!r}. Give it once.")
+        found[path] = value
+    return found
 
 
 def folder_of(runs: str) -> Path:

@@ -61,7 +61,8 @@ class Finished:
 class Failed:
     """The job is not done: one clear line and the traceback, empty where there is none.
 
-    `refused` is the message for the user where the disk is full or out of reach, so that no other job would do better.
+    `refused` is the message for the user where the disk is full or out of reach, so that no other job would do better;
+    `again` says whether another try may succeed.
     """
 
     job: str
@@ -69,6 +70,7 @@ class Failed:
     error: str
     traceback: str = ""
     refused: str | None = None
+    again: bool = True
 
 
 @dataclass(frozen=True)

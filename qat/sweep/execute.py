@@ -62,8 +62,8 @@ def execute(
 
     `runner` is a registered runner, such as `"pool(workers=2)"`, or what opens one. `work` names the function that does
     a job, as `module:function`; it is called as `function(root, payload, report)`. A job that fails is tried again
-    `retries` times, then marked, and with it only what depends on it. A result counts once `is_finished` says so,
-    within `settle` seconds of the job's end.
+    `retries` times unless its error cannot pass, then marked, and with it only what depends on it. A result counts once
+    `is_finished` says so, within `settle` seconds of the job's end.
 
     Raises `ValueError` for jobs out of order or an unknown runner, `OSError` with a message for the user where the disk
     is full or out of reach, `KeyboardInterrupt` on Ctrl-C, SIGTERM and SIGHUP; in every case what runs is ended, and

@@ -6,17 +6,27 @@ from typing import Any
 from qat import data
 from qat.config import ExperimentConfig
 from qat.data.missing import MissingDataError
+from qat.mistake import place, told
 from qat.pipeline import check
 from qat.pipeline.training import setting
 from qat.pretrained import check_init
+
+DECISIVE = ("model", "data", "recipe", "init", "distillation", "consistency")
+
+
+def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
+    """Raise `ValueError` with every misfit, one a line."""
+    found = [f"`{field}`: {said}" for field, said in misfits(configs)]
+    if found:
+        raise ValueError("\n".join(found))
 
 
 def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
     """For each model, data set and recipe that do not fit, the field to blame and what is wrong; data that are not
     here are passed over, and what should fit them."""
-    seen: set[tuple[str | None, ...]] = set()
+    seen: set[tuple[Any, ...]] = set()
     for config in configs:
-        key = (config.model, config.data, config.recipe, config.init)
+        key = tuple(getattr(config, field) for field in DECISIVE)
         if key not in seen:
             seen.add(key)
             found = _misfit(config)
@@ -39,9 +49,10 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
             step()
         except MissingDataError:
             return None
-        except Exception as error:
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            return field, f"{getattr(config, field)!r}: {kind}{str(error).strip()}"
+        except (Exception, SystemExit) as error:
+            said = str(error).strip() if isinstance(error, ValueError) else told(error)
+            found = place(error)
+            return field, f"{getattr(config, field)!r}: {said}" + (f" ({found})" if found else "")
     return None
 
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from qat.mistake import may_pass, place, told
 from qat.storage import folder, is_local, refusal
 from qat.sweep.alone import alone
 from qat.sweep.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Started, Tell
@@ -25,14 +26,14 @@ class TakenOver(Exception):  # noqa: N818 - no error of the job
     """Raised inside a job by its report when another runner does it now."""
 
 
-def perform(errand: Errand, tell: Tell) -> End:
-    """Do the job and say how it ended; its exceptions do not leave this function, an interrupt does."""
+def perform(errand: Errand, tell: Tell, caught: tuple[type[BaseException], ...] = (Exception, SystemExit)) -> End:
+    """Do the job and say how it ended; what is `caught` does not leave this function, an interrupt does."""
     started = time.monotonic()
     try:
         function(errand.work)(errand.root, errand.payload, reporter(errand, tell))
     except TakenOver:
         return Overtaken(errand.job)
-    except (Exception, SystemExit) as error:
+    except caught as error:
         return failed(errand.job, error)
     return Finished(errand.job, round(time.monotonic() - started, 3))
 
@@ -45,7 +46,7 @@ def perform_logged(errand: Errand, tell: Tell) -> End:
         _check_shared(errand)
         place.mkdir(parents=True, exist_ok=True)
         with alone(place / LOG_FILE), logged(place):
-            end = perform(errand, tell)
+            end = perform(errand, tell, (BaseException,))  # nobody interrupts such a process: it is killed
             if isinstance(end, Failed):
                 sys.stderr.write(end.traceback)
     except (OSError, ValueError) as error:  # of the log or the folder
@@ -98,7 +99,9 @@ def reporter(errand: Errand, tell: Tell) -> Report:
 def failed(job: str, error: BaseException) -> Failed:
     """What an exception of a job comes to."""
     text = "".join(traceback.format_exception(error))
-    return Failed(job, _kind(error), _line(error), text, refusal(error))
+    kind = _kind(error)
+    again = kind == "memory" or may_pass(error)
+    return Failed(job, kind, _line(error), text, refusal(error), again)
 
 
 def _kind(error: BaseException) -> Kind:
@@ -107,9 +110,10 @@ def _kind(error: BaseException) -> Kind:
 
 
 def _line(error: BaseException) -> str:
-    """One line; a `ValueError` speaks for itself, anything else is named."""
+    """One line, and the place where it is one of the user's; a `ValueError` speaks for itself, anything else is
+    named."""
     message = " ".join(str(error).split())
-    if isinstance(error, SystemExit):
-        return f"it ended its process with exit code {error.code}"
-    line = message if type(error) is ValueError and message else f"{type(error).__name__}: {message}".rstrip(": ")
-    return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 3]}..."
+    line = message if type(error) is ValueError and message else " ".join(told(error).split())
+    line = line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 3]}..."
+    found = place(error)
+    return f"{line} ({found})" if found else line

@@ -20,7 +20,7 @@ from qat.sweep.machine import Slot
 from qat.sweep.worker import command
 
 LAST_WORDS = 2000  # characters of what a worker printed outside of jobs
-GRACE = 3.0  # seconds that an idle worker has to finish, once told to
+GRACE = 3.0  # seconds that a worker has to end, once told to while idle, or once it says no more
 STACKS = 0.5  # seconds that a worker that hangs has to write down where
 
 
@@ -56,9 +56,12 @@ class Worker:
         return self.process.poll() is not None
 
     def how_it_ended(self) -> str:
-        """For a person."""
-        code = self.process.wait()
-        words = self._last_words()
+        """For a person: of a process that says no more, which may take a moment to end."""
+        self._wait_for_its_end()
+        if self.process.returncode is None:
+            self.kill()
+            return f"its worker process closed its output, and was ended because it went on{self._last_words()}"
+        code, words = self.process.returncode, self._last_words()
         if code >= 0:
             return f"its worker process ended with exit code {code}{words}"
         name = {one.value: one.name for one in signal.Signals}.get(-code, f"signal {-code}")
@@ -94,10 +97,13 @@ class Worker:
 
     def wait_until_gone(self) -> None:
         """See to it that a dismissed process is gone."""
+        self._wait_for_its_end()
+        self.discard()
+
+    def _wait_for_its_end(self) -> None:
         until = time.monotonic() + GRACE
         while not self.is_gone() and time.monotonic() < until:
             time.sleep(0.01)
-        self.discard()
 
     def _write(self, content: dict) -> None:
         assert self.process.stdin is not None

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qat import pipeline, sinks
+from qat import sinks
 from qat.record import read_record
 from qat.report.scale import scale
 from qat.storage import folder
 from qat.sweep.execute import WORK, Outcome, execute
 from qat.sweep.folder import TRIALS, open_study
 from qat.sweep.job import Job
+from qat.sweep.misfit import refuse_misfits
 from qat.sweep.plan import finished, plan
 from qat.sweep.study import Study
 from qat.sweep.view import open_view
@@ -29,15 +30,15 @@ def run_study(
 ) -> Outcome:
     """What became of every job of the study, in the folder `root`: what is finished there already is not done again.
 
-    `runner` names a registered runner, `send` sinks. What can only be found wrong by opening it (data, recipes against
-    the model, a sink's package) is tried before any work, and raises `ValueError`.
+    `runner` names a registered runner, `send` sinks. What can only be found wrong by opening it (data, models, recipes
+    against them, a sink's package) is tried before any work, and raises `ValueError` with every mistake.
     """
     place, console = folder(root), console or Console(stderr=True)
     for text in send:
         sinks.build(text)
     jobs = plan(study, send)
     open_trials = {job.id for job in jobs if job.kind == "trial" and not finished(place, job)}
-    pipeline.check(trial.config for trial in study.trials if f"{TRIALS}/{trial.id}" in open_trials)
+    refuse_misfits(trial.config for trial in study.trials if f"{TRIALS}/{trial.id}" in open_trials)
     opened = open_study(place, study)
     with open_view(console, lambda job: _described(place, job)) as view:
         for problem in opened.scan().damaged:

@@ -180,7 +180,7 @@ class Schedule:
 
     def _failed(self, job: Job, end: Failed) -> None:
         failure = Failure(end.error, end.traceback, self._attempts[job.id], end.kind)
-        if failure.attempts <= self._rules.retries:
+        if end.again and failure.attempts <= self._rules.retries:
             self._state[job.id] = "open"
             self._view.retried(job, failure)
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qat.config import ExperimentConfig, digest, override
+from qat.mistake import place, told
 from qat.sweep.source import run_file, unreadable
 
 type Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
@@ -68,7 +69,7 @@ def make_study(
     chosen_steps = [*itertools.product(*steps)] if axes or not more else []
     if wanted is not None:
         chosen_steps = [chosen for chosen in chosen_steps if _is_wanted(wanted, _labels(chosen))]
-    chosen_steps += [(("trial", label, changes),) for label, changes in (more or {}).items()]
+    chosen_steps += [(("trial", label, changes),) for label, changes in _labelled("TRIALS", more or {})]
     trials, mistakes = [], {}
     for chosen in chosen_steps:
         labels = _labels(chosen)
@@ -100,7 +101,10 @@ def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) ->
     if fast:
         if not isinstance(found.get("FAST"), Mapping):
             raise ValueError(f"{str(path)!r} must define `FAST`, a dict of changes of the base, to be run with --fast.")
-        changes, axes = {**found["FAST"], **changes}, {**axes, **found.get("FAST_AXES", {})}
+        fewer = found.get("FAST_AXES", {})
+        if not (isinstance(axes, Mapping) and isinstance(fewer, Mapping)):
+            raise ValueError(f"`AXES` and `FAST_AXES` of {str(path)!r} must be dicts, got {axes!r} and {fewer!r}.")
+        changes, axes = {**found["FAST"], **changes}, {**axes, **fewer}
     given = "AXES" in found or "TRIALS" in found
     if not (
         isinstance(found.get("BASE"), ExperimentConfig)
@@ -135,7 +139,7 @@ def load_config(path: Path, changes: Mapping[str, Any]) -> ExperimentConfig:
         raise ValueError(f"{str(path)!r} must define `get_config()`; see configs/cnn_digits.py.")
     try:
         config = get_config()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(unreadable(path, error)) from error
     if not isinstance(config, ExperimentConfig):
         raise ValueError(f"`get_config` of {str(path)!r} must return an ExperimentConfig, got {type(config).__name__}.")
@@ -146,17 +150,37 @@ def _labels(chosen: Sequence[tuple[str, str, Any]]) -> dict[str, str]:
     return {axis: label for axis, label, _ in chosen}
 
 
+def _labelled(name: str, steps: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Steps by label, as given; records, reports and `wanted` know labels as strings."""
+    for label, changes in steps.items():
+        if not isinstance(label, str):
+            raise ValueError(f"`{name}`: a label must be a string, got {label!r}. Write {str(label)!r}.")
+        if not isinstance(changes, Mapping) or not all(isinstance(path, str) for path in changes):
+            raise ValueError(
+                f"`{name}`: the step {label!r} must be a dict of values by setting, such as {{'seed': 1}}, "
+                f"got {changes!r}."
+            )
+    return list(steps.items())
+
+
 def _is_wanted(wanted: Wanted, labels: dict[str, str]) -> bool:
     try:
         return bool(wanted(labels))
-    except Exception as error:
-        raise ValueError(f"`wanted` must take labels such as {labels}, but {type(error).__name__}: {error}.") from error
+    except (Exception, SystemExit) as error:
+        where = place(error)
+        raise ValueError(
+            f"`wanted` must take labels such as {labels}, but {told(error)}{f' ({where})' if where else ''}."
+        ) from error
 
 
 def _steps(axis: str, values: Axis) -> list[tuple[str, Mapping[str, Any]]]:
+    if not isinstance(axis, str):
+        raise ValueError(f"`AXES`: the name of an axis must be a string, got {axis!r}. Write {str(axis)!r}.")
     if isinstance(values, Mapping):
-        return list(values.items())
+        return _labelled(axis, values)
     if isinstance(values, str):
         raise ValueError(f"`{axis}` must be a list of values, got the string {values!r}. Put it into brackets.")
+    if not isinstance(values, Sequence):
+        raise ValueError(f"`{axis}` must be a list of values, or a dict of steps by label, got {values!r}.")
     name = axis.rsplit(".", 1)[-1]
     return [(f"{name} {value}", {axis: value}) for value in values]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ type Outcome = tuple[list[ExperimentConfig], list[Problem]]
 def _config(path: Path, found: Mapping[str, Any]) -> Outcome:
     try:
         config = found["get_config"]()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [], _problems(path, ValueError(unreadable(path, error)))
     if isinstance(config, ExperimentConfig):
         return [config], []
@@ -135,12 +136,13 @@ def _valid_steps(
     """What single steps of the axes make of the base, where that is valid: some of their misfits show already."""
     steps = [*more.values()]
     for name, values in axes.items():
-        steps += values.values() if isinstance(values, Mapping) else [{name: value} for value in values]
+        if isinstance(values, Mapping):
+            steps += values.values()
+        elif isinstance(values, Sequence):
+            steps += [{name: value} for value in values]
     for changes in steps:
-        try:
+        with suppress(ValueError, AttributeError):  # the latter of a step or a name that is none
             yield override(base, changes)
-        except ValueError:
-            continue
 
 
 def _search(path: Path, found: Mapping[str, Any]) -> Outcome:

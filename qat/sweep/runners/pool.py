@@ -128,8 +128,8 @@ class Pool:
 
     def _ended(self, worker: Worker, kind: Kind, why: str | None) -> End | None:
         """End the worker; how its job ended with it, where it had one. `why` is None where it ended by itself."""
+        errand, why = worker.errand, why or worker.how_it_ended()  # before it is killed, which would be its end
         worker.kill()
-        errand, why = worker.errand, why or worker.how_it_ended()
         self._remove(worker)
         if errand is None:
             return None
