@@ -1,6 +1,6 @@
 """Evaluate a planned function with integer products: what `simulate` and `serve` both run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from qat.state import QuantState, activations, base_grid
 from qat.tensors import Activation, contracted_axes
 from qat.weights import in_operand_layout, integers, present_range, weight_values
 
+Scope = dict[Any, Any]
 Given = dict[str, Any]
 """By key: of a weight its QTensor (`q`) and, to differentiate, its float values (`hat`); of an activation its grid
 (`grid`, absent where it is dynamic: then its `codes`, the smallest and largest) and, to differentiate, `base` and
@@ -70,18 +71,24 @@ def activation(c: Contraction, side: int, a: Activation, x: Array, given: Any, t
     return quantizer.fake_quant(x, given.get("base", grid), given.get("learned", {})), part
 
 
+def in_scope(a: Activation, x: Array) -> Hashable:
+    """Where a scope holds a quantized activation: its readers share one grid, but codes only in one shape."""
+    return a.key, x.shape
+
+
 def site_result(
-    site: SitePlan, plan: Plan, engine: Engine, operands: list[Any], given: Given, train: bool, scope: dict[str, Any]
+    site: SitePlan, plan: Plan, engine: Engine, operands: list[Any], given: Given, train: bool, scope: Scope
 ) -> Array:
-    """The result of one site. An activation that other sites read as well is quantized once a `scope`."""
+    """The result of one site. An activation that other sites read as well is quantized once a `scope` and shape."""
     c, hats, parts, groups = site.contraction, [], [], None
     for side, (how, x) in enumerate(zip(site.operands, operands, strict=False)):
         if how is None:
             hat, part = x, x
         elif isinstance(how, Activation):
-            if how.key not in scope:
-                scope[how.key] = activation(c, side, how, x, given[how.key], train)
-            hat, part = scope[how.key]
+            place = in_scope(how, x)
+            if place not in scope:
+                scope[place] = activation(c, side, how, x, given[how.key], train)
+            hat, part = scope[place]
         else:
             key, perm = how
             part = in_operand_layout(given[key]["q"], perm)
@@ -111,7 +118,7 @@ def run(
     look at a site's operands and replace what it is given."""
     sites = plan.quantized
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, kept_here: Any, scope: dict[str, Any]):
+    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, kept_here: Any, scope: Scope):
         site = sites[c.location]
         if observe is not None and kept_here is not None:
             kept_here, given = observe(site, operands, kept_here, given)

@@ -23,7 +23,7 @@ from qat.engines import engines
 from qat.jaxpr import Contraction, Rewriting, bind, rewrite
 from qat.numerics import dequantize
 from qat.plan import Plan, SitePlan, make_plan
-from qat.simulate import activations_given, site_result, weights_given
+from qat.simulate import activations_given, in_scope, site_result, weights_given
 from qat.state import Clip, QuantState, activations, base_grid, check_state, require_state, specs
 from qat.tensors import Activation
 from qat.transform import Quantized
@@ -145,7 +145,9 @@ def _step(program: Any, params: Any, given: dict, kept: dict, inputs: tuple[Any,
         quantized = site_result(site, plan, engine, operands, given, train=False, scope=scope)
         new: dict[str, Any] = {OUTPUT: add_noise(entry[OUTPUT], exact, quantized)}
         for side, a in _counted(site):
-            new[a.key] = take_in(entry[a.key], operands[side], dequantize(scope[a.key][1]), a.spec)
+            new[a.key] = take_in(
+                entry[a.key], operands[side], dequantize(scope[in_scope(a, operands[side])][1]), a.spec
+            )
         return exact, new
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
