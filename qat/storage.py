@@ -46,7 +46,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
-        temporary.chmod(0o666 & ~UMASK)  # a temporary file is its owner's alone, what it becomes is not
+        share(temporary)
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
@@ -56,6 +56,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def share(temporary: Path) -> None:
+    """Give a temporary file, which is its owner's alone, the permissions of any other new file."""
+    temporary.chmod(0o666 & ~UMASK)
 
 
 def refusal(error: BaseException) -> str | None:

@@ -74,6 +74,13 @@ def stops_at_the_fourth_trial(root, payload, report):
     at_once(root, payload, report)
 
 
+def replaces_the_study(root, payload, report):
+    """The same, and then another sweep with other settings has begun in the folder."""
+    at_once(root, payload, report)
+    path = Path(root) / "study.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "trials": [{"id": "another", "labels": {}}]}))
+
+
 def fails_for_seed_1(root, payload, report):
     """The same, but the float model of seed 1 cannot be trained."""
     if payload["kind"] == "float" and payload["config"]["seed"] == 1:

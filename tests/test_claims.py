@@ -2,16 +2,19 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from work import attempts, wait_for
 
 from qat.sweep import alive, claims
-from qat.sweep.alive import is_dead, modified, presence_file, presences, present, sweep_out, this_process
+from qat.sweep.alive import is_dead, living, modified, presence_file, presences, present, sweep_out, this_process
 from qat.sweep.claims import fence, is_free, last_claim, release, take
 
 ROOT = Path(__file__).parent.parent
@@ -154,6 +157,67 @@ def test_clocks_of_machines_need_not_agree(tmp_path, me):
     path = presence_file(tmp_path, far.token)
     path.write_text(json.dumps({"heartbeat": 0.0}))
     assert not is_dead(tmp_path, far, None, alive.clock(tmp_path, me))
+
+
+@pytest.mark.parametrize("presence", [None, "fresh", "future"])
+def test_a_time_in_the_future_is_no_sign_of_life(tmp_path, me, presence):
+    far = someone_else(me, machine="far away")
+    claim = take(tmp_path, "a", far)
+    future = time.time() + 1e6
+    if presence:
+        presence_file(tmp_path, far.token).write_text("{}")
+    if presence == "future":
+        os.utime(presence_file(tmp_path, far.token), (future, future))
+    assert not is_free(tmp_path, claim, me)
+    os.utime(tmp_path / "claims/jobs/a/1.json", (future, future))
+    assert is_free(tmp_path, claim, me) is (presence != "fresh")
+
+
+def test_a_stopped_process_is_waited_for_no_longer_than_a_silent_one(tmp_path, me, monkeypatch):
+    stopped = python(GRAB, tmp_path, 0, jobs=1)
+    try:
+        wait_for((tmp_path / "ready-0").exists)
+        (tmp_path / "go").touch()
+        wait_for((tmp_path / "grabbed-0").exists)
+        os.kill(stopped.pid, signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED)
+        assert take(tmp_path, "0", me).holder != me
+        monkeypatch.setattr(alive, "STALE", 1.0)
+        wait_for(lambda: take(tmp_path, "0", me).holder == me, "taking over")
+        assert [holder.pid for holder in living(tmp_path)] == [os.getpid()]
+        os.kill(stopped.pid, signal.SIGCONT)
+        wait_for(lambda: stopped.pid in [holder.pid for holder in living(tmp_path)], "another sign of life")
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+        (tmp_path / "leave").touch()
+        stopped.communicate(timeout=60)
+
+
+def test_what_a_system_hides_of_others_counts_by_its_age(tmp_path, me, monkeypatch):
+    def hidden(pid):
+        raise psutil.NoSuchProcess(pid)
+
+    def not_ours(pid, number):
+        raise PermissionError
+
+    other = someone_else(me, pid=os.getppid())
+    presence_file(tmp_path, other.token).write_text("{}")
+    monkeypatch.setattr(alive, "_began", hidden)
+    monkeypatch.setattr(alive.os, "kill", not_ours)
+    now = alive.clock(tmp_path, me)
+    assert not is_dead(tmp_path, other, None, now)
+    assert is_dead(tmp_path, other, None, now + alive.STALE + 5)
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_claims_are_as_private_as_the_user_wants_files_to_be(tmp_path, umask):
+    process = python(f"import os; os.umask({umask})\n{GRAB}", tmp_path, 0, jobs=2)
+    wait_for((tmp_path / "ready-0").exists)
+    (tmp_path / "go").touch()
+    (tmp_path / "leave").touch()
+    process.communicate(timeout=60)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "claims/jobs").rglob("*.json")}
+    assert modes == {0o666 & ~umask}
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"holder": {"pid": 1}}'], ids=["empty", "cut off", "incomplete"])

@@ -1,13 +1,15 @@
 """A study: trials multiplied out, run once each, never mixed with another study's."""
 
 import io
+import os
 
 import pytest
 from rich.console import Console
 from studies import ARMS, BASE, QUIET, RAN
 
 from qat.record import RECORD_FILE
-from qat.sweep.folder import open_study
+from qat.sweep.alive import present, this_process
+from qat.sweep.folder import open_study, read_study
 from qat.sweep.run import run_study
 from qat.sweep.study import arms, load_study, make_study
 from qat.sweep.validate import check_file
@@ -137,6 +139,31 @@ def test_a_folder_of_another_study_is_refused_and_left_alone(tmp_path):
     with pytest.raises(ValueError, match="belongs to the study 'first', not to 'second'"):
         open_study(tmp_path, make_study("second", BASE, {"seed": [0]}))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_other_settings_are_refused_while_another_process_sweeps_the_folder(tmp_path):
+    one, other = make_study("s", BASE, {"seed": [0]}), make_study("s", BASE, {"seed": [0, 1]})
+    run(one, tmp_path)
+    with present(tmp_path, this_process("test"), dict):
+        run(one, tmp_path)
+        with pytest.raises(ValueError, match=rf"process {os.getpid()} on .* with other settings: 1 of these 2 trials"):
+            run(other, tmp_path)
+        assert list(read_study(tmp_path).trials) == [trial.id for trial in one.trials]
+    run(other, tmp_path)
+
+
+def test_a_study_that_was_replaced_meanwhile_does_not_end_as_if_it_were_reported(tmp_path):
+    outcome, _ = run(make_study("s", BASE, {"seed": [0]}), tmp_path)
+    assert not outcome.failed
+    with pytest.raises(ValueError, match="was swept with other settings meanwhile"):
+        run(make_study("s", BASE, {"seed": [0, 1]}), tmp_path, work="studies:replaces_the_study")
+
+
+def test_finished_trials_of_other_settings_are_told(tmp_path):
+    run(make_study("s", BASE, {"seed": [0, 1]}), tmp_path)
+    out = io.StringIO()
+    run(make_study("s", BASE, {"seed": [1, 2]}), tmp_path, console=Console(file=out, width=200))
+    assert "1 finished trials in" in out.getvalue()
 
 
 def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -88,13 +88,17 @@ def is_dead(root: Path, other: Holder, seen: float | None, now: float) -> bool:
     """Whether `other` has ended. `seen` and `now` are times of the file system that holds the study, so that clocks of
     machines need not agree: when `other` wrote last (or took the claim in question), and the present.
 
-    On this machine its process is looked at; on another one it is dead `STALE` seconds after its last sign of life.
+    On this machine its process is looked at, which counts as dead too once it is stopped (Ctrl-Z) for `STALE` seconds;
+    on another one it is dead `STALE` seconds after its last sign of life. A time that far in the future is no sign.
     """
     written = modified(presence_file(root, other.token))
-    if other.machine == _machine():
-        return written is None or not _runs(other)
-    last = max((time for time in (seen, written) if time is not None), default=None)
-    return last is None or now - last > STALE
+    if other.machine == _machine() and (state := _state(other)) != "hidden":
+        return written is None or state == "gone" or (state == "stopped" and not _is_fresh(written, now))
+    return not any(time is not None and _is_fresh(time, now) for time in (seen, written))
+
+
+def _is_fresh(time: float, now: float) -> bool:
+    return abs(now - time) <= STALE
 
 
 def clock(root: Path, me: Holder) -> float:
@@ -123,6 +127,17 @@ def presences(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     return found
 
 
+def living(root: Path) -> list[Holder]:
+    """The processes that work on the study now."""
+    found = []
+    for path, content in presences(root):
+        with contextlib.suppress(KeyError, TypeError, OSError):
+            holder = holder_from(content)
+            if not is_dead(root, holder, modified(path), time.time()):
+                found.append(holder)
+    return found
+
+
 def modified(path: Path) -> float | None:
     """When the file was last written, by the clock of its file system; None where there is none."""
     try:
@@ -132,13 +147,30 @@ def modified(path: Path) -> float | None:
     return status.st_mtime if hasattr(status, "st_mtime") else float(status.mtime)
 
 
-def _runs(other: Holder) -> bool:
+def _state(other: Holder) -> Literal["runs", "stopped", "gone", "hidden"]:
+    """What its process does; `hidden` where the system does not show processes of other users."""
     try:
-        return _began(other.pid) == other.started and psutil.Process(other.pid).status() != psutil.STATUS_ZOMBIE
+        if _began(other.pid) != other.started:
+            return "gone"
+        status = psutil.Process(other.pid).status()
     except psutil.NoSuchProcess:
-        return False
+        return "hidden" if _exists(other.pid) else "gone"
     except psutil.AccessDenied:
+        return "hidden"
+    if status == psutil.STATUS_ZOMBIE:
+        return "gone"
+    return "stopped" if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) else "runs"
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process of another user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
         return True
+    except OSError:
+        return False
+    return False
 
 
 def _began(pid: int) -> float:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from qat.storage import is_local, write_atomically
+from qat.storage import is_local, share, write_atomically
 from qat.sweep.alive import Holder, clock, holder_from, is_dead, modified
 
 CLAIMS = "claims/jobs"
@@ -111,6 +111,7 @@ def _create(path: Path, text: str) -> bool:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode())
+        share(Path(name))
         return _link(name, path, text)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -6,11 +6,12 @@ from pathlib import Path
 from rich.console import Console
 
 from qat import sinks
-from qat.record import read_record
+from qat.record import RECORD_FILE, read_record
 from qat.report.scale import scale
 from qat.storage import folder
+from qat.sweep.alive import living
 from qat.sweep.execute import WORK, Outcome, execute
-from qat.sweep.folder import TRIALS, open_study
+from qat.sweep.folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_study
 from qat.sweep.job import Job
 from qat.sweep.misfit import refuse_misfits
 from qat.sweep.plan import finished, plan
@@ -39,11 +40,14 @@ def run_study(
     jobs = plan(study, send)
     open_trials = {job.id for job in jobs if job.kind == "trial" and not finished(place, job)}
     refuse_misfits(trial.config for trial in study.trials if f"{TRIALS}/{trial.id}" in open_trials)
+    _refuse_a_second(place, study)
     opened = open_study(place, study)
     with open_view(console, lambda job: _described(place, job)) as view:
         for problem in opened.scan().damaged:
             view.note(f"Warning: {problem}")
-        return execute(
+        if others := _others(place, opened):
+            view.note(f"{others} finished trials in {str(place)!r} are of other settings, and not in its report.")
+        outcome = execute(
             jobs,
             place,
             runner,
@@ -52,6 +56,31 @@ def run_study(
             retries=retries,
             view=view,
         )
+    if set(read_study(place).trials) != set(opened.trials):
+        raise ValueError(
+            f"{str(place)!r} was swept with other settings meanwhile, and holds that study now. The trials of this one "
+            "are kept: run the same command again to report them, or with another folder by `--runs`."
+        )
+    return outcome
+
+
+def _refuse_a_second(root: Path, study: Study) -> None:
+    """Raise `ValueError` where another process sweeps the folder for other trials: its report would lose them."""
+    if not (root / STUDY_FILE).exists():
+        return
+    held, trials = read_study(root), {trial.id for trial in study.trials}
+    working = living(root)
+    if held.name == study.name and set(held.trials) != trials and working:
+        raise ValueError(
+            f"process {working[0].pid} on {working[0].host} sweeps {str(root)!r} with other settings: "
+            f"{len(trials - set(held.trials))} of these {len(trials)} trials are none of its. "
+            "Choose another folder with `--runs`, or wait for its end."
+        )
+
+
+def _others(root: Path, opened: StudyFolder) -> int:
+    """How many finished trials the folder holds beside the study's."""
+    return sum(path.parent.name not in opened.trials for path in (root / TRIALS).glob(f"*/{RECORD_FILE}"))
 
 
 def _described(root: Path, job: Job) -> str:
