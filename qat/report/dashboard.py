@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -43,15 +44,28 @@ def open_server(root: Path, port: int = PORT, margin: float | None = None) -> Th
     board = Board(root, margin)
     board.stamp()
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, root, board))
+        server = Server(("127.0.0.1", port), partial(Handler, root, board))
     except (OSError, OverflowError) as error:
         raise ValueError(_unavailable(port, error)) from None
-    server.daemon_threads = True
     return server
+
+
+class Server(ThreadingHTTPServer):
+    """Answers many at once; a client that leaves before it has its answer is nobody's mistake."""
+
+    daemon_threads = True
+    request_queue_size = 1024  # connections that wait to be taken; beyond them clients try again, ever more seldom
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing where the connection is to blame, else a traceback."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers with the page at `/`, with what goes on at `/state`, and with nothing else."""
+
+    timeout = 30.0  # seconds that a client may say nothing, or take nothing
 
     def __init__(self, root: Path, board: Board, *request: Any):
         self._root, self._board = root, board
@@ -59,28 +73,27 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request."""
-        if (self.headers.get("Host") or "").rsplit(":", 1)[0] not in HOSTS:
-            # A page elsewhere can make its own name mean this machine, and would then be let in to read.
-            self._send(HTTPStatus.FORBIDDEN, b"This address is for localhost.\n", "text/plain")
-            return
         try:
-            self._answer(self.path.split("?")[0])
+            answer = self._answer(self.path.split("?")[0])
         except (ValueError, OSError) as error:
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode(), "text/plain")
+            answer = HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode(), "text/plain"
+        self._send(*answer)
 
     do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing: the terminal shows the address alone."""
 
-    def _answer(self, path: str) -> None:
+    def _answer(self, path: str) -> tuple[HTTPStatus, bytes, str]:
+        if (self.headers.get("Host") or "").rsplit(":", 1)[0] not in HOSTS:
+            # A page elsewhere can make its own name mean this machine, and would then be let in to read.
+            return HTTPStatus.FORBIDDEN, b"This address is for localhost.\n", "text/plain"
         if path in ("/", "/index.html"):
-            self._send(HTTPStatus.OK, self._board.page(), "text/html")
-        elif path == "/state":
+            return HTTPStatus.OK, self._board.page(), "text/html"
+        if path == "/state":
             state = {"stamp": self._board.stamp(), "running": [asdict(work) for work in running(self._root)]}
-            self._send(HTTPStatus.OK, json.dumps(state).encode(), "application/json")
-        else:
-            self._send(HTTPStatus.NOT_FOUND, b"There is nothing here. The report is at /.\n", "text/plain")
+            return HTTPStatus.OK, json.dumps(state).encode(), "application/json"
+        return HTTPStatus.NOT_FOUND, b"There is nothing here. The report is at /.\n", "text/plain"
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
         self.send_response(status)

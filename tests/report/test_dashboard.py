@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,8 +18,9 @@ from browser import CHROMIUM, tab
 from run_folders import make_runs
 
 from qat.report import board as board_module
+from qat.report import dashboard
 from qat.report.board import Board, study_stamp
-from qat.report.dashboard import open_server, serve
+from qat.report.dashboard import Handler, open_server, serve
 from qat.report.files import title_of
 from qat.sweep.alive import present, this_process
 from qat.sweep.tally import Running
@@ -131,6 +134,50 @@ def test_a_study_that_goes_away_is_said_and_the_server_lives(tmp_path):
         assert status == 503 and "holds no study" in text
         (tmp_path / "moved.json").rename(tmp_path / "study.json")
         assert ask(port, "/")[0] == 200
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("path", ["/", "/state"])
+def test_a_client_that_leaves_is_no_error(tmp_path, monkeypatch, capfd, path):
+    make_runs(tmp_path, 2, seeds=1)
+    left, answered = threading.Event(), threading.Event()
+
+    def late(self, *answer):
+        left.wait(60)
+        try:
+            Handler._send(self, *answer)
+        finally:
+            answered.set()
+
+    monkeypatch.setattr(dashboard, "Handler", type("Late", (Handler,), {"_send": late}))
+    monkeypatch.setattr(Board, "page", lambda self: b"x" * 10_000_000)
+    with serving(tmp_path) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+        left.set()
+        assert answered.wait(60)
+        assert ask(port, "/state")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("small")
+def test_many_that_ask_at_once_are_all_answered_by_one_page(tmp_path, monkeypatch):
+    make_runs(tmp_path, 2, seeds=1)
+    made = []
+    make = Board._make
+    monkeypatch.setattr(Board, "_make", lambda self: made.append(1) or make(self))
+    with open_server(tmp_path, 0) as server, contextlib.ExitStack() as stack:
+        port = server.server_address[1]
+        # None is taken yet: all of them wait in the system's queue.
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(200)]
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answers = [client.recv(100) for client in clients]
+        server.shutdown()
+    assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.0 200 OK"}
+    assert len(made) == 1
 
 
 def test_a_port_in_use_is_one_clear_error(tmp_path):
