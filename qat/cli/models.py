@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qat.clear import one_clear_error
-from qat.cli.line import app, stdout
+from qat.cli.line import Trust, app, stdout
 
 
 @app.command()
@@ -19,13 +19,14 @@ def detect(
     threshold: Annotated[float | None, typer.Option("--threshold", help="Least score that is drawn.")] = None,
     annotations: Annotated[Path | None, typer.Option("--annotations", help="COCO file that numbers images.")] = None,
     convert: Annotated[bool, typer.Option("--convert", help="Convert images of another colour mode.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Draw what a detector finds on images, and write a COCO results file."""
     with one_clear_error():
         from qat.detect import detect as run_on
 
         more = {"template": template, "beside": beside, "threshold": threshold}
-        done = run_on(model, images, out, **more, annotations=annotations, convert=convert)
+        done = run_on(model, images, out, **more, annotations=annotations, convert=convert, trust=trust)
         typer.echo(f"{sum(done.counts)} found on {len(done.pictures)} images, score >= {done.threshold:.2f}")
         typer.echo(str(done.results))
 
@@ -36,12 +37,13 @@ def texts(
     beside: Annotated[Path | None, typer.Option("--beside", help="Another trial; its float model.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file of all texts on which the two differ.")] = None,
     most: Annotated[int, typer.Option("--most", min=0, help="Texts that are shown.")] = 20,
+    trust: Trust = False,
 ) -> None:
     """Confusion matrices of a classifier and its float model, and the texts on which they differ."""
     with one_clear_error():
         from qat.texts import compare, tables
 
-        found = compare(trial, beside)
+        found = compare(trial, beside, trust=trust)
         for table in tables(found, most):
             stdout().print(table)
         if out is not None:

@@ -14,6 +14,7 @@ from qat.cli.line import (
     Runner,
     Runs,
     Sinks,
+    Trust,
     app,
     folder_of,
     leave_errors_to_us,
@@ -113,6 +114,7 @@ def status(runs: Folder) -> None:
 @app.command()
 def replay(
     record: Annotated[Path, typer.Argument(help="Folder of a trial: RUNS/trials/ID, or the record.json in it.")],
+    trust: Trust = False,
 ) -> None:
     """Run a trial again, and say whether every number came out the same."""
     with one_clear_error():
@@ -120,7 +122,7 @@ def replay(
         from qat.sweep.replay import table
 
         leave_errors_to_us()
-        found = again(record.parent if record.is_file() else record, lambda *_: None)
+        found = again(record.parent if record.is_file() else record, lambda *_: None, trust=trust)
         stdout().print(table(found))
         if not found.same:
             raise typer.Exit(1)

@@ -44,6 +44,7 @@ def detect(
     threshold: float | None = None,
     annotations: Path | None = None,
     convert: bool = False,
+    trust: bool = False,
     report: Callable[[int, int], None] | None = None,
 ) -> Detected:
     """Run the detector of the trial in the folder `model` on files or folders of `images`.
@@ -52,11 +53,12 @@ def detect(
     trial's best F-score), and results.json with all of them as COCO's results, with the ids of `annotations` where that
     file is given. `template` is the defect-free twin of the boards, or a folder of twins, where they are not beside
     them as NAME_temp; `beside` another trial's folder, or "float" for the float model that this one was made from, to
-    be drawn beside it. With `convert` images of other colours than in training are converted. `report(done, count)` is
-    told of each image. Everything is checked before anything is written; what is wrong is a `ValueError`.
+    be drawn beside it. With `convert` images of other colours than in training are converted; with `trust` files are
+    run that the trial's study names outside of the current project. `report(done, count)` is told of each image.
+    Everything is checked before anything is written; what is wrong is a `ValueError`.
     """
-    files, detector = find_images(images), load_detector(model)
-    other, about = _other(model, detector, beside), detector.signature
+    files, detector = find_images(images), load_detector(model, trust=trust)
+    other, about = _other(model, detector, beside, trust), detector.signature
     limit = _limit(detector, threshold)
     ids = own_ids(files, about) if annotations is None else ids_of(annotations, files, about)
 
@@ -86,10 +88,11 @@ def _limit(detector: Detector, threshold: float | None) -> float:
     return limit
 
 
-def _other(model: Path, detector: Detector, beside: str | Path | None) -> Detector | None:
+def _other(model: Path, detector: Detector, beside: str | Path | None, trust: bool) -> Detector | None:
     if beside is None:
         return None
-    other = load_float_stage(model) if beside == OWN_FLOAT else load_detector(Path(beside))
+    load, folder = (load_float_stage, model) if beside == OWN_FLOAT else (load_detector, Path(beside))
+    other = load(folder, trust=trust)
     if other.signature != detector.signature:
         raise ValueError(
             f"`beside` must be a detector of the same classes and images, but {str(beside)!r} has "

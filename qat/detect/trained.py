@@ -36,13 +36,14 @@ class Detector:
     find: Callable[[np.ndarray], Detections]
 
 
-def load_detector(folder: Path) -> Detector:
+def load_detector(folder: Path, *, trust: bool = False) -> Detector:
     """The detector of a finished trial, served in integers where it is quantized.
 
-    Raises `ValueError` for a folder that is no finished trial of a detector, and for a model that does not fit its
+    Files of its study that it needs are run where they are in the current project, or by `trust`. Raises `ValueError`
+    where they are not, for a folder that is no finished trial of a detector, and for a model that does not fit its
     config or its classes.
     """
-    trial, path = read_finished(folder, *KIND), folder / MODEL_FILE
+    trial, path = read_finished(folder, *KIND, trust=trust), folder / MODEL_FILE
     if not path.is_file():
         raise ValueError(f"{str(path)!r} is missing. Run the sweep again: it redoes this trial alone.")
     network = trial.functions.inference
@@ -56,9 +57,9 @@ def load_detector(folder: Path) -> Detector:
     return _detector(trial.name, trial, quantized.serve, int8)
 
 
-def load_float_stage(folder: Path) -> Detector:
+def load_float_stage(folder: Path, *, trust: bool = False) -> Detector:
     """The float model that the trial in `folder` started from, out of the stages of its study."""
-    trial = read_finished(folder, *KIND)
+    trial = read_finished(folder, *KIND, trust=trust)
     path = folder.absolute().parent.parent / STAGES / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
     if not path.is_file():
         raise ValueError(

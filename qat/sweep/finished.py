@@ -11,6 +11,7 @@ from qat.record import RECORD_FILE, Record, read_record
 from qat.registry import parse_call
 from qat.signature import Signature, read_signature
 from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
+from qat.sweep.trust import vetted
 from qat.sweep.work import register
 
 
@@ -34,9 +35,9 @@ class Finished:
         return forward(self.config.model, self.signature.classes)
 
 
-def read_finished(folder: Path, task: str, kind: str) -> Finished:
-    """The finished trial in a folder. Raises `ValueError` where there is none, or where its model is not of that task,
-    `kind` in words."""
+def read_finished(folder: Path, task: str, kind: str, *, trust: bool = False) -> Finished:
+    """The finished trial in a folder. Raises `ValueError` where there is none, where its model is not of that task,
+    `kind` in words, or where it needs files from outside of the current project, unless there is `trust`."""
     if (folder / STUDY_FILE).is_file():
         trials = "\n".join(f"  {folder / TRIALS / trial}" for trial in read_study(folder).trials)
         raise ValueError(f"{str(folder)!r} is a whole study. Name the folder of one of its trials:\n{trials}")
@@ -49,10 +50,10 @@ def read_finished(folder: Path, task: str, kind: str) -> Finished:
     signature = read_signature(folder)
     if parse_call(signature.task)[0] != task:
         raise ValueError(f"{str(folder)!r} must hold {kind}, but its task is {signature.task}.")
-    return Finished(folder, _config(folder), record, signature)
+    return Finished(folder, _config(folder, trust), record, signature)
 
 
-def _config(folder: Path) -> ExperimentConfig:
+def _config(folder: Path, trust: bool) -> ExperimentConfig:
     """The trial's settings; what its study's files register is known then."""
     try:
         values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -61,5 +62,5 @@ def _config(folder: Path) -> ExperimentConfig:
         raise ValueError(f"{str(folder / CONFIG_FILE)!r} is damaged ({error}). Run the sweep again.") from None
     root = folder.absolute().parent.parent
     if (root / STUDY_FILE).is_file():
-        register(named, list(read_study(root).imports))
+        register(named, vetted(read_study(root).imports, root, trust))
     return parse(ExperimentConfig, values)

@@ -18,6 +18,7 @@ from qat.pipeline import run_experiment
 from qat.record import Record, read_record
 from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
 from qat.sweep.job import Report
+from qat.sweep.trust import vetted
 from qat.sweep.work import register
 
 
@@ -49,18 +50,19 @@ class Replay:
         return all(number.same for number in self.numbers)
 
 
-def replay(folder: Path, report: Report) -> Replay:
+def replay(folder: Path, report: Report, *, trust: bool = False) -> Replay:
     """Train, quantize and measure the trial in `folder` again, from nothing, in a temporary place.
 
-    Raises `ValueError` where the folder holds no finished trial.
+    Files of its study that it needs are run where they are in the current project, or by `trust`. Raises `ValueError`
+    where they are not, or the folder holds no finished trial.
     """
     record = read_record(folder)
     if record is None:
         raise ValueError(f"{str(folder)!r} holds no finished trial. Give a folder such as RUNS/trials/ID.")
     values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    study = folder.parent.parent
+    study = folder.absolute().parent.parent
     if (study / STUDY_FILE).exists():
-        register(values, list(read_study(study).imports))
+        register(values, vetted(read_study(study).imports, study, trust))
     config = parse(ExperimentConfig, values)
     about = {"trial": record.trial, "labels": record.labels, "lineage": record.lineage}
     with tempfile.TemporaryDirectory(prefix="qat-replay-") as name:

@@ -3,7 +3,7 @@
 import functools
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
         run_stage(config, stage, place, report)
 
 
-def register(config: Mapping[str, Any], files: list[str]) -> None:
+def register(config: Mapping[str, Any], files: Iterable[str]) -> None:
     """Run the files of a study where they register the model or the data set, and this process has not run them."""
     named = [(models.names(), config["model"]), (data.names(), config["data"])]
     if any(parse_call(text)[0] not in names for names, text in named):

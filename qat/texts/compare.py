@@ -54,13 +54,15 @@ class Comparison:
         write_atomically(path, buffer.getvalue())
 
 
-def compare(trial: Path, beside: Path | None = None) -> Comparison:
+def compare(trial: Path, beside: Path | None = None, *, trust: bool = False) -> Comparison:
     """The finished trial in a folder beside another one, by default the float model that it started from.
 
-    Raises `ValueError` for trials that are not finished, classify no texts, or were measured on other data.
+    Files of their study that they need are run where they are in the current project, or by `trust`. Raises
+    `ValueError` where they are not, and for trials that are not finished, classify no texts, or were measured on other
+    data.
     """
-    one = read_finished(trial, *KIND)
-    other = read_finished(_float_trial(trial, one.record) if beside is None else beside, *KIND)
+    one = read_finished(trial, *KIND, trust=trust)
+    other = read_finished(_float_trial(trial, one.record) if beside is None else beside, *KIND, trust=trust)
     signature = one.signature
     if signature != other.signature or one.record.examples != other.record.examples:
         raise ValueError(

@@ -100,13 +100,13 @@ def test_files_of_one_name_get_pictures_of_their_own(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         saved(tmp_path / name, "board.png", np.zeros((64, 64)))
-    monkeypatch.setattr("qat.detect.run.load_detector", lambda folder: fake(ALONE))
+    monkeypatch.setattr("qat.detect.run.load_detector", lambda folder, **_: fake(ALONE))
     done = detect.detect(tmp_path, [tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     assert [path.name for path in done.pictures] == ["board-1.png", "board-2.png"]
 
 
 def test_boxes_on_a_photograph_are_in_pixels_of_its_file(tmp_path, monkeypatch):
     path = saved(tmp_path, "large.png", np.zeros((256, 128, 3)))
-    monkeypatch.setattr("qat.detect.run.load_detector", lambda folder: fake(PHOTO))
+    monkeypatch.setattr("qat.detect.run.load_detector", lambda folder, **_: fake(PHOTO))
     done = detect.detect(tmp_path, [path], tmp_path / "out")
     assert json.loads(done.results.read_text())[0]["bbox"] == [32, 32, 64, 64]
