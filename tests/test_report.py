@@ -2,24 +2,30 @@
 
 import csv
 import io
+import re
 
+import numpy as np
 import pytest
 from records import make_record
 from rich.console import Console
 
+from qat.report.points import points
 from qat.report.summary import summarize
 from qat.report.table import csv_text, markdown, rich_table
 
 SEEDS = (0, 1, 2)
+TOLD = re.compile(
+    r"(?P<claim>better|worse) than .* by (?P<by>[\d.]+) points|a (?P<word>gain|drop) of (?P<of>[+-][\d.]+)"
+)
 
 
-def rows(**changes):
+def rows(seeds=SEEDS, **changes):
     """Four arms: PTQ loses 6 points or so, QAT is as good as the control."""
     arms = [("float", None, 0.90), ("control", None, 0.92), ("ptq", "w4a4", 0.84), ("qat", "w4a4", 0.92)]
     records = [
         make_record(arm, recipe, seed, score + 0.01 * seed + (0.001 * seed**2 if arm == "ptq" else 0), **changes)
         for arm, recipe, score in arms
-        for seed in SEEDS
+        for seed in seeds
     ]
     return summarize(records)
 
@@ -38,17 +44,66 @@ def lines(shown):
 
 def test_the_terminal_shows_every_arm_on_one_line_of_100_characters():
     timings = {"seconds": 1.0, "latency_ms": 2.0, "float_latency_ms": 5.0}
-    for shown in (rows(), rows(timings=timings)):
+    for shown in (rows(range(4)), rows(range(4), timings=timings)):
         found = terminal(shown)
         for row in shown:
-            assert sum(line.split()[:2] == [row.arm, row.recipe or "3"] for line in found) == 1
-        assert any("▼ +5.83 ± 0.52" in line and "▲ " not in line and "x" in line for line in found)
-        assert any("▲ +7.83 ± 0.52" in line for line in found)
+            assert sum(line.split()[:2] == [row.arm, row.recipe or "4"] for line in found) == 1
+        assert any("▼ +5.65 ± 0.64" in line and "▲ " not in line and "x" in line for line in found)
+        assert any("▲ +7.65 ± 0.64" in line for line in found)
+
+
+def test_few_seeds_are_shown_by_their_values_and_no_interval():
+    found = terminal(rows())
+    at = next(i for i, line in enumerate(found) if line.split()[:2] == ["ptq", "w4a4"])
+    assert "▼ +5.83" in found[at] and "±" not in found[at]
+    assert "84.0 85.1 86.4" in found[at + 1] and "+6.0 +5.9 +5.6" in found[at + 1]
+    text = markdown(rows(), "s")
+    assert "| 85.17 (84.00, 85.10, 86.40) | ▼ +5.83 (+6.00, +5.90, +5.60) |" in text
+    assert "seed by seed 6.00, 5.90, 5.60" in text
+    assert lines(rows())[2]["score_by_seed"].split()[0] == "84.0"
+
+
+def test_no_interval_leaves_the_metric_s_range():
+    records = [make_record(seed=seed, score=score) for seed, score in enumerate((0.999, 0.2, 0.95, 0.9))]
+    shown = summarize(records)
+    assert "| 76.22 (16.23 to 100.00) |" in markdown(shown, "s")
+    assert (lines(shown)[0]["score_high"], points(shown)[0].high) == ("100.0", 100.0)
+
+
+def test_differences_have_one_sign_in_table_sentence_and_csv():
+    recipes = {"w8a8": (0.0, -0.002), "w4a4": (0.2, 0.1), "w3a3": (0.1, 0.15), "w2a2": (0.1, 0.101)}
+    rng, arms = np.random.default_rng(0), {("float", None): 0.0, ("control", None): 0.0}
+    for recipe, (ptq, qat) in recipes.items():
+        arms |= {("ptq", recipe): ptq, ("qat", recipe): qat}
+    records = [
+        make_record(arm, recipe, seed, 0.9 - loss + 0.004 * rng.normal())
+        for (arm, recipe), loss in arms.items()
+        for seed in range(5)
+    ]
+    columns = {"float": "drop_from_float", "control": "drop_from_control", "ptq": "gain_over_ptq"}
+    shown = summarize(records)
+    words, signs = set(), set()
+    for row, line in zip(shown, lines(shown), strict=True):
+        for baseline, verdict in row.verdicts.items():
+            told, number = TOLD.search(verdict.text), float(line[columns[baseline]])
+            assert told is not None
+            word = columns[baseline].split("_")[0]
+            if told["word"]:
+                assert (told["word"], told["of"]) == (word, f"{number:+.2f}")
+            else:
+                assert (told["claim"] == "worse") == ((number > 0) == (word == "drop"))
+                assert told["by"] == f"{abs(number):.2f}"
+            assert f" {number:+.2f} ± " in markdown([row], "s").split("Means")[0]
+            words.add(told["word"] or told["claim"])
+            signs.add((word, number > 0))
+    assert words == {"gain", "drop", "better", "worse"} and len(signs) == 4
 
 
 def test_marks_are_explained_with_the_margin():
     text = " ".join(" ".join(terminal(rows())).split())
-    assert "▲ better, ▼ worse, = equivalent within 0.3 points, ? undecided." in text
+    assert "▲ better, ▼ worse, = equivalent within 0.3 points, ≡ the same in every seed, ? undecided." in text
+    without = [row for row in rows() if row.arm != "qat"]
+    assert "▲ better, ▼ worse, = equivalent within 0.3 points, ? undecided." in markdown(without, "s")
     alone = " ".join(terminal([row for row in rows() if row.arm == "float"]))
     assert "▲" not in alone
 
@@ -63,11 +118,11 @@ def test_columns_that_would_be_empty_are_left_out():
 def test_markdown_ends_in_the_verdicts_in_words():
     text = markdown(rows(), "a study")
     assert text.startswith("# a study\n\n| arm | recipe | n | accuracy, % |")
-    assert text.count("| ptq | w4a4 | 3 | 85.17 ± ") == 1
+    assert text.count("| ptq | w4a4 | 3 | 85.17 (84.00, 85.10, 86.40) | ") == 1
     verdicts = text.split("## Verdicts\n\n")[1].splitlines()
     assert [verdict.split(" over ")[0] for verdict in verdicts] == [
         "- PTQ w4a4 is worse than float by 5.83 points",
-        "- QAT w4a4 against control is undecided: 0.00 points",
+        "- QAT w4a4 scores the same as control in each of 3 seeds. Whether it does in other seeds is not shown.",
         "- QAT w4a4 is better than PTQ w4a4 by 7.83 points",
     ]
 

@@ -79,7 +79,9 @@ def test_each_quantized_arm_is_judged_on_its_questions():
         "ptq": ["float"],
         "qat": ["control", "ptq"],
     }
-    assert rows["qat"].verdicts["ptq"].text.startswith("QAT w8a8 against PTQ w8a8 is undecided")  # no spread
+    assert (
+        rows["qat"].verdicts["ptq"].text.startswith("QAT w8a8 against PTQ w8a8 is undecided: a gain of +6.00 points")
+    )  # no spread
     assert rows["qat"].verdicts["control"].second == "control"
 
 

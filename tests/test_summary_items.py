@@ -99,7 +99,7 @@ def test_what_items_show_of_these_models_alone_stands_in_brackets(losing):
     assert (lost.verdicts["float"].kind, lost.verdicts["float"].of_these_models) == ("undecided", "worse")
     assert same.verdicts["float"].of_these_models is None
     text = markdown([same, lost], "a study")
-    assert f"| (▼) {-known(lost.verdicts['float'].seeds).difference.mean:+.2f} ± " in text
+    assert f"| (▼) {-known(lost.verdicts['float'].seeds).difference.mean:+.2f} (" in text
     assert "in brackets what new test items would show of these models alone" in text
     assert "in brackets" not in markdown([same], "a study")
 

@@ -45,14 +45,16 @@ def test_a_clear_loss_is_worse_by_a_positive_number():
 def test_a_difference_surely_within_the_margin_is_equivalence():
     found = verdict(over_seeds([0.1, 0.12, 0.09, 0.11, 0.1]))
     assert (found.kind, found.covers) == ("equivalent", ("seeds",))
-    assert found.text.startswith("QAT w4a4 is equivalent to PTQ w4a4 within 0.3 points: +0.10 points over 5 seeds")
+    assert found.text.startswith(
+        "QAT w4a4 is equivalent to PTQ w4a4 within 0.3 points: a gain of +0.10 points over 5 seeds"
+    )
     assert "TOST" in found.text
 
 
 def test_too_few_seeds_are_undecided_and_told_how_many_it_takes():
     found = verdict(over_seeds([1.0, -0.4, 0.3]))
     assert (found.kind, found.covers) == ("undecided", ())
-    assert "QAT w4a4 against PTQ w4a4 is undecided: +0.30 points over 3 seeds" in found.text
+    assert "QAT w4a4 against PTQ w4a4 is undecided: a gain of +0.30 points over 3 seeds" in found.text
     assert "neither a difference nor equivalence within 0.3 points" in found.text
     assert "About 24 seeds would narrow the interval to ± 0.3 points." in found.text
 
@@ -61,7 +63,7 @@ def test_one_seed_alone_decides_nothing():
     found = verdict(over_seeds([30.0]))
     assert (found.kind, found.covers) == ("undecided", ())
     assert found.text.endswith(
-        "+30.00 points on one seed, which supports no interval over seeds. More seeds are needed."
+        "a gain of +30.00 points on one seed, which supports no interval over seeds. More seeds are needed."
     )
 
 
@@ -104,15 +106,43 @@ def test_items_that_decide_do_not_stand_in_for_seeds():
     assert "For these seeds alone, new test items would show it better" in found.text
 
 
-def test_equal_seeds_claim_nothing_that_few_seeds_cannot_show():
-    found = verdict(over_seeds([0.0, 0.0, 0.0]))
-    assert found.kind == "undecided"
-    assert "p = 1.00, sign test, as no seed differs" in found.text
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_equal_seeds_are_said_to_be_and_claim_nothing_that_few_seeds_cannot_show(n):
+    found = verdict(over_seeds([0.0] * n))
+    assert (found.kind, found.covers) == ("identical", ())
+    assert found.text == (
+        f"QAT w4a4 scores the same as PTQ w4a4 in each of {n} seeds. Whether it does in other seeds is not shown."
+    )
     assert verdict(over_seeds([0.0] * 5)).kind == "equivalent"
+    assert verdict(over_seeds([0.0] * (n - 1) + [0.9])).kind == "undecided"
+
+
+def test_what_items_show_of_equal_seeds_is_said_and_is_no_sign_of_its_own():
+    found = verdict(over_seeds([0.0, 0.0]), over_items(0, 0, n=5000))
+    assert (found.kind, found.of_these_models) == ("identical", None)
+    assert "new test items would show it equivalent (5,000 test items, none of them differs" in found.text
+
+
+def test_a_drop_is_told_with_the_sign_of_a_drop():
+    seeds, items = over_seeds([0.5, -0.2, 0.3, 0.0]), over_items(12, 6)
+    gain, drop = (judge([Comparison("a", "b", seeds, items, told)], 0.3, "points")[0].text for told in ("gain", "drop"))
+    assert "a gain of +0.15 points over 4 seeds (95 % interval -0.34 to 0.64" in gain
+    assert "a drop of -0.15 points over 4 seeds (95 % interval -0.64 to 0.34" in drop
+    worse = judge([Comparison("a", "b", over_seeds([-1.2, -1.1, -1.35, -1.25]), told="gain")], 0.3, "points")[0]
+    assert worse.text.startswith("a is worse than b by 1.22 points over 4 seeds (95 % interval 1.06 to 1.39")
+
+
+def test_few_seeds_are_told_one_by_one_and_no_interval_leaves_the_possible():
+    few = verdict(over_seeds([70.0, -20.0]))
+    assert "a gain of +25.00 points over 2 seeds (seed by seed 70.00, -20.00, p = " in few.text
+    assert few.text.endswith("More seeds are needed.")
+    wide = judge([Comparison("a", "b", over_seeds([90.0, -90.0, 60.0, -80.0]))], 0.3, "points", largest=100.0)[0]
+    assert "95 % interval -100.00 to 100.00" in wide.text
+    assert wide.text.endswith("not even 1,000 seeds would narrow the interval to ± 0.3 points.")
 
 
 def test_many_arms_are_corrected_and_the_words_tell_why_an_interval_is_not_enough():
-    seeds = over_seeds([1.0, 1.4, 0.8])
+    seeds = over_seeds([1.0, 1.5, 0.7, 1.3])
     alone, among = verdict(seeds), judge([Comparison("a", "b", seeds)] * 10, 0.3, "points")
     assert alone.kind == "better"
     assert {one.kind for one in among} == {"undecided"}

@@ -50,7 +50,7 @@ def _files(contents: Contents, rows: Sequence[Row]) -> Iterator[tuple[str, str |
         return
     from qat.report.plot import accuracy_plot, front_plot
 
-    metric = comparable(rows)[0].scale.heading
+    metric = comparable(rows)[0].scale
     yield "accuracy.png", accuracy_plot(found, metric, title)
     for cost in COSTS:
         if any(getattr(one, cost) is not None for one in found):

@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from qat.record import Arm
 from qat.report.points import CROWD, NAMED, Cost, Point, best
+from qat.report.scale import Scale
 
 STYLES: dict[Arm, tuple[str, str, str, float]] = {
     "float": ("float", "#555e69", "D", 0.0),
@@ -18,12 +19,14 @@ STYLES: dict[Arm, tuple[str, str, str, float]] = {
     "qat": ("QAT", "#1f5fa8", "s", 0.12),
 }
 BANDS: tuple[Arm, ...] = ("float", "control")
+MARKER = 0.015  # half of a marker's height, in that of the picture
 LETTERS = 70  # side by side under a picture
 COST_LABELS: dict[Cost, str] = {"size": "size of the model's file, kB", "latency": "latency of one call, ms"}
 
 
-def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
-    """A PNG of PTQ beside QAT by recipe, in the order of the points; bars and bands are 95 % intervals over seeds.
+def accuracy_plot(points: Sequence[Point], metric: Scale, title: str) -> bytes:
+    """A PNG of PTQ beside QAT by recipe, in the order of the points; bars and bands are 95 % intervals over seeds; of
+    few seeds lines are their values, and bands reach from the least to the largest.
 
     Float and control are bands where there is one of each, else points of their own.
     """
@@ -44,7 +47,7 @@ def accuracy_plot(points: Sequence[Point], metric: str, title: str) -> bytes:
     return _png(figure, axes, metric)
 
 
-def front_plot(points: Sequence[Point], cost: Cost, metric: str, title: str) -> bytes:
+def front_plot(points: Sequence[Point], cost: Cost, metric: Scale, title: str) -> bytes:
     """A PNG of what arms reach at which cost, with the front that none beats; those of unknown cost are left out."""
     figure, axes = _canvas(title)
     shown = [one for one in points if getattr(one, cost) is not None]
@@ -111,23 +114,32 @@ def _scatter(axes: Axes, arm: Arm, x: Sequence[float], own: Sequence[Point], of:
     if not own:
         return
     name, colour, marker, _ = STYLES[arm]
-    errors = None if of > CROWD else [one.half or 0.0 for one in own]
+    ends = [[0.0 if end is None else abs(one.value - end) for end in (one.low, one.high)] for one in own]
+    errors = None if of > CROWD else [*zip(*ends, strict=True)]
     size = 4 if of > CROWD else 6
     values = [one.value for one in own]
     axes.errorbar(
         x, values, errors, label=name, color=colour, marker=marker, markersize=size, linestyle="none", capsize=3
     )
+    seeds = [(at, value) for at, one in zip(x, own, strict=True) for value in one.seeds]
+    if seeds and of <= CROWD:
+        axes.scatter(*zip(*seeds, strict=True), s=14, marker="_", color=colour)
 
 
 def _band(axes: Axes, one: Point) -> None:
     name, colour, _, _ = STYLES[one.arm]
     axes.axhline(one.value, color=colour, linewidth=1.2, label=name)
-    if one.half:
-        axes.axhspan(one.value - one.half, one.value + one.half, color=colour, alpha=0.12, linewidth=0)
+    low, high = (min(one.seeds), max(one.seeds)) if one.seeds else (one.low, one.high)
+    if low is not None and high is not None:
+        axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _png(figure: Figure, axes: Axes, metric: str) -> bytes:
-    axes.set_ylabel(_plain(metric))
+def _png(figure: Figure, axes: Axes, metric: Scale) -> bytes:
+    axes.set_ylabel(_plain(metric.heading))
+    if metric.range is not None:
+        (low, high), (least, most) = axes.get_ylim(), metric.range
+        room = MARKER * (high - low)  # for half of a marker at the range's end
+        axes.set_ylim(max(low, least - room), min(high, most + room))
     axes.legend(loc="best", frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

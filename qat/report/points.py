@@ -18,16 +18,19 @@ COSTS: tuple[Cost, ...] = ("size", "latency")
 
 @dataclass(frozen=True)
 class Point:
-    """An arm: its main metric as shown, with half of its interval over `n` seeds, and what it costs (None: not known).
+    """An arm: its main metric as shown, with its interval over `n` seeds, and what it costs (None: not known).
 
-    `size` is in kB, `latency` in milliseconds.
+    Of few seeds there is no interval, `low` and `high` are None, and `seeds` holds their values. `size` is in kB,
+    `latency` in milliseconds.
     """
 
     label: str
     arm: Arm
     recipe: str | None
     value: float
-    half: float | None
+    low: float | None
+    high: float | None
+    seeds: tuple[float, ...]
     n: int
     size: float | None
     latency: float | None
@@ -52,12 +55,15 @@ def best(found: Sequence[Point], cost: Cost) -> list[int]:
 
 
 def _point(row: Row) -> Point:
+    low, high = (None if row.score.points else row.scale.interval(row.score)) or (None, None)
     return Point(
         label=row.name,
         arm=row.arm,
         recipe=row.recipe,
         value=row.score.mean,
-        half=row.score.half_width,
+        low=low,
+        high=high,
+        seeds=row.score.points,
         n=row.score.n,
         size=_cost(row.size_bytes / 1000),
         latency=_cost(row.latency_ms),

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,20 +16,22 @@ from qat.report.summary import Row
 from qat.stats import Estimate, Kind, Verdict
 
 CAPTION = (
-    "Means over n seeds ± half of the 95 % interval (Student t); drops and gains in the score's unit, paired by seed, "
-    "a positive drop is worse. Quantized arms are measured on the served integers; size is the model's file."
+    "Means over n seeds ± half of the 95 % interval (Student t), or with the values of fewer than 4 seeds. Drops and "
+    "gains are in the score's unit and paired by seed: a positive drop is worse, a positive gain better, here and in "
+    "words. Quantized arms are measured on the served integers; size is the model's file."
 )
 LEGEND = "Verdicts, corrected for the number of arms (Holm): "
-MARKS: dict[Kind, str] = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
+MARKS: dict[Kind, str] = {"better": "▲", "worse": "▼", "equivalent": "=", "identical": "≡", "undecided": "?"}
+IDENTICAL = "the same in every seed"
 TEXT = ("trial", "arm", "recipe", "metric")
 ABSOLUTE = ("size, kB", "latency, ms")
 BASELINES: tuple[Arm, ...] = ("float", "control", "ptq")
 
 
 def rich_table(rows: Sequence[Row], title: str) -> Table:
-    """For the terminal. Left to the files are sizes and latencies where their ratios take the room, and arms and
-    recipes where the trials' labels do."""
-    columns = _columns(rows)
+    """For the terminal, where the values of few seeds have a line of their own. Left to the files are sizes and
+    latencies where their ratios take the room, and arms and recipes where the trials' labels do."""
+    columns = _columns(rows, apart=True)
     left_out = ABSOLUTE if columns.keys() >= {"smaller", "faster"} else ()
     left_out += ("arm", "recipe") if "trial" in columns else ()
     columns = {heading: cells for heading, cells in columns.items() if heading not in left_out}
@@ -63,12 +66,27 @@ def margins(rows: Sequence[Row]) -> str:
     return " or ".join(dict.fromkeys(f"{one.margin:g} {one.unit}".rstrip() for one in found if one.margin is not None))
 
 
-def shown(row: Row, value: Estimate, sign: bool = False) -> str:
-    """A mean as the row's scale writes it ± half of its interval; `none` of no seeds."""
-    if not value.n:
-        return "none"
-    mean = row.scale.text(value.mean, sign)
-    return mean if value.half_width is None else f"{mean} ± {row.scale.text(value.half_width)}"
+def shown(row: Row, value: Estimate, difference: bool = False, apart: bool = False) -> str:
+    """A mean as the row's scale writes it, `none` of no seeds; a difference with its sign.
+
+    It comes with ± half of its interval, with both ends of an interval that is cut off at the metric's range, or with
+    the values of the seeds where they are too few for one: in brackets, or `apart`, on a second line and rounded more.
+    """
+
+    def text(number: float) -> str:
+        return row.scale.text(number, difference)
+
+    interval, mean = row.scale.interval(value, difference), text(value.mean)
+    if not value.n or interval is None:
+        return mean if value.n else "none"
+    if value.points:
+        if apart:
+            short = replace(row.scale, decimals=row.scale.decimals and 1)
+            return f"{mean}\n{' '.join(short.text(point, difference) for point in value.points)}"
+        return f"{mean} ({', '.join(map(text, value.points))})"
+    if interval != (value.low, value.high):
+        return f"{mean} ({text(interval[0])} to {text(interval[1])})"
+    return f"{mean} ± {row.scale.text(value.half_width or 0.0)}"
 
 
 def mark(verdict: Verdict) -> str:
@@ -86,7 +104,9 @@ def bracketed(rows: Sequence[Row]) -> str:
 def csv_text(rows: Sequence[Row]) -> str:
     """The numbers behind the table, unrounded, and the verdicts; an empty cell where there is none.
 
-    p-values are Holm's and of the doubt that decided: over seeds, or over items where there is one seed.
+    A positive drop is worse, a positive gain better. All have the ends of their interval, however few the seeds, and
+    the seeds' own values. p-values are Holm's and of the doubt that decided: over seeds, or over items where there is
+    one seed.
     """
     out = io.StringIO()
     lines = [_numbers(row) for row in rows]
@@ -101,12 +121,18 @@ def _caption(rows: Sequence[Row]) -> str:
         return CAPTION
     within = margins(rows)
     equivalent = f", = equivalent within {within}" if within else ""
-    return f"{CAPTION} {LEGEND}▲ better, ▼ worse{equivalent}, ? undecided{bracketed(rows)}."
+    identical = f", ≡ {IDENTICAL}" if any_identical(rows) else ""
+    return f"{CAPTION} {LEGEND}▲ better, ▼ worse{equivalent}{identical}, ? undecided{bracketed(rows)}."
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+def any_identical(rows: Sequence[Row]) -> bool:
+    """Whether arms are the same in every seed somewhere."""
+    return any(verdict.kind == "identical" for row in rows for verdict in row.verdicts.values())
+
+
+def _columns(rows: Sequence[Row], apart: bool = False) -> dict[str, list[str]]:
     """Cells by heading, without columns that would be empty; the trials' labels where arm and recipe do not tell the
-    rows apart."""
+    rows apart. `apart` is as for `shown`."""
     arms = [(row.arm, row.recipe) for row in rows]
     headings = {row.scale.heading for row in rows}
     score = headings.pop() if len(headings) == 1 else "score"
@@ -116,10 +142,10 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
         "recipe": [row.recipe or "" for row in rows],
         "metric": [row.scale.heading for row in rows] if score == "score" else [],
         "n": [_seeds(row) for row in rows],
-        score: [shown(row, row.score) for row in rows],
-        "drop / float": [_compared(row, row.drop_from_float, "float") for row in rows],
-        "drop / control": [_compared(row, row.drop_from_control, "control") for row in rows],
-        "gain / PTQ": [_compared(row, row.gain_over_ptq, "ptq") for row in rows],
+        score: [shown(row, row.score, apart=apart) for row in rows],
+        "drop / float": [_compared(row, row.drop_from_float, "float", apart) for row in rows],
+        "drop / control": [_compared(row, row.drop_from_control, "control", apart) for row in rows],
+        "gain / PTQ": [_compared(row, row.gain_over_ptq, "ptq", apart) for row in rows],
         "size, kB": [f"{row.size_bytes / 1000:,.1f}" for row in rows],
         "smaller": [_times(row.size_ratio) for row in rows],
         "latency, ms": ["" if row.latency_ms is None else f"{row.latency_ms:.3g}" for row in rows],
@@ -133,13 +159,13 @@ def _seeds(row: Row) -> str:
     return str(row.score.n) if row.score.n == len(row.trials) else f"{row.score.n} of {len(row.trials)}"
 
 
-def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
+def _compared(row: Row, value: Estimate | None, baseline: Arm, apart: bool) -> str:
     """A difference, of how many pairs where those are not all of the row's, and the mark of its verdict."""
     if value is None:
         return ""
     fewer = f" (n={value.n})" if value.n != row.score.n else ""
     sign = f"{mark(row.verdicts[baseline])} " if baseline in row.verdicts else ""
-    return sign + shown(row, value, sign=True) + fewer
+    return sign + shown(row, value, True, apart) + fewer
 
 
 def _times(ratio: float | None) -> str:
@@ -157,8 +183,9 @@ def _numbers(row: Row) -> dict[str, Any]:
     line: dict[str, Any] = {"trial": row.label, "arm": row.arm, "recipe": row.recipe}
     line |= {"metric": row.metric, "factor": row.scale.factor, "n": row.score.n}
     for name, value in estimates.items():
-        mean, low, high = (None, None, None) if value is None else (value.mean, value.low, value.high)
-        line |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+        low, high = (value and row.scale.interval(value, difference=name != "score")) or (None, None)
+        line |= {name: value and value.mean, f"{name}_low": low, f"{name}_high": high}
+        line[f"{name}_by_seed"] = value and " ".join(map(repr, value.values))
     line |= {"size_bytes": row.size_bytes, "size_ratio": row.size_ratio}
     line |= {"latency_ms": row.latency_ms, "latency_ratio": row.latency_ratio}
     for baseline in BASELINES:

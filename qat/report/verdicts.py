@@ -9,9 +9,10 @@ from qat.record import Arm
 from qat.report.examples import Examples, reader
 from qat.report.pairing import Baselines, Group, Pair, values
 from qat.report.scale import Scale, scale
-from qat.stats import Comparison, Evidence, Verdict, compare_items, compare_seeds, judge
+from qat.stats import Comparison, Evidence, Told, Verdict, compare_items, compare_seeds, judge
 
 QUESTIONS: tuple[tuple[Arm, Arm], ...] = (("ptq", "float"), ("qat", "control"), ("qat", "ptq"))
+TOLD: dict[Arm, Told] = {"float": "drop", "control": "drop", "ptq": "gain"}  # against such a baseline
 
 type Asked = tuple[Group, Sequence[Pair]]
 """A group and its trials, each with the baseline that it is compared with."""
@@ -32,14 +33,19 @@ def verdicts(
         asked = [(one, pairs) for one, pairs in asked if pairs]
         for metric in dict.fromkeys(one.first.metric for one, _ in asked):
             family = [(one, pairs) for one, pairs in asked if one.first.metric == metric]
-            judged = _judge(family, names, scale(metric), margin, examples)
+            judged = _judge(family, baseline, names, scale(metric), margin, examples)
             for (one, _), verdict in zip(family, judged, strict=True):
                 found[one.first.lineage.group][baseline] = verdict
     return found
 
 
 def _judge(
-    family: Sequence[Asked], names: Mapping[str, str], shown: Scale, margin: float | None, examples: Examples
+    family: Sequence[Asked],
+    baseline: Arm,
+    names: Mapping[str, str],
+    shown: Scale,
+    margin: float | None,
+    examples: Examples,
 ) -> list[Verdict]:
     margin = shown.margin if margin is None else margin
     items = _over_items(family, shown, margin, examples)
@@ -49,10 +55,11 @@ def _judge(
             second=names[pairs[0][1].lineage.group],
             seeds=compare_seeds(*values(pairs), margin),
             items=items.get(group.first.lineage.group),
+            told=TOLD[baseline],
         )
         for group, pairs in family
     ]
-    return judge(comparisons, margin, shown.unit)
+    return judge(comparisons, margin, shown.unit, shown.largest_difference)
 
 
 def _over_items(family: Sequence[Asked], shown: Scale, margin: float | None, examples: Examples) -> dict[str, Evidence]:

@@ -5,13 +5,14 @@ items would be answered otherwise (`compare_items`). `judge` says of many compar
 """
 
 from qat.stats.correction import holm
-from qat.stats.estimates import Estimate, estimate, paired_difference
+from qat.stats.estimates import FEW, Estimate, estimate, paired_difference
 from qat.stats.evidence import Doubt, Evidence, Kind
 from qat.stats.items import McNemar, compare_items, mcnemar, paired_bootstrap
 from qat.stats.seeds import Equivalence, compare_seeds, equivalence, seeds_needed
-from qat.stats.verdict import Comparison, Verdict, judge
+from qat.stats.verdict import Comparison, Told, Verdict, judge
 
 __all__ = [
+    "FEW",
     "Comparison",
     "Doubt",
     "Equivalence",
@@ -19,6 +20,7 @@ __all__ = [
     "Evidence",
     "Kind",
     "McNemar",
+    "Told",
     "Verdict",
     "compare_items",
     "compare_seeds",

@@ -8,18 +8,25 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # of a value: below it float64 does not tell values apart
+FEW = 4  # seeds; the interval of fewer is so wide that their values say more
 SINGLE_ROUNDING = 1e-7  # of a metric: below it float32, in which metrics may be computed, makes differences by itself
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A mean over `n` seeds or items and its interval; `low` and `high` are None where there is too little for one, as
-    for a single seed."""
+    for a single seed. `values` are the seeds' own, where it is of seeds."""
 
     mean: float
     low: float | None
     high: float | None
     n: int
+    values: tuple[float, ...] = ()
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        """The values of seeds that differ and are too few for an interval, which are to be shown in its place."""
+        return self.values if 1 < len(self.values) < FEW and self.low != self.high else ()
 
     @property
     def half_width(self) -> float | None:
@@ -29,7 +36,7 @@ class Estimate:
     def scaled(self, factor: float) -> "Estimate":
         """The same in another unit; `factor` is positive."""
         low, high = (None if bound is None else factor * bound for bound in (self.low, self.high))
-        return Estimate(factor * self.mean, low, high, self.n)
+        return Estimate(factor * self.mean, low, high, self.n, tuple(factor * value for value in self.values))
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -65,10 +72,10 @@ def rounding(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _estimate(x: np.ndarray, resolution: float) -> Estimate:
-    mean = float(x.mean())
+    mean, values = float(x.mean()), tuple(x.tolist())
     if len(x) == 1:
-        return Estimate(mean, None, None, 1)
+        return Estimate(mean, None, None, 1, values)
     if np.ptp(x) <= resolution:
-        return Estimate(mean, mean, mean, len(x))
+        return Estimate(mean, mean, mean, len(x), values)
     low, high = stats.t.interval(CONFIDENCE, len(x) - 1, loc=mean, scale=x.std(ddof=1) / np.sqrt(len(x)))
-    return Estimate(mean, float(low), float(high), len(x))
+    return Estimate(mean, float(low), float(high), len(x), values)

@@ -9,6 +9,8 @@ from scipy import stats
 from qat.stats.estimates import CONFIDENCE, Estimate, paired_difference, paired_samples, rounding
 from qat.stats.evidence import Evidence
 
+MOST = 1000  # seeds that are worth counting
+
 
 @dataclass(frozen=True)
 class Equivalence:
@@ -59,13 +61,15 @@ def compare_seeds(first: Sequence[float], second: Sequence[float], margin: float
     x, y = paired_samples(first, second)
     difference = paired_difference(x.tolist(), y.tolist())
     p, test = _difference_test(x, y)
+    identical = len(x) > 1 and _same_difference(x, y) == 0
     if margin is None:
-        return Evidence("seeds", difference, p, None, test)
+        return Evidence("seeds", difference, p, None, test, identical=identical)
     close = equivalence(x.tolist(), y.tolist(), margin)
-    return Evidence("seeds", difference, p, close.p_value, test, close.p_not_better, close.p_not_worse)
+    both = close.p_not_better, close.p_not_worse
+    return Evidence("seeds", difference, p, close.p_value, test, *both, identical=identical)
 
 
-def seeds_needed(difference: Estimate, half_width: float, most: int = 1000) -> int | None:
+def seeds_needed(difference: Estimate, half_width: float, most: int = MOST) -> int | None:
     """How many seeds narrow the t interval to ± `half_width`, going by the spread seen; None where more than `most` do.
 
     The spread of a few seeds is itself uncertain: within a factor of two of the truth at best.

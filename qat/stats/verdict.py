@@ -2,32 +2,39 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from qat.stats.correction import holm
 from qat.stats.evidence import Doubt, Evidence, Kind
 from qat.stats.seeds import check_margin
 from qat.stats.words import sentence
 
+type Told = Literal["gain", "drop"]
+"""In which direction a difference is told: a gain is first minus second, a drop second minus first."""
+
 P_VALUES = ("p_difference", "p_equivalence", "p_not_better", "p_not_worse")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms by name and the evidence about them: over seeds, and over items where arrays of them were at hand."""
+    """Two arms by name and the evidence about them: over seeds, and over items where arrays of them were at hand; and
+    how their difference is `told`."""
 
     first: str
     second: str
     seeds: Evidence | None = None
     items: Evidence | None = None
+    told: Told = "gain"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What is shown of `first` against `second`, with the p-values that Holm corrected.
 
-    `kind` holds for what is in `covers`: new seeds, new test items, both, or nothing where it is undecided. Several
-    seeds decide it; the items do for a single seed. `margin`, in `unit`, is the difference that does not matter (None:
-    no equivalence was asked for).
+    `kind` holds for what is in `covers`: new seeds, new test items, both, or nothing where it is undecided or identical
+    in the seeds that there are. Several seeds decide it; the items do for a single seed. `margin`, in `unit`, is the
+    difference that does not matter (None: no equivalence was asked for), `largest` the largest that there can be (None:
+    any). In words the difference is a gain or a drop, as `told` says; the evidence holds first minus second.
     """
 
     first: str
@@ -38,6 +45,8 @@ class Verdict:
     items: Evidence | None
     margin: float | None
     unit: str
+    largest: float | None = None
+    told: Told = "gain"
 
     @property
     def deciding(self) -> Evidence:
@@ -50,8 +59,8 @@ class Verdict:
     @property
     def of_these_models(self) -> Kind | None:
         """What new test items would show of the models as trained, where nothing is shown for new seeds; None where
-        they leave it undecided too."""
-        if "seeds" in self.covers or self.items is None or self.items.kind == "undecided":
+        they leave it undecided too, or the seeds identical."""
+        if self.kind == "identical" or "seeds" in self.covers or self.items is None or self.items.kind == "undecided":
             return None
         return self.items.kind
 
@@ -61,12 +70,15 @@ class Verdict:
         return sentence(self)
 
 
-def judge(comparisons: Sequence[Comparison], margin: float | None = None, unit: str = "") -> list[Verdict]:
+def judge(
+    comparisons: Sequence[Comparison], margin: float | None = None, unit: str = "", largest: float | None = None
+) -> list[Verdict]:
     """A verdict on each, corrected for asking one question of so many arms: one false among all is as rare as 1 in 20.
 
     Differences and equivalences are corrected as families of their own, since of one arm only one can be claimed
     falsely; and so are those over seeds and over items, which are other questions. A difference smaller than the margin
-    counts as equivalent even where it is surely not zero. Raises `ValueError` where a comparison has no evidence.
+    counts as equivalent even where it is surely not zero; none is told to be more than `largest`. Raises `ValueError`
+    where a comparison has no evidence.
     """
     if margin is not None:
         check_margin(margin)
@@ -75,19 +87,18 @@ def judge(comparisons: Sequence[Comparison], margin: float | None = None, unit: 
             raise ValueError(f"`comparisons` must have evidence, but {one.first!r} against {one.second!r} has none.")
     seeds, items = _corrected([c.seeds for c in comparisons]), _corrected([c.items for c in comparisons])
     return [
-        _verdict(one, over_seeds, over_items, margin, unit)
+        replace(_verdict(one, over_seeds, over_items), margin=margin, unit=unit, largest=largest)
         for one, over_seeds, over_items in zip(comparisons, seeds, items, strict=True)
     ]
 
 
-def _verdict(
-    one: Comparison, seeds: Evidence | None, items: Evidence | None, margin: float | None, unit: str
-) -> Verdict:
+def _verdict(one: Comparison, seeds: Evidence | None, items: Evidence | None) -> Verdict:
     several = seeds is not None and seeds.difference.n > 1
     found = [evidence for evidence in (seeds if several else None, items) if evidence is not None]
     kind = found[0].kind if found else "undecided"
-    covers: list[Doubt] = [evidence.over for evidence in found if evidence.kind == kind != "undecided"]
-    return Verdict(one.first, one.second, kind, tuple(covers), seeds, items, margin, unit)
+    shown = kind in ("better", "worse", "equivalent")
+    covers: list[Doubt] = [evidence.over for evidence in found if shown and evidence.kind == kind]
+    return Verdict(one.first, one.second, kind, tuple(covers), seeds, items, None, "", told=one.told)
 
 
 def _corrected(evidence: Sequence[Evidence | None]) -> list[Evidence | None]:

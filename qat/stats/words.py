@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from qat.stats.evidence import ALPHA, Evidence
-from qat.stats.seeds import seeds_needed
+from qat.stats.seeds import MOST, seeds_needed
 
 if TYPE_CHECKING:
     from qat.stats.verdict import Verdict
@@ -14,6 +14,9 @@ RELATION = {"better": "better than", "worse": "worse than", "equivalent": "equiv
 def sentence(verdict: "Verdict") -> str:
     """What is shown, by what, and what it holds for."""
     evidence = verdict.deciding
+    if verdict.kind == "identical":
+        same = f"{verdict.first} scores the same as {verdict.second} in each of {_sample(evidence)}"
+        return f"{same}. Whether it does in other seeds is not shown.{_of_items(verdict)}"
     if verdict.kind == "undecided":
         return f"{verdict.first} against {verdict.second} is undecided: {_open(verdict, evidence)}"
     claim = f"{verdict.first} is {RELATION[verdict.kind]} {verdict.second}"
@@ -37,11 +40,15 @@ def _open(verdict: "Verdict", evidence: Evidence) -> str:
     text = f"{text}{_excludes_zero(evidence)}."
     if evidence.over == "items":
         return f"{text} This is about the models as trained and says nothing of other seeds. More seeds are needed."
-    text = f"{text} {_wanted(verdict, evidence)}"
+    return f"{text} {_wanted(verdict, evidence)}{_of_items(verdict)}"
+
+
+def _of_items(verdict: "Verdict") -> str:
+    """A remark where items decide what seeds do not."""
     if verdict.items is None or verdict.items.kind == "undecided":
-        return text
+        return ""
     brief = _brief(verdict, verdict.items)
-    return f"{text} For these seeds alone, new test items would show it {verdict.items.kind} ({brief})."
+    return f" For these seeds alone, new test items would show it {verdict.items.kind} ({brief})."
 
 
 def _one_sided(verdict: "Verdict", evidence: Evidence) -> str:
@@ -57,16 +64,20 @@ def _excludes_zero(evidence: Evidence) -> str:
     low, high = evidence.difference.low, evidence.difference.high
     if evidence.arms == 1 or low is None or high is None or low <= 0 <= high or low == high:
         return ""
+    if evidence.difference.points:  # no interval is told
+        return ""
     return f"; that the interval excludes zero is not enough for one of {evidence.arms} arms"
 
 
 def _wanted(verdict: "Verdict", evidence: Evidence) -> str:
     """How many seeds would decide it, where their spread tells."""
-    half_width = evidence.difference.half_width
-    if verdict.margin is None or not half_width or half_width <= verdict.margin:
+    half_width, known = evidence.difference.half_width, evidence.difference.n > 2  # two say next to nothing of a spread
+    if verdict.margin is None or not half_width or half_width <= verdict.margin or not known:
         return "More seeds are needed."
-    n = seeds_needed(evidence.difference, verdict.margin)
-    return f"About {n or 'a thousand or more'} seeds would narrow the interval to ± {_margin(verdict)}."
+    n, narrow = seeds_needed(evidence.difference, verdict.margin), f"narrow the interval to ± {_margin(verdict)}"
+    if n is None:
+        return f"Their spread is such that not even {MOST:,} seeds would {narrow}."
+    return f"About {n} seeds would {narrow}."
 
 
 def _scope(verdict: "Verdict") -> str:
@@ -103,9 +114,24 @@ def _interval(verdict: "Verdict", evidence: Evidence) -> str:
         return "none of them differs, " if evidence.over == "items" and evidence.difference.n > 1 else ""
     if low == high:
         return ""
-    if verdict.kind == "worse":  # by as much
-        low, high = -high, -low
+    side = _side(verdict)
+    if points := evidence.difference.points:
+        return f"seed by seed {', '.join(_digits(verdict, side * one) for one in points)}, "
+    low, high = (_within(verdict, bound) for bound in sorted((side * low, side * high)))
     return f"95 % interval {_digits(verdict, low)} to {_digits(verdict, high)}, "
+
+
+def _side(verdict: "Verdict") -> int:
+    """1 where numbers are told as first minus second, -1 the other way: what a claim says by how much, and what is open
+    as a gain or a drop."""
+    if verdict.kind in ("better", "worse"):
+        return 1 if verdict.kind == "better" else -1
+    return 1 if verdict.told == "gain" else -1
+
+
+def _within(verdict: "Verdict", bound: float) -> float:
+    """The bound of an interval, or the largest difference that there can be."""
+    return bound if verdict.largest is None else max(-verdict.largest, min(bound, verdict.largest))
 
 
 def _p(p: float | None) -> str:
@@ -122,9 +148,9 @@ def _sample(evidence: Evidence) -> str:
 
 
 def _difference(verdict: "Verdict", evidence: Evidence) -> str:
-    mean = evidence.difference.mean
-    sign = "+" if mean > 0 else ""
-    return sign + _number(verdict, mean)
+    """`a drop of +0.17 points`: positive is worse in a drop, and better in a gain."""
+    value = _number(verdict, _side(verdict) * evidence.difference.mean)
+    return f"a {verdict.told} of {'' if value.startswith('-') else '+'}{value}"
 
 
 def _margin(verdict: "Verdict") -> str:
@@ -137,4 +163,4 @@ def _number(verdict: "Verdict", value: float) -> str:
 
 def _digits(verdict: "Verdict", value: float) -> str:
     """Two decimals of points; four significant digits of what has no unit."""
-    return f"{round(value, 2) + 0.0:.2f}" if verdict.unit else f"{value:.4g}"
+    return f"{round(value, 2) + 0.0:.2f}" if verdict.unit else f"{value + 0.0:.4g}"

@@ -15,7 +15,7 @@ QUESTIONS: tuple[tuple[Arm, Arm, str], ...] = (
     ("qat", "control", "QAT against the control: the float model trained on as long"),
     ("ptq", "float", "PTQ against the float model"),
 )
-KINDS: tuple[Kind, ...] = ("better", "equivalent", "worse", "undecided")
+KINDS: tuple[Kind, ...] = ("better", "equivalent", "identical", "worse", "undecided")
 FEW = 8  # verdicts that stand open; of more those that show something do, and all are folded
 
 

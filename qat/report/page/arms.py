@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from qat.record import Arm
 from qat.report.page.markup import Html, join, tag
 from qat.report.summary import Row
-from qat.report.table import CAPTION, LEGEND, MARKS, bracketed, margins, mark, shown
+from qat.report.table import CAPTION, IDENTICAL, LEGEND, MARKS, any_identical, bracketed, margins, mark, shown
 from qat.stats import Estimate
 
 type Cell = Callable[[Row], str]
@@ -56,7 +56,7 @@ def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
     if value is None or not value.n:
         return ""
     fewer = f" (n = {value.n})" if value.n != row.score.n else ""
-    told = shown(row, value, sign=True) + fewer
+    told = shown(row, value, difference=True) + fewer
     verdict = row.verdicts.get(baseline)
     if verdict is None:
         return told
@@ -72,6 +72,10 @@ def _name(row: Row) -> Html:
 def _legend(rows: Sequence[Row]) -> list[Html]:
     if not any(row.verdicts for row in rows):
         return []
-    signs = [tag("span", tag("span", sign, class_=f"sign {kind}"), f" {kind}") for kind, sign in MARKS.items()]
+    signs = [
+        tag("span", tag("span", sign, class_=f"sign {kind}"), f" {IDENTICAL if kind == 'identical' else kind}")
+        for kind, sign in MARKS.items()
+        if kind != "identical" or any_identical(rows)
+    ]
     within = f" Equivalent is within {found}." if (found := margins(rows)) else ""
     return [tag("p", LEGEND, *signs, f"{bracketed(rows)}.{within}", class_="faint signs")]

@@ -33,6 +33,7 @@ def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str,
     return {
         "study": contents.name,
         "metric": next((row.scale.heading for row in comparable(rows)), ""),
+        "range": next((row.scale.range for row in comparable(rows)), None),
         "points": [asdict(point) for point in found],
         "fronts": {cost: best(found, cost) for cost in COSTS},
         "crowd": CROWD,

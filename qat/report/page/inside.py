@@ -11,6 +11,8 @@ RANGES = "What goes into a layer, on a logarithmic scale. Dashed lines are the c
 def fronts(points: Sequence[Point]) -> Html:
     """Charts of the arms, by recipe and against what is known of their cost."""
     spread = "with their 95 % intervals" if len(points) <= CROWD else "so many that their intervals are in the table"
+    if len(points) <= CROWD and any(point.seeds for point in points):
+        spread += ", or the values of seeds that are fewer than 4"
     charts = [_chart("accuracy", "By recipe", f"Means over seeds, {spread}.")]
     if any(point.size is not None for point in points):
         note = "The dotted line is the front: no arm reaches more at that size or less."

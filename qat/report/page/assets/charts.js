@@ -42,8 +42,9 @@ function draw(id, traces, layout, options = {}) {
 }
 
 function describe(point) {
-  const spread = point.half === null ? "" : ` ± ${point.half.toFixed(2)}`;
-  const lines = [`<b>${plain(point.label)}</b>`, `${plain(data.metric)}: ${point.value.toFixed(2)}${spread} (n = ${point.n})`];
+  const told = (value) => value.toFixed(2), spread = point.low === null ? "" : `, 95 % interval ${told(point.low)} to ${told(point.high)}`;
+  const lines = [`<b>${plain(point.label)}</b>`, `${plain(data.metric)}: ${told(point.value)}${spread} (n = ${point.n})`];
+  if (point.seeds.length) lines.push(`seed by seed ${point.seeds.map(told).join(", ")}`);
   if (point.size !== null) lines.push(`${point.size.toLocaleString("en", { maximumFractionDigits: 1 })} kB`);
   if (point.latency !== null) lines.push(`${point.latency.toPrecision(3)} ms`);
   return lines.join("<br>");
@@ -53,13 +54,29 @@ function byArm(points, x) {
   const isCrowd = points.length > data.crowd;
   return Object.keys(ARMS).flatMap((arm) => {
     const own = points.filter((point) => point.arm === arm);
-    return own.length ? [{
-      type: "scatter", mode: "markers", name: ARMS[arm], x: own.map(x), y: own.map((point) => point.value),
-      hovertext: own.map(describe), hoverinfo: "text",
-      error_y: { array: own.map((point) => point.half ?? 0), visible: !isCrowd, color: colour(arm), thickness: 1.3, width: 4 },
+    if (!own.length) return [];
+    const ends = {
+      type: "data", symmetric: false, visible: !isCrowd, color: colour(arm), thickness: 1.3, width: 4,
+      array: own.map((point) => (point.high ?? point.value) - point.value),
+      arrayminus: own.map((point) => point.value - (point.low ?? point.value)),
+    };
+    const arms = {
+      type: "scatter", mode: "markers", name: ARMS[arm], legendgroup: arm, x: own.map(x), y: own.map((point) => point.value),
+      hovertext: own.map(describe), hoverinfo: "text", error_y: ends, cliponaxis: false,
       marker: { color: colour(arm), symbol: SYMBOLS[arm], size: isCrowd ? 7 : 10, opacity: isCrowd ? 0.75 : 1 },
-    }] : [];
+    };
+    const few = isCrowd ? [] : own.filter((point) => point.seeds.length);
+    return few.length ? [arms, {
+      type: "scatter", mode: "markers", legendgroup: arm, showlegend: false, hoverinfo: "skip", cliponaxis: false,
+      x: few.flatMap((point) => point.seeds.map(() => x(point))), y: few.flatMap((point) => point.seeds),
+      marker: { color: colour(arm), symbol: "line-ew-open", size: 9, line: { width: 1.5 } },
+    }] : [arms];
   });
+}
+
+function metricAxis() { // no value lies outside of the metric's range
+  const [clipmin, clipmax] = data.range ?? [null, null];
+  return axis(data.metric, data.range ? { autorangeoptions: { clipmin, clipmax } } : {});
 }
 
 function drawAccuracy() {
@@ -78,7 +95,7 @@ function drawAccuracy() {
   const isNamed = names.length <= data.named, range = [-0.5, names.length - 0.5];
   const ticks = isNamed ? { tickvals: names.map((_, i) => i), ticktext: names.map(plain) } : { tickvals: [] };
   const xaxis = axis(isNamed ? "" : "recipes in the order of the study", { ...ticks, range, zeroline: false });
-  draw("accuracy", byArm(data.points, x), { xaxis, yaxis: axis(data.metric) });
+  draw("accuracy", byArm(data.points, x), { xaxis, yaxis: metricAxis() });
 }
 
 function drawFront(id, cost, title) {
@@ -89,5 +106,5 @@ function drawFront(id, cost, title) {
     x: [...best.map((point) => point[cost]), Math.max(...costs)], y: [...best, best.at(-1)].map((point) => point.value),
     line: { shape: "hv", color: colour("faint"), width: 1.5, dash: "dot" },
   };
-  draw(id, [front, ...byArm(points, (point) => point[cost])], { xaxis: logAxis(title, costs), yaxis: axis(data.metric) });
+  draw(id, [front, ...byArm(points, (point) => point[cost])], { xaxis: logAxis(title, costs), yaxis: metricAxis() });
 }
