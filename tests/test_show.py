@@ -11,6 +11,7 @@ from qat.record import Record, write_record
 from qat.sweep import counting
 from qat.sweep.cost import Measured, estimate
 from qat.sweep.plan import plan
+from qat.sweep.seeds import power, too_few
 from qat.sweep.show import show, span
 from qat.sweep.study import make_study
 from qat.tables import as_text
@@ -158,6 +159,27 @@ def test_trials_are_shown_with_labels_stages_and_state(tmp_path):
     trained = next(job.key[:6] for job in jobs if job.kind == "float")
     assert sum(f"float {trained}" in row for row in rows) == 5
     assert "calibration" in rows[-1] and "qat" in rows[-1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said", "enough"),
+    [
+        ([0], "One seed an arm cannot decide what other seeds would show. Take 4 or more.", False),
+        ([0, 1], "2 seeds an arm show a difference from 18 times its standard deviation over seeds on", False),
+        ([0, 1, 2, 3], "4 seeds an arm show a difference from 2.1 times its standard deviation over seeds on", True),
+    ],
+    ids=["one", "two", "four"],
+)
+def test_what_the_seeds_can_show_is_said_before_the_run(seeds, said, enough):
+    study = make_study("s", BASE, {"arm": {**ARMS, **QAT}, "seed": seeds})
+    assert said in " ".join(as_text(show(study)).split())
+    assert (too_few(study) == "") == enough
+    assert "2 arms being asked about at once" in power(study) or len(seeds) == 1
+
+
+def test_of_a_single_arm_the_seeds_need_show_nothing():
+    assert power(make_study("s", BASE, {"seed": [0]})) == ""
+    assert power(make_study("s", BASE, {"arm": {"qat": QAT["qat w8a8"]}})) == ""
 
 
 def test_a_long_list_of_trials_is_cut_and_says_so():

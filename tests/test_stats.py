@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from qat.stats import compare_seeds, equivalence, estimate, holm, paired_difference, seeds_needed
+from qat.stats import compare_seeds, detectable, equivalence, estimate, holm, paired_difference, seeds_needed
 
 # Hours of sleep gained by ten patients with each of two drugs (Student 1908), as R's `sleep`.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -62,6 +62,20 @@ def test_what_is_no_sample_is_refused(values):
     for function in (paired_difference, compare_seeds):
         with pytest.raises(ValueError, match="`first` must be finite numbers"):
             function(values, values)
+
+
+def test_what_is_detectable_is_what_the_paired_test_just_shows():
+    rng = np.random.default_rng(6)
+    for n in (2, 3, 8):
+        noise = rng.normal(size=n)
+        noise = (noise - noise.mean()) / noise.std(ddof=1)
+        found = [
+            compare_seeds((noise + f * detectable(n)).tolist(), [0.0] * n).p_difference or 1.0 for f in (0.99, 1.01)
+        ]
+        assert found[0] > 0.05 > found[1]
+    assert detectable(4, 10) > detectable(4, 2) > detectable(4)
+    with pytest.raises(ValueError, match="`seeds` must be at least 2, got 1"):
+        detectable(1)
 
 
 def test_unequal_lengths_do_not_pair_up():

@@ -8,7 +8,7 @@ from qat.stats.correction import holm
 from qat.stats.estimates import FEW, Estimate, estimate, paired_difference
 from qat.stats.evidence import Doubt, Evidence, Kind
 from qat.stats.items import McNemar, compare_items, mcnemar, paired_bootstrap
-from qat.stats.seeds import Equivalence, compare_seeds, equivalence, seeds_needed
+from qat.stats.seeds import Equivalence, compare_seeds, detectable, equivalence, seeds_needed
 from qat.stats.verdict import Comparison, Told, Verdict, judge
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Verdict",
     "compare_items",
     "compare_seeds",
+    "detectable",
     "equivalence",
     "estimate",
     "holm",

@@ -83,6 +83,14 @@ def seeds_needed(difference: Estimate, half_width: float, most: int = MOST) -> i
     return int(n[np.argmax(enough)]) if enough.any() else None
 
 
+def detectable(seeds: int, arms: int = 1) -> float:
+    """The least mean difference that the paired t test of so many seeds, two at least, shows for each of some arms that
+    Holm's correction is for, in standard deviations of the difference over seeds."""
+    if seeds < 2:
+        raise ValueError(f"`seeds` must be at least 2, got {seeds}: one has no spread to go by.")
+    return float(stats.t.isf((1 - CONFIDENCE) / (2 * arms), seeds - 1) / np.sqrt(seeds))
+
+
 def check_margin(margin: float) -> None:
     """Raise `ValueError` unless the margin is positive and finite."""
     if not (np.isfinite(margin) and margin > 0):

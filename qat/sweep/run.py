@@ -15,6 +15,7 @@ from qat.sweep.folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_s
 from qat.sweep.job import Job
 from qat.sweep.misfit import refuse_misfits
 from qat.sweep.plan import finished, plan
+from qat.sweep.seeds import too_few
 from qat.sweep.study import Study
 from qat.sweep.view import open_view
 
@@ -47,6 +48,8 @@ def run_study(
             view.note(f"Warning: {problem}")
         if others := _others(place, opened):
             view.note(f"{others} finished trials in {str(place)!r} are of other settings, and not in its report.")
+        if open_trials and (warning := too_few(study)):
+            view.note(f"Note: {warning}")
         outcome = execute(
             jobs,
             place,

@@ -15,6 +15,7 @@ from qat.sweep.cost import Cost, estimate
 from qat.sweep.folder import TRIALS
 from qat.sweep.job import Job
 from qat.sweep.plan import finished, plan
+from qat.sweep.seeds import power
 from qat.sweep.study import Study
 
 MOST = 60  # trials that are listed
@@ -25,7 +26,8 @@ REQUIRED = "(no default)"
 
 def show(study: Study, root: Path | None = None, *, measure: bool = False, most: int = MOST) -> Group:
     """Three tables to print: every setting, marked where it is not its default; the trials, at most so many of them,
-    with the stages that they start from; the jobs by kind and what those that `root` does not hold yet will cost.
+    with the stages that they start from; the jobs by kind and what those that `root` does not hold yet will cost. Last
+    comes what its seeds can show.
 
     With `measure` a few steps are run and timed where `root` holds nothing to go by.
     """
@@ -34,7 +36,9 @@ def show(study: Study, root: Path | None = None, *, measure: bool = False, most:
     if measure:
         from qat.sweep.probe import measure as probe
     done = {job.id for job in jobs if root is not None and finished(root, job)}
-    return Group(_settings(study), _trials(study, jobs, done, most), _costs(estimate(jobs, root, probe)))
+    tables = _settings(study), _trials(study, jobs, done, most), _costs(estimate(jobs, root, probe))
+    said = power(study)
+    return Group(*tables, *([Text(said), Text("")] if said else []))
 
 
 def _settings(study: Study) -> Table:
