@@ -115,7 +115,19 @@ def round_ste(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x + jax.lax.stop_gradient(jnp.round(x) - x)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
+def valued(value: Array, like: Array) -> Array:
+    """`value`, with the derivatives of `like`, which is not computed for it."""
+    del like
+    return value
+
+
+@valued.defjvp
+def _valued_tangent(primals: Any, tangents: Any):
+    return valued(*primals), tangents[1]
+
+
+@jax.custom_jvp
 def clip_closed(x: Array, low: Array, high: Array) -> Array:
     """Clip to [low, high]; the gradient to `x` is one on the closed interval, so a value at the very bound still
     learns.
@@ -125,16 +137,11 @@ def clip_closed(x: Array, low: Array, high: Array) -> Array:
     return jnp.clip(x, low, high)
 
 
-def _clip_forward(x: Array, low: Array, high: Array):
-    return jnp.clip(x, low, high), ((x >= low - ROUNDING) & (x <= high + ROUNDING), low, high)
-
-
-def _clip_backward(residual, g: Array):
-    inside, low, high = residual
-    return jnp.where(inside, g, jnp.zeros_like(g)), jnp.zeros_like(low), jnp.zeros_like(high)
-
-
-clip_closed.defvjp(_clip_forward, _clip_backward)
+@clip_closed.defjvp
+def _clip_tangent(primals: Any, tangents: Any):
+    x, low, high = primals
+    inside = (x >= low - ROUNDING) & (x <= high + ROUNDING)
+    return clip_closed(x, low, high), jnp.where(inside, tangents[0], jnp.zeros_like(x))
 
 
 def _steps(x: Array, p: QParams, clip: Callable[..., Array], rounding: Callable[[Array], Array]) -> Array:

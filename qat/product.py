@@ -11,12 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from qat.engines import Engine, conv_parameters
 from qat.jaxpr import Contraction, bind
 from qat.layout import Layout, conv_layout, dot_layout
-from qat.numerics import QTensor, dequantize
+from qat.numerics import QTensor, dequantize, valued
 
 Part = QTensor | Array
 
@@ -189,28 +190,36 @@ def look_up(c: Contraction, table: Part, indices: Part) -> Float[Array, "..."]:
 def product(
     c: Contraction, engine: Engine, hats: tuple[Array | None, ...], parts: tuple[Part, ...], groups: int | None
 ) -> Array:
-    """`forward`, differentiable with respect to `hats`, the float values that the parts stand for.
+    """`forward`, differentiable with respect to `hats`, the float values that the parts stand for, as often as wanted
+    and in either mode.
 
     The gradient is that of fake quantization: the float product's, at the operands as the forward pass saw them. The
     hats themselves are not read, so a compiled forward pass does not compute them.
     """
 
-    @jax.custom_vjp
+    @jax.custom_jvp
     def run(hats: tuple[Array | None, ...], parts: tuple[Part, ...]) -> Array:
         return forward(c, engine, parts, groups)
 
-    def run_forward(hats: tuple[Array | None, ...], parts: tuple[Part, ...]):
-        return forward(c, engine, parts, groups), parts
+    def tangent(primals: Any, tangents: Any):
+        hats, parts = primals
+        seen = [hat if hat is None else _seen(hat, part) for hat, part in zip(hats, parts, strict=True)]
+        moves = {i: t for i, t in enumerate(tangents[0]) if t is not None and not isinstance(t, SymbolicZero)}
+        terms = [_move(c, parts, seen, side, t) for side, t in moves.items()]
+        out = run(hats, parts)
+        return out, sum(terms[1:], start=terms[0]) if terms else jnp.zeros_like(out)
 
-    def run_backward(parts: tuple[Part, ...], g: Array):
-        seen = [
-            dequantize(p, o.dtype) if isinstance(p, QTensor) else p for p, o in zip(parts, c.operands, strict=False)
-        ]
-        if c.op == "embedding":
-            _, pull = jax.vjp(lambda table: bind(c.equation, [table, parts[1]])[0], seen[0])
-            return (pull(g)[0], None), None
-        _, pull = jax.vjp(lambda *operands: bind(c.equation, [*operands])[0], *seen)
-        return tuple(pull(g)), None
-
-    run.defvjp(run_forward, run_backward)
+    run.defjvp(tangent, symbolic_zeros=True)
     return run(hats, jax.lax.stop_gradient(parts))
+
+
+def _seen(hat: Array, part: Part) -> Array:
+    """An operand as the forward pass saw it, which moves with its float value."""
+    return valued(dequantize(part, hat.dtype), hat) if isinstance(part, QTensor) else hat
+
+
+def _move(c: Contraction, parts: tuple[Part, ...], seen: list[Any], side: int, by: Array) -> Array:
+    """How the float result moves as one operand does; the product is linear in each."""
+    if c.op == "embedding":
+        return jax.jvp(lambda table: bind(c.equation, [table, parts[1]])[0], (seen[0],), (by,))[1]
+    return bind(c.equation, [by if i == side else x for i, x in enumerate(seen)])[0]

@@ -85,7 +85,8 @@ def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope)
     if name in OPS or name in LISTED_ONLY:
         return _contraction(walk, index, eqn, args, scope)
     if name in layouts.INLINED or name in layouts.REMAT:
-        return _jaxpr(walk, layouts.inlined_jaxpr(eqn), args, scope.enter(index, "call", eqn))
+        outs = _jaxpr(walk, layouts.inlined_jaxpr(eqn), args, scope.enter(index, "call", eqn))
+        return [_ruled(out, args) for out in outs] if name in layouts.CUSTOM else outs
     if name in CONTROL:
         return CONTROL[name](walk, index, eqn, args, scope)
     for sub, jaxpr in layouts.subjaxprs(eqn):
@@ -93,6 +94,16 @@ def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope)
         invars = layouts.open_jaxpr(jaxpr)[0].invars
         _jaxpr(walk, jaxpr, [Info(False, None, frozenset())] * len(invars), inside)
     return [follow(eqn, args)] * len(eqn.outvars)
+
+
+def _ruled(out: Info, args: list[Info]) -> Info:
+    """A result of a function with a derivative of its own: another value than what went in, even where it is equal.
+
+    Where its rule needs more than parameters it is no weight, since its derivative can be had in its place alone.
+    """
+    if not all(a.known for a in args):
+        return Info(False, None, out.upstream)
+    return out._replace(origin=out.origin and replace(out.origin, perm=None), value=None)
 
 
 def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:

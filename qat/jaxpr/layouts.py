@@ -12,7 +12,8 @@ from jax.core import Tracer
 from jax.extend.core import Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 
-INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_lin"}
+CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_lin"}
+INLINED = {"jit", "pjit", "closed_call", "core_call"} | CUSTOM
 REMAT = {"remat2", "remat", "checkpoint"}
 
 
