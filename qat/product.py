@@ -94,18 +94,18 @@ def _offsets(parts: tuple[Part, ...], layout: Layout, totals: Callable[[int], Ar
 
 
 def _totals(part: Part, axes: tuple[int, ...]) -> Array:
-    """Sums of an operand's codes over its contracted axes, which stay with length one.
-
-    An activation's are taken by a product with ones, which is faster on a CPU than an integer reduction.
-    """
+    """Sums of an operand's codes over its contracted axes, which stay with length one."""
     if not isinstance(part, QTensor):
         return jnp.sum(part.astype(jnp.float32), axes, keepdims=True)
     if part.totals is not None:
         return part.totals
-    ones = jnp.ones([part.codes.shape[i] for i in axes], jnp.int8)
-    sums = jax.lax.dot_general(
-        part.codes, ones, ((axes, tuple(range(len(axes)))), ((), ())), preferred_element_type=jnp.int32
-    )
+
+    def by_ones(codes: Array) -> Array:  # faster on a CPU than an integer reduction
+        ones = jnp.ones([codes.shape[i] for i in axes], jnp.int8)
+        numbers = ((axes, tuple(range(len(axes)))), ((), ()))
+        return jax.lax.dot_general(codes, ones, numbers, preferred_element_type=jnp.int32)
+
+    sums = jax.lax.platform_dependent(part.codes, cpu=by_ones, default=lambda codes: jnp.sum(codes, axes, jnp.int32))
     return jnp.expand_dims(sums, axes)
 
 

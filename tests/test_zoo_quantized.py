@@ -1,10 +1,11 @@
-"""Every model of the zoo: all contractions are found, and serving equals simulation bit for bit, at other shapes
-too."""
+"""Every model of the zoo: all contractions are found, serving equals simulation bit for bit, at other shapes too, and
+it is lowered for GPUs without integer convolutions, which XLA lacks there, and for TPUs."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lowered import convolutions
 from zoo import ZOO
 
 import qat
@@ -47,6 +48,9 @@ def _compare(name: str, recipe: str) -> None:
     other = case.inputs(3, 7 if case.length_varies else None, 9)
     simulated, served = _arrays(q.simulate(case.params, state, *other)), _arrays(q.serve(int8, *other))
     assert all(np.isfinite(x).all() for x in served)
+    assert "i32" not in convolutions(q.serve, int8, *other, platform="cuda")
+    assert "i32" not in convolutions(q.simulate, case.params, state, *other, platform="cuda")
+    convolutions(q.serve, int8, *other, platform="tpu")
     for a, b in zip(simulated, served, strict=True):
         if name in UNEQUAL:
             assert np.abs(a - b).max() <= 1e-6 * (a.max() - a.min())

@@ -20,6 +20,15 @@ class Engine:
     conv: Callable[..., Int32[Array, "..."]]
 
 
+EXACT_FLOAT32 = 2**24  # integers up to here are exact in float32
+LARGEST_PRODUCT = 128 * 128  # of two int8 codes
+
+
+def exact_in_float32(products: int) -> bool:
+    """Whether the sum of so many products of codes is exact in float32, in whatever order."""
+    return products * LARGEST_PRODUCT <= EXACT_FLOAT32
+
+
 engines: Registry[Engine] = Registry("engine")
 register = engines.register
 
