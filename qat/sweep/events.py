@@ -43,6 +43,17 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Compiling:
+    """While the job does `what` it has said nothing since, as it compiles `program` for `seconds` already. No sign of
+    life: a compiler may hang too."""
+
+    job: str
+    what: str
+    program: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Note:
     """Something that the user should read, such as why nothing starts."""
 
@@ -80,12 +91,14 @@ class Overtaken:
     job: str
 
 
-type News = Started | Progress | Note
+type News = Started | Progress | Compiling | Note
 type End = Finished | Failed | Overtaken
 type Tell = Callable[[News], None]
 
 ENDS: dict[str, type[Finished | Failed | Overtaken]] = {kind.__name__: kind for kind in (Finished, Failed, Overtaken)}
-NEWS: dict[str, type[Started | Progress | Note]] = {kind.__name__: kind for kind in (Started, Progress, Note)}
+NEWS: dict[str, type[Started | Progress | Compiling | Note]] = {
+    kind.__name__: kind for kind in (Started, Progress, Compiling, Note)
+}
 
 
 def to_json(event: News | End) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from qat.sweep.execute import execute
 from qat.sweep.folder import TRIALS, open_study
 from qat.sweep.found import Found
 from qat.sweep.journal import Point
+from qat.sweep.machine import threads
 from qat.sweep.plan import finished, plan
+from qat.sweep.programs import kept, tend
 from qat.sweep.pruning import Watch
 from qat.sweep.search import load_search, run_search
 from qat.sweep.source import run_file
@@ -40,14 +42,16 @@ def search_study(
     root = folder(runs or f"runs/{name}")
     start = _Trials(root, name, together(send, warn=lambda line: console.print(line, style="yellow")))
     fingerprint = data.load(base.data).fingerprint
-    found = run_search(
-        search,
-        base,
-        root,
-        start.run,
-        identity=stage_of(base, fingerprint).key,
-        on_point=lambda point: _tell(console, point),
-    )
+    tend()
+    with kept(threads()):
+        found = run_search(
+            search,
+            base,
+            root,
+            start.run,
+            identity=stage_of(base, fingerprint).key,
+            on_point=lambda point: _tell(console, point),
+        )
     open_study(root, Study(name, found.trials(base), (str(file.absolute()),)))
     return root, found
 

@@ -1,23 +1,21 @@
 """What this machine has for workers: cores, accelerators and memory, and the environment that gives each its part."""
 
 import contextlib
-import hashlib
 import importlib.util
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import psutil
+
+from qat.sweep.programs import variables
 
 GB = 1e9
 USUAL = 8  # workers; more cores than that make each faster, as the stages that trials share run one at a time
 CGROUP = Path("/sys/fs/cgroup")
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-COMPILED_WORTH = "0.1"  # seconds of compiling from which a program is kept on disk; jax's own 1 s leaves out small ones
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,12 @@ def slots(workers: int | None, threads: int | None) -> list[Slot]:
         Slot(_share(available, number, threads), _environment(number, workers, threads, gpus))
         for number in range(workers)
     ]
+
+
+def threads() -> int:
+    """How many threads XLA has in this process."""
+    given = os.environ.get("NPROC", "")
+    return int(given) if given.isdigit() and int(given) else len(cores())
 
 
 def cores() -> list[int]:
@@ -90,31 +94,6 @@ def resident_memory(pid: int) -> float:
     return total
 
 
-def compilation_cache(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables that let all processes of this user share compiled programs on disk, but for those that are set.
-
-    In the folder that `XDG_CACHE_HOME` names, else `~/.cache`, apart for each kind of processor, as several may share a
-    home. To be set before jax is imported.
-    """
-    home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    wanted = {
-        "JAX_COMPILATION_CACHE_DIR": str(home / "qat" / "compiled" / _processor()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": COMPILED_WORTH,
-    }
-    return {name: value for name, value in wanted.items() if name not in environment}
-
-
-@cache
-def _processor() -> str:
-    """A name for what this machine's processor can do."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        features = next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        features = platform.processor()
-    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:8]}"
-
-
 def _share(available: Sequence[int], number: int, threads: int) -> tuple[int, ...]:
     """The cores of one worker; where there are fewer than asked for, workers share them."""
     first = number * threads
@@ -122,7 +101,7 @@ def _share(available: Sequence[int], number: int, threads: int) -> tuple[int, ..
 
 
 def _environment(number: int, workers: int, threads: int, gpus: Sequence[str]) -> dict[str, str]:
-    found = {"NPROC": str(threads), **compilation_cache()}  # NPROC bounds XLA's threads where cores cannot be assigned
+    found = {"NPROC": str(threads), **variables(threads)}  # NPROC bounds XLA's threads where cores cannot be assigned
     if gpus:
         found["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         sharing = -(-workers // len(gpus))

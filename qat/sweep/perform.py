@@ -11,6 +11,7 @@ from typing import Any
 from qat.mistake import may_pass, place, told
 from qat.storage import folder, is_local, refusal
 from qat.sweep.alone import alone
+from qat.sweep.compiling import watched
 from qat.sweep.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Started, Tell
 from qat.sweep.failure import LOG_FILE
 from qat.sweep.job import Report
@@ -30,7 +31,9 @@ def perform(errand: Errand, tell: Tell, caught: tuple[type[BaseException], ...] 
     """Do the job and say how it ended; what is `caught` does not leave this function, an interrupt does."""
     started = time.monotonic()
     try:
-        function(errand.work)(errand.root, errand.payload, reporter(errand, tell))
+        work = function(errand.work)
+        with watched(errand.job, tell) as tell_all:
+            work(errand.root, errand.payload, reporter(errand, tell_all))
     except TakenOver:
         return Overtaken(errand.job)
     except caught as error:

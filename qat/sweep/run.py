@@ -15,6 +15,7 @@ from qat.sweep.folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_s
 from qat.sweep.job import Job
 from qat.sweep.misfit import refuse_misfits
 from qat.sweep.plan import finished, plan
+from qat.sweep.programs import tend
 from qat.sweep.seeds import too_few
 from qat.sweep.study import Study
 from qat.sweep.view import open_view
@@ -43,6 +44,7 @@ def run_study(
     refuse_misfits(trial.config for trial in study.trials if f"{TRIALS}/{trial.id}" in open_trials)
     _refuse_a_second(place, study)
     opened = open_study(place, study)
+    tend()
     with open_view(console, lambda job: _described(place, job)) as view:
         for problem in opened.scan().damaged:
             view.note(f"Warning: {problem}")

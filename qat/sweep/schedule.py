@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from qat.sweep.alive import Holder
 from qat.sweep.claims import Claim, Outcome, fence, is_free, last_claim, release, take
-from qat.sweep.events import End, Errand, Failed, Finished, News, Note, Overtaken, Started
+from qat.sweep.events import Compiling, End, Errand, Failed, Finished, News, Note, Overtaken, Started
 from qat.sweep.failure import Failure, clear_failure, read_failure, write_failure
 from qat.sweep.job import Job
 from qat.sweep.needs import dependents
 from qat.sweep.runners import Runner
 from qat.sweep.tally import Running, Tally, seconds_left
-from qat.sweep.view import View
+from qat.sweep.view import COMPILING, View
 
 type State = Literal["open", "running", "settling", "elsewhere", "finished", "finished elsewhere", "failed"]
 
@@ -121,6 +121,8 @@ class Schedule:
         elif running := self._running.get(news.job):
             if isinstance(news, Started):
                 new = replace(running, where=news.where, since=time.time())
+            elif isinstance(news, Compiling):
+                new = replace(running, what=", ".join(filter(None, (news.what, f"{COMPILING}{news.program}"))))
             else:
                 new = replace(running, what=news.what, step=news.step, steps=news.steps, loss=news.loss)
             self._running[news.job] = new

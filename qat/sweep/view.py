@@ -11,6 +11,8 @@ from qat.sweep.failure import Failure
 from qat.sweep.job import Job
 from qat.sweep.tally import Running, Tally, duration
 
+COMPILING = "compiling "
+
 type Describe = Callable[[Job], str]
 """What to say of a finished job: `ptq w8a8, seed 1: accuracy 97.56 %`."""
 
@@ -62,6 +64,7 @@ class Lines:
         self._console, self._describe = console, describe
         self._counted = self._total = 0
         self._others: set[str] = set()
+        self._compiling: set[str] = set()
         self._waiting: tuple[str, ...] = ()
 
     def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
@@ -71,7 +74,10 @@ class Lines:
             self._print(f"{self._counted} of {self._total} trials are finished already.")
 
     def running(self, job: Job, running: Running) -> None:
-        """Nothing: lines are for what is over."""
+        """Nothing, as lines are for what is over; but once for each job that it compiles for long."""
+        if COMPILING in running.what and job.id not in self._compiling:
+            self._compiling.add(job.id)
+            self._print(f"{job.label}: {running.what[running.what.index(COMPILING) :]} ...")
 
     def finished(self, job: Job, seconds: float | None) -> None:
         """The job's line."""

@@ -1,11 +1,14 @@
 """Jobs one after another in this process."""
 
+import contextlib
 import time
 
 from qat.storage import folder
 from qat.sweep.events import End, Errand, Failed, Started, Tell
 from qat.sweep.log import append_log, header, where
+from qat.sweep.machine import threads
 from qat.sweep.perform import perform
+from qat.sweep.programs import kept
 from qat.sweep.runners.runner import Opening, register
 
 
@@ -15,6 +18,8 @@ class InProcess:
     def __init__(self, tell: Tell):
         self._tell = tell
         self._next: Errand | None = None
+        self._programs = contextlib.ExitStack()
+        self._programs.enter_context(kept(threads()))
 
     def room(self) -> int:
         """One job at a time."""
@@ -37,8 +42,9 @@ class InProcess:
         return [end]
 
     def close(self) -> None:
-        """Nothing runs beside this process."""
+        """Nothing runs beside this process, which keeps no more programs."""
         self._next = None
+        self._programs.close()
 
 
 @register

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from qat.storage import folder
-from qat.sweep.events import End, Errand, Failed, Finished, Kind, News, Note, Overtaken, Started, Tell
+from qat.sweep.events import Compiling, End, Errand, Failed, Finished, Kind, News, Note, Overtaken, Started, Tell
 from qat.sweep.log import append_log
 from qat.sweep.machine import GB, Slot, available_memory, resident_memory, slots
 from qat.sweep.process import Heard, Worker, spawn
@@ -102,7 +102,8 @@ class Pool:
             if isinstance(event, Failed) or size > (self._limits.memory or 0.0) / 2:
                 self._remove(worker)  # a failure may have left it unfit, and what it keeps counts against the next job
             return event
-        worker.heard = time.monotonic()
+        if not isinstance(event, Compiling):
+            worker.heard = time.monotonic()
         worker.begun |= isinstance(event, Started)
         self._tell(event)
         return None

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qat.sweep.events import End, Errand, Failed, Finished, Kind, Overtaken, Tell, from_json, to_json
-from qat.sweep.machine import GB, compilation_cache
+from qat.sweep.machine import GB
 from qat.sweep.perform import perform_logged
+from qat.sweep.programs import variables
 from qat.sweep.runners.runner import Opening, register
 
 KNOCK = 5.0  # seconds in which a machine must accept a connection
@@ -61,7 +62,7 @@ class Mailbox:
 def work(errand: dict[str, Any], mailbox: Any, path: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """One job in a worker of the cluster, which can import what the sweep can, and lives on to do further jobs."""
     sys.path += [place for place in path if place not in sys.path]
-    for name, value in {**environment, **compilation_cache()}.items():
+    for name, value in {**environment, **variables(int(environment["NPROC"]))}.items():
         os.environ.setdefault(name, value)
     return to_json(perform_logged(Errand(**errand), lambda news: mailbox.put.remote(to_json(news))))
 

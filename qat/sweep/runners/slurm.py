@@ -14,8 +14,8 @@ from typing import Any
 
 from qat.storage import folder, is_local, write_atomically
 from qat.sweep.events import End, Errand, Failed, Finished, Kind, News, Overtaken, Started, Tell, from_json, to_json
-from qat.sweep.machine import compilation_cache
 from qat.sweep.perform import perform_logged
+from qat.sweep.programs import variables
 from qat.sweep.runners.runner import Opening, register
 
 FOLDER = "claims/slurm"
@@ -36,7 +36,7 @@ class Submitted:
 def work(errand: dict[str, Any], file: str, path: list[str], environment: dict[str, str]) -> None:
     """One job on a node of the cluster, which can import what the sweep can."""
     sys.path += [place for place in path if place not in sys.path]
-    for name, value in {**environment, **compilation_cache()}.items():
+    for name, value in {**environment, **variables(int(environment["NPROC"]))}.items():
         os.environ.setdefault(name, value)
     said: dict[str, dict[str, Any]] = {}
     written = 0.0
