@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from qat.storage import write_atomically
+from qat.registry import parse_call
+from qat.sealed import is_own, write_sealed
 
 type Arm = Literal["float", "control", "ptq", "qat"]
 
@@ -58,10 +59,17 @@ class Record(BaseModel):
     size_bytes: int
     timings: dict[str, float]
 
+    @field_validator("recipe")
+    @classmethod
+    def _is_a_call(cls, recipe: str | None) -> str | None:
+        if recipe is not None:
+            parse_call(recipe)
+        return recipe
+
 
 def write_record(folder: Path, record: Record) -> None:
-    """Finish the trial in `folder`."""
-    write_atomically(folder / RECORD_FILE, record.model_dump_json(indent=2) + "\n")
+    """Finish the trial in `folder`, whose other files are all written; digests of them are written too."""
+    write_sealed(folder / RECORD_FILE, json.loads(record.model_dump_json()))
 
 
 def read_record(folder: Path) -> Record | None:
@@ -75,15 +83,18 @@ def read_record(folder: Path) -> Record | None:
         raise ValueError(_damaged(path, "it is not text")) from None
     try:
         found = json.loads(text)
-        version = found.get("schema_version", 1) if isinstance(found, dict) else 1
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ValueError(
-                f"{str(path)!r} was written by a newer qat (schema {version}, this one reads up to "
-                f"{SCHEMA_VERSION}). Update qat, or use another run folder."
-            )
-        return Record.model_validate(_from_version_1(found) if version == 1 else found)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(_damaged(path, str(error))) from None
+    version = found.get("schema_version", 1) if isinstance(found, dict) else 1
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ValueError(
+            f"{str(path)!r} was written by a newer qat (schema {version}, this one reads up to "
+            f"{SCHEMA_VERSION}). Update qat, or use another run folder."
+        )
+    if isinstance(found, dict) and not is_own(found):
+        raise ValueError(_damaged(path, "its content is not what was written"))
+    try:
+        return Record.model_validate(_from_version_1(found) if version == 1 else found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

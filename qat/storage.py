@@ -6,11 +6,14 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 UMASK = os.umask(0o077)
 os.umask(UMASK)
+
+type Stamp = tuple[float, int] | tuple[int, int, int]
 
 
 def folder(path: str | Path) -> Path:
@@ -33,6 +36,17 @@ def local_twin(path: Path) -> Path:
         return path
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "qat" / hashlib.sha256(str(path).encode()).hexdigest()[:24]
+
+
+def stamp(path: Path) -> Stamp | None:
+    """What changes when the file does: its time and its size; None where there is no file."""
+    try:
+        found: Any = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if hasattr(found, "st_mtime_ns"):
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    return float(found.mtime), int(found.length)  # as `etils.epath` tells it of other stores
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

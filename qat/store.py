@@ -6,29 +6,29 @@ metadata `index`: JSON, compressed, in base64.
 """
 
 import base64
-import binascii
-import contextlib
 import json
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as serialize
 
-from qat.artifact import ordered
+from qat.artifact import check_content, finished, refusing_damage
 from qat.convert import Converted, Structure
 from qat.numerics import QParams, QTensor
 from qat.packing import pack, unpack
 from qat.storage import folder, write_atomically
 from qat.trees import skeleton, tree_of
 from qat.weights import sums_to
+from qat.wellformed import check_grid, check_weight, packed_size
 
 FORMAT = "qat-1"
+MOST_INDEX = 1 << 28  # characters
+REMEDY = "Save the model again."
 
 
 class _Flat:
@@ -86,7 +86,7 @@ def save(path: str | Path, model: Converted) -> None:
     }
     packed = base64.b64encode(zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)).decode()
     content = serialize({**tensors, **flat.tensors()}, {"format": FORMAT, "index": packed})
-    write_atomically(folder(path), ordered(content))
+    write_atomically(folder(path), finished(content))
 
 
 def load(path: str | Path, like: Any = None) -> Converted:
@@ -95,28 +95,47 @@ def load(path: str | Path, like: Any = None) -> Converted:
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """
-    with _refusing_damage(Path(path)):
-        return _loaded(*_read(Path(path)), like)
-
-
-def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any], like: Any) -> Converted:
-    flat, weights = _Flat(tensors), {}
-    for key, (bits, shape, scale, zero, totals) in index["weights"].items():
-        codes = jnp.asarray(unpack(tensors[f"codes/{key}"], bits, tuple(shape)))
-        sums = None if totals is None else sums_to(codes, tuple(totals))
-        weights[key] = QTensor(codes, flat.get(scale, "float32"), flat.get(zero, "int32"), jnp.int32(bits), sums)
-    grids = {key: _get_grid(flat, entry) for key, entry in index["grids"].items()}
-    leaves = {name: _from_numpy(tensors[f"leaves/{name}"], dtype) for name, dtype in index["leaves"].items()}
+    where = Path(path)
+    if not where.is_file():
+        raise ValueError(f"there is no model at {str(where)!r}. `qat.save(path, converted)` writes one.")
+    with refusing_damage(where, REMEDY):
+        found, tensors, index = _read(where)
+    if found != FORMAT:
+        raise ValueError(
+            f"{str(where)!r} is no model of this format: expected {FORMAT!r}, got {found!r}. "
+            "Convert and save the model again."
+        )
+    with refusing_damage(where, REMEDY):
+        leaves, weights, grids, avals = _loaded(tensors, index)
     tree = tree_of(index["tree"], like)
-    avals = tuple(
-        jax.ShapeDtypeStruct(tuple(shape), _dtype(name), weak_type=weak) for shape, name, weak in index["avals"]
-    )
     if tree.num_leaves != len(avals):
         raise ValueError(
             f"`like` has {tree.num_leaves} leaves, the saved parameters have {len(avals)}. "
             "Give the tree of parameters that was converted."
         )
     return Converted(leaves, weights, grids, Structure(tree, avals))
+
+
+def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Float leaves, integer weights, grids of activations, and what all parameters were. Raises `ValueError` for
+    values that nothing can be served with."""
+    flat, weights = _Flat(tensors), {}
+    for key, (bits, shape, scale, zero, totals) in index["weights"].items():
+        packed = tensors[f"codes/{key}"]
+        if packed.size != (expected := packed_size(key, bits, shape)):
+            raise ValueError(f"weight {key!r} must have {expected} bytes of codes, got {packed.size}")
+        codes = jnp.asarray(unpack(packed, bits, tuple(shape)))
+        sums = None if totals is None else sums_to(codes, tuple(totals))
+        weights[key] = QTensor(codes, flat.get(scale, "float32"), flat.get(zero, "int32"), jnp.int32(bits), sums)
+        check_weight(key, weights[key], bits)
+    grids = {key: _get_grid(flat, entry) for key, entry in index["grids"].items()}
+    for key, grid in grids.items():
+        check_grid(key, grid)
+    leaves = {name: _from_numpy(tensors[f"leaves/{name}"], dtype) for name, dtype in index["leaves"].items()}
+    avals = tuple(
+        jax.ShapeDtypeStruct(tuple(shape), _dtype(name), weak_type=weak) for shape, name, weak in index["avals"]
+    )
+    return leaves, weights, grids, avals
 
 
 def _put_grid(flat: _Flat, grid: dict[str, Any]) -> list[Any]:
@@ -157,24 +176,16 @@ def _key_impl(name: str) -> str:
     return {"fry": "threefry2x32", "rbg": "rbg", "urbg": "unsafe_rbg"}[short]
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    if not path.is_file():
-        raise ValueError(f"there is no model at {str(path)!r}. `qat.save(path, converted)` writes one.")
+def _read(path: Path) -> tuple[str | None, dict[str, np.ndarray], dict[str, Any]]:
+    """The format that a file says it has and, where that is this one, its tensors and its index."""
+    with path.open("rb") as file:
+        check_content(file)
     with safe_open(path, "numpy") as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
-            raise ValueError(
-                f"{str(path)!r} is no model of this format: expected {FORMAT!r}, got "
-                f"{metadata.get('format')!r}. Convert and save the model again."
-            )
-        index = json.loads(zlib.decompress(base64.b64decode(metadata["index"])))
-        return {name: file.get_tensor(name) for name in file.keys()}, index  # noqa: SIM118
-
-
-@contextlib.contextmanager
-def _refusing_damage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SafetensorError, zlib.error, binascii.Error, json.JSONDecodeError, KeyError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{str(path)!r} is damaged ({problem}). Save the model again.") from error
+            return metadata.get("format"), {}, {}
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(base64.b64decode(metadata["index"]), MOST_INDEX)
+        if not unpacker.eof:
+            raise ValueError("its index is cut off or too long")
+        return FORMAT, {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118

@@ -18,16 +18,16 @@ MOST_LINES = 300
 LEVELS = {
     "foundation": [
         "numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency",
-        "batches", "memory", "mistake",
+        "batches", "memory", "mistake", "sealed",
     ],
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "presets", "engines"],
     "transform": [
         "plan", "tensors", "layout", "sites", "state", "weights", "product", "simulate", "calibrate", "convert",
-        "transform", "store", "tables",
+        "transform", "store", "tables", "wellformed",
     ],
     "analysis": ["analysis"],
-    "experiment": ["code", "config", "files", "signature", "objective", "pipeline", "record", "manifest"],
+    "experiment": ["code", "config", "files", "signature", "objective", "pipeline", "record", "manifest", "superseded"],
     "study": ["sweep", "stats", "report", "results", "sinks", "detect", "texts"],
     "command": ["cli", "clear"],
 }  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from qat.config import ExperimentConfig, lineage, override
 from qat.manifest import cpu_features, manifest, revision
 from qat.record import RECORD_FILE, Record, read_record, write_record
+from qat.sealed import write_sealed
 from qat.storage import refusal, write_atomically
 from qat.train import TrainConfig
 
@@ -76,7 +77,7 @@ def test_a_record_of_a_newer_schema_says_so(tmp_path):
 def test_an_unknown_field_of_a_record_is_ignored(tmp_path):
     write_record(tmp_path, record())
     path = tmp_path / RECORD_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), "added_later": 1}))
+    write_sealed(path, {**json.loads(path.read_text()), "added_later": 1})
     assert read_record(tmp_path) == record()
 
 

@@ -130,7 +130,7 @@ def test_records_of_the_first_schema_are_read(tmp_path):
     root = write_study(tmp_path / "runs", RECORDS[:1])
     place = root / "trials" / RECORDS[0].trial
     old = json.loads((place / "record.json").read_text())
-    for name in ("key", "stages", "metric", "schema_version", "timings"):
+    for name in ("key", "stages", "metric", "schema_version", "timings", "files", "digest"):
         del old[name]
     (place / "record.json").write_text(json.dumps({**old, "schema_version": 1, "seconds": 7.0}))
     (root / "study.json").write_text(json.dumps({"name": "s", "trials": [RECORDS[0].trial]}))

@@ -7,9 +7,11 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
+from records import make_record
 from rich.console import Console
 from work import WORK, finished_in, job
 
+from qat.record import write_record
 from qat.sweep.alive import presence_file, present, this_process
 from qat.sweep.execute import execute
 from qat.sweep.failure import Failure, write_failure
@@ -101,7 +103,7 @@ def root(tmp_path):
     listed = [{"id": name, "labels": {}} for name in "abcde"]
     (tmp_path / "study.json").write_text(json.dumps({"name": "study", "imports": [], "trials": listed}))
     (tmp_path / "trials" / "a").mkdir(parents=True)
-    (tmp_path / "trials" / "a" / "record.json").write_text("{}")
+    write_record(tmp_path / "trials" / "a", make_record(trial="a"))
     write_failure(tmp_path / "trials" / "b", Failure("no [such] number", "", 2, "error"))
     return tmp_path
 

@@ -73,3 +73,8 @@ def stderr() -> Any:
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def warn(problem: str) -> None:
+    """Say what was passed over."""
+    stderr().print(f"Warning: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qat.clear import one_clear_error
-from qat.cli.line import Folder, Margin, app, folder_of, report_on, stdout
+from qat.cli.line import Folder, Margin, app, folder_of, report_on, stdout, warn
 
 
 @app.command()
@@ -22,7 +22,8 @@ def mcnemar(runs: Folder) -> None:
     with one_clear_error():
         from qat.report.paired import paired, paired_table
 
-        stdout().print(paired_table(paired(folder_of(runs))))
+        found = paired(folder_of(runs), warn=warn)
+        stdout().print(paired_table(found))
 
 
 @app.command()
@@ -35,7 +36,10 @@ def keep(
     with one_clear_error():
         from qat.results import keep as write
 
-        typer.echo(f"{len(write(runs, file, metrics))} rows in {file}")
+        kept = write(runs, file, metrics)
+        for problem in kept.attrs["damaged"]:
+            warn(problem)
+        typer.echo(f"{len(kept)} rows in {file}")
 
 
 @app.command()

@@ -103,12 +103,15 @@ def validate(paths: Annotated[list[Path], typer.Argument(help="Config and experi
 
 
 @app.command()
-def status(runs: Folder) -> None:
-    """What a sweep is doing, here or on another machine."""
+def status(
+    runs: Folder,
+    check: Annotated[bool, typer.Option("--check", help="Read every file: is it as it was written?")] = False,
+) -> None:
+    """What a sweep is doing, here or on another machine, and which of its files are damaged."""
     with one_clear_error():
         from qat.sweep.status import status as state
 
-        stdout().print(state(folder_of(runs)))
+        stdout().print(state(folder_of(runs), check))
 
 
 @app.command()

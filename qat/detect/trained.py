@@ -1,5 +1,6 @@
 """The detector that a trial left in its folder, ready to run; the data that it was trained on are not needed."""
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from qat import store
-from qat.artifact import load_tree
+from qat.artifact import check_content, load_tree, refusing_damage
 from qat.detection.detector import detector
 from qat.detection.suppress import Detections
 from qat.files import ARTIFACT_FILE, MODEL_FILE, STAGES
@@ -72,13 +73,12 @@ def load_float_stage(folder: Path, *, trust: bool = False) -> Detector:
 
 
 def _float_variables(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
-    try:
-        return unflatten_dict(load_file(path), sep="/")
-    except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}). Run the sweep again: it redoes this trial.") from error
+    with refusing_damage(path, "Run the sweep again: it redoes this trial alone."):
+        content = path.read_bytes()
+        check_content(io.BytesIO(content))
+        return unflatten_dict(load(content), sep="/")
 
 
 def _detector(name: str, trial: Finished, network: Any, variables: Any) -> Detector:

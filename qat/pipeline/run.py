@@ -7,8 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qat.artifact import load_tree, save_tree
-from qat.files import ARTIFACT_FILE, CONFIG_FILE, DONE_FILE, MANIFEST_FILE, METRICS_FILE, RAISED_FILE, STAGES
+from qat.artifact import load_json, load_tree, save_tree
+from qat.files import (
+    ARTIFACT_FILE,
+    CHECKPOINTS,
+    CONFIG_FILE,
+    DONE_FILE,
+    LOG_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    RAISED_FILE,
+    STAGES,
+)
 from qat.manifest import manifest
 from qat.pipeline.graph import Stage, stage_of
 from qat.pipeline.quantizing import Calibration, calibrate, train_quantized
@@ -16,9 +26,11 @@ from qat.pipeline.training import Report, Run, Setting, setting, train_control, 
 from qat.pipeline.trial import Trained, measure
 from qat.presets import raised
 from qat.record import Record, read_record
+from qat.sealed import is_whole, write_sealed
 from qat.signature import signature_of, write_signature
 from qat.state import as_tree, from_tree
 from qat.storage import write_atomically
+from qat.superseded import supersede
 
 if TYPE_CHECKING:
     from qat.config import ExperimentConfig
@@ -36,24 +48,29 @@ def stage_folder(root: Path, stage: Stage) -> Path:
 
 
 def is_finished(root: Path, stage: Stage) -> bool:
-    """Whether a shared stage is done."""
-    return (stage_folder(root, stage) / DONE_FILE).exists()
+    """Whether a shared stage is done, and what it left as it was written."""
+    return is_whole(stage_folder(root, stage) / DONE_FILE)
 
 
 def run_stage(
     config: "ExperimentConfig", stage: Stage, root: Path, report: Report = silent, watch: Watch = silent
 ) -> None:
-    """Do one shared stage of `config`, its needs being finished; nothing where it is finished itself."""
+    """Do one shared stage of `config`, its needs being finished; nothing where it is finished itself.
+
+    A damaged result is moved to `superseded/`; checkpoints, which know by themselves whether they are whole, stay.
+    """
     if is_finished(root, stage):
         return
     started, folder = time.monotonic(), stage_folder(root, stage)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / DONE_FILE).exists():
+        supersede(root, folder, f"{stage.name}-damaged", DONE_FILE, stays=(CHECKPOINTS, LOG_FILE))
     where = setting(config.model, config.data)
     _write_manifest(folder, config, where)
     run = Run(stage.kind, stage.key, folder, report, watch)
     save_tree(folder / ARTIFACT_FILE, _result(config, stage, root, run))
     done = {"kind": stage.kind, "key": stage.key, "seconds": round(time.monotonic() - started, 3)}
-    write_atomically(folder / DONE_FILE, json.dumps(done) + "\n")
+    write_sealed(folder / DONE_FILE, done)
 
 
 def _result(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
@@ -125,11 +142,16 @@ def _trained(root: Path, stage: Stage) -> Trained:
     before, ranges = stage.needs[0], from_tree(found["ranges"])
     if "variables" in found:
         return Trained(found["variables"], ranges, _trained(root, before).raised)
-    paths = json.loads((stage_folder(root, stage) / RAISED_FILE).read_text(encoding="utf-8"))
+    paths = _load(stage_folder(root, stage) / RAISED_FILE)
     return Trained(_trained(root, before).variables, ranges, tuple(paths))
 
 
 @functools.lru_cache(maxsize=8)
 def _load(path: Path) -> Any:
-    """A finished stage's arrays, kept for the next trial that starts from them."""
-    return load_tree(path)
+    """A file of a finished stage, kept for the next trial that starts from it; of a damaged one `ValueError`, and the
+    stage is no longer finished."""
+    try:
+        return load_tree(path) if path.name == ARTIFACT_FILE else load_json(path)
+    except (ValueError, FileNotFoundError):
+        (path.parent / DONE_FILE).unlink(missing_ok=True)
+        raise

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from qat import data, models, tasks
-from qat.files import METRICS_FILE
+from qat.files import CHECKPOINTS, METRICS_FILE
 from qat.objective import Forward, float_loss, forward
 from qat.pretrained import initial
 from qat.storage import is_local, local_twin, write_atomically
@@ -102,7 +102,7 @@ class Run:
             *start,
             where.batches(train.batch_size, seed),
             train.model_copy(update={"seed": seed}),
-            checkpoints=local_twin(self.folder / "checkpoints"),
+            checkpoints=local_twin(self.folder / CHECKPOINTS),
             identity=self.identity,
             progress=False,
             on_metrics=on_metrics,

@@ -13,7 +13,7 @@ from safetensors.numpy import save as serialize
 
 from qat import data
 from qat.analysis import layer_statistics
-from qat.artifact import save_examples
+from qat.artifact import finished, save_examples
 from qat.files import EXAMPLES_FILE, LAYERS_FILE, MODEL_FILE
 from qat.latency import medians
 from qat.objective import float_examples, served_examples
@@ -75,7 +75,7 @@ def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, fold
     path, float_fn = folder / MODEL_FILE, where.functions.inference
     if trained.ranges is None:
         flat = flatten_dict(trained.variables, sep="/")
-        write_atomically(path, serialize({name: np.asarray(leaf) for name, leaf in flat.items()}))
+        write_atomically(path, finished(serialize({name: np.asarray(leaf) for name, leaf in flat.items()})))
         return trained.variables, float_examples(where.task, float_fn), jax.jit(float_fn)
     assert config.recipe is not None
     q = quantized(where, raised(config.recipe, trained.raised)).inference

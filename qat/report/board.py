@@ -10,7 +10,7 @@ from qat.record import RECORD_FILE
 from qat.report.contents import read_contents, stage_names
 from qat.report.files import rows_of
 from qat.report.page import page
-from qat.report.reading import stamp
+from qat.storage import stamp
 from qat.sweep.failure import FAILURE_FILE
 from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
 

@@ -1,13 +1,15 @@
 """What a run folder holds: finished, failed, damaged and open trials, and where each ran."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from qat.files import MANIFEST_FILE, STAGES
+from qat.artifact import load_examples
+from qat.files import EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, STAGES
 from qat.record import RECORD_FILE, Record, read_record
 from qat.report.reading import json_object, last_lines, read
+from qat.sealed import fault, sealed_by
 from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
 from qat.sweep.folder import TRIALS, read_study
 
@@ -26,7 +28,8 @@ class GivenUp:
 @dataclass(frozen=True)
 class Contents:
     """A study on disk. `trials` are the labels of all trials by id, in the study's order; `records` the finished ones',
-    `damaged` what is wrong with a record that cannot be read, `given_up` what failed, by folder."""
+    `damaged` what is wrong with a record that cannot be read, `spoilt` with other files of finished trials, which are
+    passed over; `given_up` what failed, by folder."""
 
     root: Path
     name: str
@@ -35,6 +38,12 @@ class Contents:
     damaged: dict[str, str]
     given_up: dict[str, GivenUp]
     manifests: dict[str, dict[str, Any]]
+    spoilt: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each damaged file."""
+        return [*self.damaged.values(), *(line for lines in self.spoilt.values() for line in lines)]
 
     def folder(self, trial_id: str) -> Path:
         """Where a trial's files are."""
@@ -70,7 +79,8 @@ def read_contents(root: Path) -> Contents:
     jobs = [*stage_names(root), *(f"{TRIALS}/{trial}" for trial in study.trials if trial not in records)]
     given_up = {job: found for job in jobs if (found := _given_up(root, job))}
     manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
-    return Contents(root, study.name, trials, records, damaged, given_up, manifests)
+    spoilt = {one: tuple(lines) for one in records if (lines := _spoilt(study.trial(one), root))}
+    return Contents(root, study.name, trials, records, damaged, given_up, manifests, spoilt)
 
 
 def states(contents: Contents) -> str:
@@ -94,6 +104,24 @@ def _record(path: Path) -> Record | str | None:
         return read_record(path.parent)
     except ValueError as error:
         return str(error)
+
+
+def _spoilt(folder: Path, root: Path) -> list[str]:
+    """What is wrong with a finished trial's files, but for the model, which no report reads; of its size alone."""
+    digests = sealed_by(folder / RECORD_FILE)
+    lines = [fault(folder / name, digests, by_size=name == MODEL_FILE) for name in digests]
+    if not digests:
+        lines = [read(_unreadable, folder / EXAMPLES_FILE)]
+    return [line.replace(f"{root}/", "") for line in lines if line]
+
+
+def _unreadable(path: Path) -> str | None:
+    """What is wrong with the examples' file of a trial whose record has no digests."""
+    try:
+        load_examples(path)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _given_up(root: Path, job: str) -> GivenUp | None:

@@ -1,8 +1,9 @@
 """McNemar's test of every arm against its float model and against PTQ, seed by seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -27,12 +28,14 @@ class Paired:
     tests: dict[int, McNemar]
 
 
-def paired(root: Path) -> list[Paired]:
-    """The tests over the test examples of a study's finished trials, in its order.
+def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Paired]:
+    """The tests over the test examples of a study's finished trials, in its order; `warn` is told of damaged files.
 
     Raises `ValueError` where no trial has, with a baseline, examples that are right or wrong.
     """
     contents = read_contents(root)
+    for problem in contents.problems:
+        warn(problem)
     records = list(contents.records.values())
     examples = reader(contents.folders)
     baselines, found = Baselines(records), []

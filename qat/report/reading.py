@@ -6,21 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-type Stamp = tuple[float, int]
+from qat.storage import Stamp, stamp
 
 REMEMBERED = 32_768  # files; a study of 2,000 trials has some 10,000
 TAIL_BYTES = 32_768
-
-
-def stamp(path: Path) -> Stamp | None:
-    """What changes when the file does: its time and its size; None where there is no file."""
-    try:
-        found: Any = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if hasattr(found, "st_mtime"):
-        return found.st_mtime, found.st_size
-    return float(found.mtime), int(found.length)  # as `etils.epath` tells it of other stores
 
 
 def read[T](load: Callable[[Path], T], path: Path) -> T | None:

@@ -12,7 +12,7 @@ from qat.report.table import rich_table
 def tell_report(root: Path, margin: float | None, out: Console, err: Console) -> None:
     """Write the report of a run folder and print it in short; `margin` is as for `summarize`."""
     contents = read_contents(root)
-    for problem in contents.damaged.values():
+    for problem in contents.problems:
         err.print(f"Warning: {problem}", style="yellow", markup=False)
     rows = rows_of(contents, margin)
     if rows:

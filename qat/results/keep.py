@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from qat.results.studies import find
 from qat.results.trials import load
 from qat.storage import write_atomically
 
@@ -20,12 +21,16 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     Columns: `arm` (the label on the axis of this name, where the study has it), `recipe`, `seed`, the `metrics` in the
     task's own units, each under its name or, written `column=name`, under another, `size_bytes`, `float_size_bytes` of
     the model that the trial started from, and `latency_ratio`, a call's time by that of the float model in the same
-    run (empty where it was not measured). Raises `ValueError` for unfinished trials, and for a metric that they lack.
+    run (empty where it was not measured). `attrs["damaged"]` of what is returned names damaged files. Raises
+    `ValueError` for unfinished trials, and for a metric that they lack.
     """
     frame = load(runs)
-    if missing := frame.attrs["failed"] + frame.attrs["unfinished"] + len(frame.attrs["damaged"]):
+    studies = find(runs)
+    if missing := sum(1 for _ in studies.trials()) - len(frame) + len(studies.damaged):
+        told = "".join(f"\n  {line}" for line in frame.attrs["damaged"])
         raise ValueError(
             f"`runs` must be a finished study, but {missing} of its trials are not. Run the sweep again to its end."
+            f"{told}"
         )
     known = [name.removeprefix("metric.") for name in frame.columns if name.startswith("metric.")]
     columns = dict(_column(metric) for metric in metrics)
@@ -44,6 +49,7 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
         }
     )
     file.parent.mkdir(parents=True, exist_ok=True)
+    kept.attrs = {"damaged": frame.attrs["damaged"]}
     write_atomically(file, kept.to_csv(index=False, lineterminator="\n"))
     return kept
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from qat.record import RECORD_FILE
+from qat.sealed import fault, sealed_by
 from qat.storage import folder, is_local
 from qat.sweep.folder import STUDY_FILE, StudyFolder, read_study
 
@@ -95,6 +97,8 @@ def text_of(path: Path) -> str | None:
 
 
 def _read(path: Path, parse: Callable[[str], Found]) -> Found:
+    if line := fault(path, sealed_by(path.with_name(RECORD_FILE))):
+        return Found((), (line,))
     try:
         text = text_of(path)
     except ValueError as error:

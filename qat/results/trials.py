@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from qat.files import CONFIG_FILE
-from qat.record import Record, read_record
+from qat.record import RECORD_FILE, Record, read_record
 from qat.results.studies import find, read_all, text_of
+from qat.sealed import fault, sealed_by
+from qat.storage import is_local
 from qat.sweep.failure import FAILURE_FILE
 
 RECORDED = ("arm", "recipe", "seed")  # settings that the record has too
@@ -38,8 +40,9 @@ def load(path: str | Path) -> pd.DataFrame:
     What a trial does not have is missing.
 
     `frame.attrs` holds how many trials are `finished`, `failed` (given up, with the reason in `failure.json`) and
-    `unfinished` (neither), and as `damaged` a line for every file that could not be read and was passed over. Raises
-    `ValueError` where `path` holds no study.
+    `unfinished` (neither), and as `damaged` a line for every file that is not as it was written; what cannot be read is
+    passed over. Of files that this does not read, such as the model, the size is compared. Raises `ValueError` where
+    `path` holds no study.
     """
     studies = find(path)
     counts = {"finished": 0, "failed": 0, "unfinished": 0}
@@ -66,10 +69,15 @@ def _read(folder: Path) -> Trial:
         return Trial(folder, None, None, False, (f"{str(folder)!r} cannot be read ({error.strerror or error}).",))
     if record is None:
         return Trial(folder, None, None, (folder / FAILURE_FILE).exists(), ())
+    digests = sealed_by(folder / RECORD_FILE)
+    by_size = [name for name in digests if name != CONFIG_FILE] if is_local(folder) else []
+    problems = [line for name in by_size if (line := fault(folder / name, digests, by_size=True))]
     try:
-        return Trial(folder, record, _config(folder / CONFIG_FILE), False, ())
+        if line := fault(folder / CONFIG_FILE, digests):
+            raise ValueError(line)
+        return Trial(folder, record, _config(folder / CONFIG_FILE), False, tuple(problems))
     except ValueError as error:
-        return Trial(folder, record, None, False, (str(error),))
+        return Trial(folder, record, None, False, (str(error), *problems))
 
 
 def _config(path: Path) -> Cells | None:

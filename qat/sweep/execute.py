@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def execute(
     runner: str | Opening,
     *,
     is_finished: Callable[[Job], bool],
+    damaged: Collection[str] = (),
     work: str = WORK,
     retries: int = 1,
     view: View = SILENT,
@@ -63,7 +64,8 @@ def execute(
     `runner` is a registered runner, such as `"pool(workers=2)"`, or what opens one. `work` names the function that does
     a job, as `module:function`; it is called as `function(root, payload, report)`. A job that fails is tried again
     `retries` times unless its error cannot pass, then marked, and with it only what depends on it. A result counts once
-    `is_finished` says so, within `settle` seconds of the job's end.
+    `is_finished` says so, within `settle` seconds of the job's end. `damaged` are the ids of jobs to do again even if
+    no open job needs them.
 
     Raises `ValueError` for jobs out of order or an unknown runner, `OSError` with a message for the user where the disk
     is full or out of reach, `KeyboardInterrupt` on Ctrl-C, SIGTERM and SIGHUP; in every case what runs is ended, and
@@ -76,7 +78,7 @@ def execute(
         view.begin(jobs, before)
         root = root.absolute() if is_local(root) else root  # as other processes need it
         rules = Rules(root, this_process(name), is_finished, work, retries, settle)
-        schedule = Schedule(wanted(jobs, {job.id for job in before}), before, rules, view)
+        schedule = Schedule(wanted(jobs, {job.id for job in before}, damaged), before, rules, view)
         if schedule.under_way():
             _run(schedule, rules, opening)
     except OSError as error:

@@ -5,11 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_args
 
+from qat.files import FAILURE_FILE, LOG_FILE
 from qat.storage import write_atomically
 from qat.sweep.events import Kind
-
-FAILURE_FILE = "failure.json"
-LOG_FILE = "log.txt"
 
 
 @dataclass(frozen=True)

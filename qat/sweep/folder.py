@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.json"
 TRIALS = "trials"
-SUPERSEDED = "superseded"  # results of trials whose settings, code or data have changed since
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ def check(jobs: Sequence[Job]) -> None:
         seen.add(job.id)
 
 
-def wanted(jobs: Sequence[Job], finished: Collection[str]) -> list[Job]:
-    """Those that must run: what is not finished and is nobody's need, and what such a job needs in turn.
+def wanted(jobs: Sequence[Job], finished: Collection[str], damaged: Collection[str] = ()) -> list[Job]:
+    """Those that must run: what is not finished and is nobody's need or `damaged`, and what such a job needs in turn.
 
-    A stage that only finished jobs need is not made again.
+    A stage that only finished jobs need is not made again unless it is damaged.
     """
     needed = {need for job in jobs for need in job.needs}
     ids = set[str]()
     for job in reversed(jobs):
-        if job.id not in finished and (job.id not in needed or job.id in ids):
+        if job.id not in finished and (job.id not in needed or job.id in ids or job.id in damaged):
             ids.add(job.id)
             ids.update(job.needs)
     return [job for job in jobs if job.id in ids and job.id not in finished]

@@ -7,7 +7,9 @@ from qat import data
 from qat.config import lineage
 from qat.files import DONE_FILE, STAGES
 from qat.pipeline import Stage, stage_of
-from qat.record import read_record
+from qat.record import RECORD_FILE, read_record
+from qat.sealed import faults, is_whole
+from qat.storage import is_local
 from qat.sweep.folder import TRIALS
 from qat.sweep.job import Job
 from qat.sweep.study import Study, Trial
@@ -50,11 +52,21 @@ def _job(study: Study, trial: Trial, stage: Stage, sinks: Sequence[str]) -> Job:
 
 
 def finished(root: Path, job: Job) -> bool:
-    """Whether a job's result is there, and of the key that it has now."""
+    """Whether a job's result is there, whole, and of the key that it has now."""
     if job.kind != "trial":
-        return (root / job.id / DONE_FILE).exists()
+        return is_whole(root / job.id / DONE_FILE)
     try:
         record = read_record(root / job.id)
     except ValueError:
         return False
-    return record is not None and record.key == job.key
+    return record is not None and record.key == job.key and is_whole(root / job.id / RECORD_FILE)
+
+
+def damaged(root: Path, job: Job) -> list[str]:
+    """What is wrong with the files of a job that was finished once, a line each."""
+    path = root / job.id / (RECORD_FILE if job.kind == "trial" else DONE_FILE)
+    try:
+        read_record(root / job.id)
+    except ValueError as error:
+        return [str(error)]
+    return faults(path, by_size=not is_local(root)) if path.exists() else []

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from qat.artifact import load_examples
 from qat.config import ExperimentConfig, parse
 from qat.files import CONFIG_FILE, EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE
 from qat.pipeline import run_experiment
@@ -78,7 +78,7 @@ def _numbers(before: Record, after: Record, old: Path, new: Path) -> tuple[Numbe
     found.append(Number("size_bytes", str(before.size_bytes), str(after.size_bytes)))
     found.append(Number(MODEL_FILE, *(_digest((place / MODEL_FILE).read_bytes()) for place in (old, new))))
     if (old / EXAMPLES_FILE).exists():
-        first, second = np.load(old / EXAMPLES_FILE), np.load(new / EXAMPLES_FILE)
+        first, second = load_examples(old / EXAMPLES_FILE), load_examples(new / EXAMPLES_FILE)
         found += [
             Number(f"examples: {name}", _digest(first[name].tobytes()), _digest(second[name].tobytes()))
             for name in first

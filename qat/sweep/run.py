@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qat import sinks
+from qat.files import SUPERSEDED
 from qat.record import RECORD_FILE, read_record
 from qat.report.scale import scale
 from qat.storage import folder
@@ -14,7 +15,7 @@ from qat.sweep.execute import WORK, Outcome, execute
 from qat.sweep.folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_study
 from qat.sweep.job import Job
 from qat.sweep.misfit import refuse_misfits
-from qat.sweep.plan import finished, plan
+from qat.sweep.plan import damaged, finished, plan
 from qat.sweep.programs import tend
 from qat.sweep.seeds import too_few
 from qat.sweep.study import Study
@@ -45,9 +46,10 @@ def run_study(
     _refuse_a_second(place, study)
     opened = open_study(place, study)
     tend()
+    spoilt = {job.id: lines for job in jobs if (lines := damaged(place, job))}
     with open_view(console, lambda job: _described(place, job)) as view:
-        for problem in opened.scan().damaged:
-            view.note(f"Warning: {problem}")
+        for problem in (line for lines in spoilt.values() for line in lines):
+            view.note(f"Warning: {problem} It is done again; what is left of it goes to {SUPERSEDED}/.")
         if others := _others(place, opened):
             view.note(f"{others} finished trials in {str(place)!r} are of other settings, and not in its report.")
         if open_trials and (warning := too_few(study)):
@@ -57,6 +59,7 @@ def run_study(
             place,
             runner,
             is_finished=lambda job: finished(place, job),
+            damaged=spoilt,
             work=work,
             retries=retries,
             view=view,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qat.files import DONE_FILE, STAGES
-from qat.record import RECORD_FILE
+from qat.record import RECORD_FILE, read_record
+from qat.sealed import faults
 from qat.sweep.alive import Holder, holder_from, is_dead, modified, presences
 from qat.sweep.failure import FAILURE_FILE, Failure, read_failure
 from qat.sweep.folder import TRIALS, read_study
@@ -34,9 +35,10 @@ class Held:
 class Status:
     """A study's trials by state, as its folder shows them.
 
-    `running` and `failed` are of stages that trials share as well, by job id. `abandoned` jobs were begun by a process
-    that has died since: the next sweep takes them up. `seconds_left` is what the running processes estimate, None where
-    they cannot or there are none.
+    `damaged` are lines by job for files of finished trials and stages that are not as they were written; such trials do
+    not count as finished. `running` and `failed` are of stages that trials share as well, by job id. `abandoned` jobs
+    were begun by a process that has died since: the next sweep takes them up. `seconds_left` is what the running
+    processes estimate, None where they cannot or there are none.
     """
 
     name: str
@@ -46,21 +48,47 @@ class Status:
     failed: Mapping[str, Failure]
     abandoned: tuple[Held, ...]
     seconds_left: float | None
+    damaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __rich__(self) -> RenderableType:
         return rendered(self)
 
 
-def status(root: Path) -> Status:
-    """What is known of the study in `root`. Raises `ValueError` where there is none."""
+def status(root: Path, check: bool = False) -> Status:
+    """What is known of the study in `root`. Raises `ValueError` where there is none.
+
+    Of the files of what is finished the sizes are compared with what was written, with `check` the contents.
+    """
     study = read_study(root)
-    finished = [name for name in study.trials if (root / TRIALS / name / RECORD_FILE).exists()]
+    done = [name for name in study.trials if (root / TRIALS / name / RECORD_FILE).exists()]
+    damaged = _damaged(root, done, check)
+    finished = [name for name in done if f"{TRIALS}/{name}" not in damaged]
     running, dead, estimates = _held(root)
     ids = {held.id for held in running}
     failed = {name: failure for name, failure in _failures(root, list(study.trials)).items() if name not in ids}
     abandoned = [held for held in dead if held.id not in {*ids, *failed} and not _is_done(root, held.id)]
     left = 1 / sum(1 / seconds for seconds in estimates) if estimates and min(estimates) > 0 else None
-    return Status(study.name, len(study.trials), tuple(finished), tuple(running), failed, tuple(abandoned), left)
+    return Status(
+        study.name, len(study.trials), tuple(finished), tuple(running), failed, tuple(abandoned), left, damaged
+    )
+
+
+def _damaged(root: Path, trials: list[str], check: bool) -> dict[str, tuple[str, ...]]:
+    """What is wrong with files of finished trials and stages, by job."""
+    stages = sorted((root / STAGES).glob(f"*/{DONE_FILE}"))
+    seals = {f"{STAGES}/{path.parent.name}": path for path in stages}
+    seals |= {f"{TRIALS}/{name}": root / TRIALS / name / RECORD_FILE for name in trials}
+    found = {job: tuple(_wrong_record(path) or faults(path, by_size=not check)) for job, path in seals.items()}
+    return {job: lines for job, lines in found.items() if lines}
+
+
+def _wrong_record(path: Path) -> list[str]:
+    try:
+        if path.name == RECORD_FILE:
+            read_record(path.parent)
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    return []
 
 
 def _held(root: Path) -> tuple[list[Held], list[Held], list[float]]:
@@ -100,6 +128,9 @@ def rendered(found: Status) -> RenderableType:
     for title, jobs in (("running", found.running), ("abandoned: run the same sweep again", found.abandoned)):
         if jobs:
             parts += [Text(), _jobs(title, jobs)]
+    if found.damaged:
+        parts += [Text(), Text("damaged: run the same sweep again, which does these alone again", style="yellow")]
+        parts += [Text(f"  {line}") for lines in found.damaged.values() for line in lines]
     if found.failed:
         parts += [Text(), _failed(found.failed)]
     return Group(*parts)
@@ -109,9 +140,14 @@ def _headline(found: Status) -> str:
     trials = [held for held in found.running if held.running.kind == "trial"]
     shared = len(found.running) - len(trials)
     failed = [name for name in found.failed if name.startswith(f"{TRIALS}/")]
-    rest = found.trials - len(found.finished) - len(trials) - len(failed)
+    damaged = [name for name in found.damaged if name.startswith(f"{TRIALS}/")]
+    rest = found.trials - len(found.finished) - len(trials) - len(failed) - len(damaged)
     parts = [f"{len(found.finished)} of {found.trials} trials finished"]
-    parts += [f"{len(group)} {name}" for name, group in (("running", trials), ("failed", failed)) if group]
+    parts += [
+        f"{len(group)} {name}"
+        for name, group in (("running", trials), ("failed", failed), ("damaged", damaged))
+        if group
+    ]
     parts += [f"{rest} to do"] if rest > 0 else []
     parts += [f"{shared} shared stage{'s' if shared > 1 else ''} under way"] if shared else []
     left = "" if found.seconds_left is None else f"; about {duration(found.seconds_left)} left"

@@ -14,10 +14,12 @@ from qat.memory import keep_freed_memory
 from qat.pipeline import Stage, run_stage, run_trial, stage_of
 from qat.record import RECORD_FILE, read_record
 from qat.registry import parse_call
+from qat.sealed import is_whole
 from qat.sinks import Origin, Together, together
 from qat.storage import folder
+from qat.superseded import supersede
 from qat.sweep.failure import LOG_FILE
-from qat.sweep.folder import SUPERSEDED, TRIALS
+from qat.sweep.folder import TRIALS
 from qat.sweep.job import Report
 
 
@@ -80,14 +82,9 @@ def set_aside(root: Path, place: Path, trial: str, key: str) -> None:
         record = read_record(place)
     except ValueError:
         record = None
+    name = "damaged" if record is None else record.key or "schema1"
     if record is not None and record.key == key:
-        return
-    old = root / SUPERSEDED / f"{trial}-{record.key or 'schema1' if record else 'damaged'}"
-    number = 1
-    while (target := old if number == 1 else old.with_name(f"{old.name}-{number}")).exists():
-        number += 1
-    target.parent.mkdir(parents=True, exist_ok=True)
-    place.rename(target)
-    if (target / LOG_FILE).exists():  # this job writes it
-        place.mkdir()
-        (target / LOG_FILE).rename(place / LOG_FILE)
+        if is_whole(place / RECORD_FILE):
+            return
+        name = "damaged"
+    supersede(root, place, f"{trial}-{name}", RECORD_FILE, stays=(LOG_FILE,))  # this job writes the log

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qat import data
+from qat.artifact import load_examples
 from qat.data.text.sentences import labels_of, texts_of
 from qat.files import EXAMPLES_FILE
 from qat.record import Record
@@ -89,8 +90,7 @@ def _float_trial(trial: Path, record: Record) -> Path:
 
 def _arrays(folder: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
     """A trial's labels and predictions; `ValueError` where its labels are not these."""
-    with np.load(folder / EXAMPLES_FILE) as found:
-        arrays = {name: found[name] for name in ("label", "prediction")}
+    arrays = load_examples(folder / EXAMPLES_FILE, ("label", "prediction"))
     if not np.array_equal(arrays["label"], labels):
         raise ValueError(
             f"{str(folder)!r} was measured on {len(arrays['label'])} texts with other labels than the {len(labels)} of "

@@ -7,6 +7,7 @@ import pytest
 from jobs import silent
 
 from qat.record import RECORD_FILE, read_record
+from qat.sealed import write_sealed
 from qat.sweep.replay import replay
 
 
@@ -35,7 +36,7 @@ def test_another_number_and_another_version_are_told(trial, tmp_path, monkeypatc
     shutil.copytree(trial, tmp_path, dirs_exist_ok=True)
     record = json.loads((tmp_path / RECORD_FILE).read_text())
     record["metrics"]["accuracy"] += 1e-9
-    (tmp_path / RECORD_FILE).write_text(json.dumps(record))
+    write_sealed(tmp_path / RECORD_FILE, record)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["versions"]["jax"] = "0.0.1"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

@@ -53,7 +53,7 @@ def _head(contents: Contents, allowed: str) -> Html:
 
 def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterator[Section]:
     """Those that have something to say."""
-    ran, found, lost = provenance(contents.manifests), points(rows), len(contents.given_up) + len(contents.damaged)
+    ran, found, lost = provenance(contents.manifests), points(rows), len(contents.given_up) + len(contents.problems)
     yield "answer", "Answer", join(*warnings(ran), answer(rows))
     if found:
         yield "fronts", "Quality against cost", fronts(found)

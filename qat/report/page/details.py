@@ -1,7 +1,8 @@
 """The curves and layers of single trials, in a size that a page can hold however many trials there are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qat.files import LAYERS_FILE, METRICS_FILE
@@ -33,8 +34,8 @@ class Details:
 def details(contents: Contents, groups: Mapping[str, str]) -> Details:
     """What the folders of the trials hold; `groups` names each trial's group, by id."""
     order = [(i, contents.folder(trial)) for i, trial in _first_seeds_first(groups)]
-    curves = {i: found for i, folder in order if (found := read(read_curves, folder / METRICS_FILE))}
-    layers = {i: found for i, folder in order if (found := read(read_layers, folder / LAYERS_FILE))}
+    curves = {i: found for i, folder in order if (found := _read(contents, read_curves, folder / METRICS_FILE))}
+    layers = {i: found for i, folder in order if (found := _read(contents, read_layers, folder / LAYERS_FILE))}
     series = {curve: [curve.stage, curve.steps, dict(curve.values)] for stages in curves.values() for curve in stages}
     kept = fitting(series.items(), CURVE_BUDGET)
     places = {curve: k for k, curve in enumerate(kept)}
@@ -47,6 +48,12 @@ def details(contents: Contents, groups: Mapping[str, str]) -> Details:
         "histograms": len(layers) - len(bins),
     }
     return Details(list(kept.values()), whole, facts, bins, left_out)
+
+
+def _read[T](contents: Contents, load: Callable[[Path], T], path: Path) -> T | None:
+    """What is in a trial's file; of a damaged one None."""
+    spoilt = any(path.name in line for line in contents.spoilt.get(path.parent.name, ()))
+    return None if spoilt else read(load, path)
 
 
 def _first_seeds_first(groups: Mapping[str, str]) -> Iterator[tuple[int, str]]:

@@ -11,18 +11,18 @@ SAMPLE = 3  # trials that stand for those of one value
 
 
 def failures(contents: Contents) -> Html:
-    """Failed jobs with their logs, records that cannot be read, and trials that are open."""
+    """Failed jobs with their logs, damaged files, and trials that are open."""
     parts = []
     if contents.given_up:
         found = list(contents.given_up.values())
         parts += [tag("h3", f"Failed: {len(found)}"), *(_failure(one, i) for i, one in enumerate(found[:MOST_NAMED]))]
         parts += _more(len(found))
-    if contents.damaged:
-        lines = [tag("li", why) for why in list(contents.damaged.values())[:MOST_NAMED]]
+    if contents.problems:
+        lines = [tag("li", why) for why in contents.problems[:MOST_NAMED]]
         parts += [
-            tag("h3", f"Damaged: {len(contents.damaged)}"),
+            tag("h3", f"Damaged: {len(contents.problems)}"),
             tag("ul", *lines, class_="plain"),
-            *_more(len(contents.damaged)),
+            *_more(len(contents.problems)),
         ]
     unfinished = [trial for trial in contents.trials if contents.state(trial) == "open"]
     if unfinished:
