@@ -1,6 +1,9 @@
 """Converted models on disk: the same bits, nearly the smallest file, and no half of one."""
 
+import base64
 import json
+import zlib
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -247,3 +250,56 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, 
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     qat.save(path, other)
     assert path.read_bytes() != before
+
+
+def test_any_flipped_bit_of_a_file_is_found(saved, tmp_path):
+    for place in range(0, len(saved), 37):
+        content = bytearray(saved)
+        content[place] ^= 1 << place % 8
+        (tmp_path / "flipped.qat").write_bytes(content)
+        with pytest.raises(ValueError, match=r"flipped\.qat' is (damaged|no model of this format)"):
+            qat.load(tmp_path / "flipped.qat")
+
+
+def replaced(model, key="in/kernel", grid=False, **values):
+    """The model with other values of a weight, or of all activations' grids."""
+    if not grid:
+        return replace(model, weights={**model.weights, key: replace(model.weights[key], **values)})
+    grids = {key: {"grid": replace(found["grid"], **values)} for key, found in model.grids.items()}
+    return replace(model, grids=grids)
+
+
+IMPOSSIBLE = {
+    "nan_scale": ({"scale": jnp.float32(np.nan)}, "scales of weight .* must be positive and finite, got nan"),
+    "no_scale": ({"scale": jnp.float32(0)}, "must be positive and finite, got 0.0"),
+    "zero_point": ({"zero_point": jnp.int32(200)}, r"zero points of .* must be in \[-128, 127\], got 200"),
+    "infinite_grid": ({"grid": True, "scale": jnp.float32(np.inf)}, "must be positive and finite, got inf"),
+    "codes": ({"grid": True, "qmax": jnp.int32(300)}, r"codes of .* must be in \[-128, 127\], got 300"),
+    "turned_codes": ({"grid": True, "qmin": jnp.int32(5), "qmax": jnp.int32(-5)}, "from a smaller to a larger"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "said"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_values_that_no_model_has_are_refused(tmp_path, values, said):
+    qat.save(tmp_path / "model", replaced(converted()[1], **values))
+    with pytest.raises(ValueError, match=f"model' is damaged .*{said}"):
+        qat.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("bits", [0, 1, 9, -3])
+def test_bits_that_no_weight_has_are_refused(saved, tmp_path, bits):
+    index = json.loads(zlib.decompress(base64.b64decode(metadata_of(saved)["index"])))
+    index["weights"]["in/kernel"][0] = bits
+    text = base64.b64encode(zlib.compress(json.dumps(index).encode())).decode()
+    (tmp_path / "model").write_bytes(changed(lambda m: (m.pop("digest"), m.update(index=text)))(saved))
+    with pytest.raises(ValueError, match=rf"weight 'in/kernel' must have 2 to 8 bits, got {bits}"):
+        qat.load(tmp_path / "model")
+
+
+def test_a_file_without_a_digest_is_still_read(saved, tmp_path):
+    (tmp_path / "model").write_bytes(changed(lambda m: m.pop("digest"))(saved))
+    assert jax.tree.structure(qat.load(tmp_path / "model")) == jax.tree.structure(converted()[1])
+
+
+def metadata_of(content):
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
