@@ -1,5 +1,7 @@
 """Times of functions taken in turns, so that their ratios hold on a machine that is not quiet."""
 
+import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -8,15 +10,48 @@ from typing import Any
 import jax
 
 WARM_UP = 2
+ROUNDS = 30
+PARTS = 5
+LEAST = 0.002  # seconds: shorter calls are timed several at once, as single ones are lost in what else goes on
 
 
-def medians(functions: Mapping[str, Callable[[], Any]], rounds: int = 30) -> dict[str, float]:
-    """Median seconds of one call of each function, all called once a round in turn after two rounds of warming up."""
+def medians(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of one call of each function, as `in_turns` takes them."""
+    return {name: statistics.median(times) for name, times in in_turns(functions, rounds).items()}
+
+
+def shortest(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """The shortest time of each function, as `in_turns` takes them, in each of five parts of the rounds.
+
+    Where other processes work on the same cores the ratio of shortest times is nearer to that of a quiet machine than
+    that of medians; how far the parts differ tells what it is worth. Each part has rounds from the first to the last.
+    """
+    times = in_turns(functions, rounds)
+    return {name: [min(values[part::PARTS]) for part in range(PARTS)] for name, values in times.items()}
+
+
+def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds of one call of each function in each round, after two rounds of warming up.
+
+    A round times all of them in turn, every other one in reverse order; a short call is repeated until it has taken as
+    long as can be timed, and its time is the mean.
+    """
+    for _ in range(WARM_UP):
+        repeats = {name: max(1, math.ceil(LEAST / _seconds(call, 1))) for name, call in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(rounds + WARM_UP):
-        for name, call in functions.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            if number >= WARM_UP:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    for number in range(rounds):
+        for name in list(functions)[:: -1 if number % 2 else 1]:
+            times[name].append(_seconds(functions[name], repeats[name]))
+    return times
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, on which its times depend."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _seconds(call: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        jax.block_until_ready(call())
+    return max(time.perf_counter() - start, 1e-9) / repeats

@@ -37,7 +37,9 @@ class Record(BaseModel):
     `metric` names the main one, of which more is better. `raised` are the paths of the layers that got 8 bits for their
     sensitivity; `did` says in words how the model was quantized and trained. `size_bytes` is that of the model's file,
     `timings` what depends on the machine: `seconds` of the trial, and where they were measured `latency_ms` of one
-    call, `float_latency_ms` of the float model in the same run, and `latency_batch`.
+    call, `float_latency_ms` of the float model in the same run, the `latency_batch` of both, how many times `faster`
+    the first is (median and quartiles, `faster_low` and `faster_high`, over `faster_parts` of the measurement), and on
+    how many `cores`. `program` is the digest of what was compiled for the call: where it is the same, so is its time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,6 +59,7 @@ class Record(BaseModel):
     metrics: dict[str, float]
     examples: int
     size_bytes: int
+    program: str = ""
     timings: dict[str, float]
 
     @field_validator("recipe")

@@ -157,12 +157,14 @@ def _record(fake: Fake, accuracy: float, examples: int, rng: np.random.Generator
         stages=stages,
         metrics={"accuracy": accuracy, "cross_entropy": 2.3 * (1 - accuracy)},
         examples=examples,
+        program=f"of {weights} bits",
         size_bytes=PARAMETERS * weights // 8 + 4_000,
         timings={
             "seconds": round(20 + 5 * float(rng.random()), 2),
             "latency_ms": latency,
             "float_latency_ms": 4.1,
             "latency_batch": 8.0,
+            **{f"faster{end}": 4.1 / latency * by for end, by in (("_low", 0.97), ("", 1.0), ("_high", 1.03))},
         },
     )
 

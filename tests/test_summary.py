@@ -159,11 +159,12 @@ def test_the_margin_decides_what_is_equivalent():
 
 def test_sizes_and_latencies_are_ratios_to_the_float_model():
     records = study()
-    assert [row.latency_ratio for row in summarize(records)] == [None] * 4
+    assert [row.speed for row in summarize(records)] == [None] * 4
     timings = {"seconds": 1.0, "latency_ms": 2.0, "float_latency_ms": 5.0, "latency_batch": 8.0}
     rows = by_arm(summarize(study(timings=timings)))
     assert (rows["ptq"].size_bytes, rows["ptq"].size_ratio, rows["float"].size_ratio) == (100, 4.0, 1.0)
-    assert (rows["ptq"].latency_ms, rows["ptq"].latency_ratio) == (2.0, 2.5)
+    speed = known(rows["ptq"].speed)
+    assert (speed.latency_ms, speed.faster, speed.told_apart) == (2.0, 2.5, True)
 
 
 def test_a_trial_without_a_finite_score_counts_in_its_row_alone():

@@ -33,6 +33,7 @@ BASE = ExperimentConfig(
     train=TrainConfig(steps=12, batch_size=32, checkpoint_every=4),
     finetune=TrainConfig(steps=8, batch_size=32, checkpoint_every=2, freeze_bn_step=4),
     calibration_batches=2,
+    latency_batch_size=2,
     more_splits=("validation",),
 )
 AXES = {
@@ -93,6 +94,18 @@ def test_every_trial_leaves_its_config_manifest_model_and_record(tiny):
     assert kinds == [
         kind for kind in ("calibration", "control", "float", "qat") for _ in range(4 if kind == "calibration" else 2)
     ]
+
+
+def test_trials_that_compile_the_same_are_of_one_program_and_have_one_time(tiny):
+    records = outcome(tiny[1]).values()
+    programs = {record.arm: {one.program for one in records if one.arm == record.arm} for record in records}
+    assert all(len(found) == 1 for found in programs.values())
+    assert programs["float"] == programs["control"] != programs["ptq"] == programs["qat"]
+    rows = {row.arm: row for row in summarize(read_study(tiny[1]).scan().records.values())}
+    ptq, qat = rows["ptq"].speed, rows["qat"].speed
+    assert ptq == qat and ptq is not None and ptq.trials == 4
+    assert ptq.low is not None and ptq.faster is not None and ptq.high is not None
+    assert 0 < ptq.low <= ptq.faster <= ptq.high and ptq.latency_ms > 0
 
 
 def test_quantized_models_are_smaller_on_disk_and_the_control_is_another_model(tiny):

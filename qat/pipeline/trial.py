@@ -1,5 +1,7 @@
 """The last stage: a trained model, quantized as its arm says, measured on the test split and recorded."""
 
+import hashlib
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from qat import data
 from qat.analysis import layer_statistics
 from qat.artifact import finished, save_examples
 from qat.files import EXAMPLES_FILE, LAYERS_FILE, MODEL_FILE
-from qat.latency import medians
+from qat.latency import shortest, usable_cores
 from qat.objective import float_examples, served_examples
 from qat.pipeline.did import did
 from qat.pipeline.quantizing import quantized
@@ -45,14 +47,14 @@ def measure(
     """Write the model, its outcome on every test example and its layers into `folder`, then the record, which takes
     `about` as it is."""
     started = time.monotonic()
-    model, examples, infer = _deployed(where, config, trained, folder)
+    model, examples, serve = _deployed(where, config, trained, folder)
     arrays = where.outcomes(examples, model, "test", config.evaluation_batch_size)
     save_examples(folder / EXAMPLES_FILE, arrays)
     metrics = where.task.summary(arrays)
     for split in config.more_splits:
         more = where.task.summary(where.outcomes(examples, model, split, config.evaluation_batch_size))
         metrics |= {f"{split}/{name}": value for name, value in more.items()}
-    timings = _latency(where, config, trained, infer)
+    timings = _latency(where, config, trained, model, serve)
     record = Record(
         **about,
         arm=config.arm,
@@ -64,6 +66,7 @@ def measure(
         metrics=metrics,
         examples=len(where.dataset.splits["test"]),
         size_bytes=len((folder / MODEL_FILE).read_bytes()),
+        program=_program(where, config, model, serve) if timings else "",
         timings={"seconds": round(time.monotonic() - started, 3), **timings},
     )
     write_record(folder, record)
@@ -71,7 +74,7 @@ def measure(
 
 
 def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, folder: Path) -> tuple[Any, Any, Any]:
-    """The model as it is deployed and stored, its outcome by example, and its outputs on inputs."""
+    """The model as it is deployed and stored, its outcome by example, and its outputs from itself and inputs."""
     path, float_fn = folder / MODEL_FILE, where.functions.inference
     if trained.ranges is None:
         flat = flatten_dict(trained.variables, sep="/")
@@ -86,16 +89,34 @@ def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, fold
         write_atomically(folder / LAYERS_FILE, layers.to_json())
     int8 = q.convert(trained.variables, trained.ranges, *where.example(config.evaluation_batch_size))
     save(path, int8)
-    return int8, served_examples(where.task, q.program), lambda *inputs: q.serve(int8, *inputs)
+    return int8, served_examples(where.task, q.program), q.serve
 
 
-def _latency(where: Setting, config: "ExperimentConfig", trained: Trained, infer: Any) -> dict[str, float]:
-    """Milliseconds of one call of the deployed model and of the float one, in turns."""
+def _latency(where: Setting, config: "ExperimentConfig", trained: Trained, model: Any, serve: Any) -> dict[str, float]:
+    """Milliseconds of one call of the deployed model and of the float one, and how many times faster the first is."""
     if config.latency_batch_size is None:
         return {}
     x, float_fn = where.example(config.latency_batch_size), jax.jit(where.functions.inference)
-    calls = {"float_latency_ms": lambda: float_fn(trained.variables, *x)}
+    calls = {"float": lambda: float_fn(trained.variables, *x)}
     if trained.ranges is not None:
-        calls["latency_ms"] = lambda: infer(*x)
-    times = {name: 1e3 * seconds for name, seconds in medians(calls).items()}
-    return {"latency_ms": times["float_latency_ms"], **times, "latency_batch": config.latency_batch_size}
+        calls["served"] = lambda: serve(model, *x)
+    times = shortest(calls)
+    served = times.get("served", times["float"])
+    faster = sorted(float_ / own for float_, own in zip(times["float"], served, strict=True))
+    low, median, high = statistics.quantiles(faster, n=4)
+    return {
+        "latency_ms": 1e3 * statistics.median(served),
+        "float_latency_ms": 1e3 * statistics.median(times["float"]),
+        "latency_batch": config.latency_batch_size,
+        "faster": median,
+        "faster_low": low,
+        "faster_high": high,
+        "faster_parts": len(faster),
+        "cores": usable_cores(),
+    }
+
+
+def _program(where: Setting, config: "ExperimentConfig", model: Any, serve: Any) -> str:
+    """A digest of what is compiled for a timed call: bits and weights are data in it."""
+    text = jax.jit(serve).lower(model, *where.example(config.latency_batch_size or 1)).as_text()
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -66,7 +66,7 @@ def _point(row: Row) -> Point:
         seeds=row.score.points,
         n=row.score.n,
         size=_cost(row.size_bytes / 1000),
-        latency=_cost(row.latency_ms),
+        latency=_cost(row.speed and row.speed.latency_ms),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from qat.record import Arm, Record
 from qat.report.pairing import Baselines, Group, groups, main_metric, values
 from qat.report.scale import Scale, scale
+from qat.report.speed import Speed, speeds
 from qat.report.verdicts import verdicts
 from qat.stats import Estimate, Verdict, estimate, paired_difference
 
@@ -20,8 +21,9 @@ class Row:
     seed's. `score` is the main metric, `metric`, as `scale` says: percent for accuracies; NaN of no seeds where no
     trial has a finite one. Drops and the gain are in the scale's unit, paired by seed over the seeds that have both,
     and None where none has; a drop is positive where the row is worse, the gain where it is better. Sizes are in bytes,
-    latencies in milliseconds a call, both means; their ratios are how many times smaller or faster than the float model
-    it is. `verdicts` are by the arm that the row is compared with: `float` for PTQ, `control` and `ptq` for QAT.
+    their ratio is how many times smaller than the float model it is; both are means. `speed` is that of the row's
+    program, which other rows may share (None: not measured). `verdicts` are by the arm that the row is compared with:
+    `float` for PTQ, `control` and `ptq` for QAT.
     """
 
     name: str
@@ -38,8 +40,7 @@ class Row:
     gain_over_ptq: Estimate | None
     size_bytes: float
     size_ratio: float | None
-    latency_ms: float | None
-    latency_ratio: float | None
+    speed: Speed | None
     verdicts: Mapping[Arm, Verdict] = field(default_factory=dict)
 
 
@@ -54,11 +55,11 @@ def summarize(
     """
     records = list(records)
     found, baselines = groups(records), Baselines(records)
-    judged = verdicts(found, baselines, folders or {}, margin)
-    return [_row(group, baselines, judged[group.first.lineage.group]) for group in found]
+    judged, measured = verdicts(found, baselines, folders or {}, margin), speeds(records)
+    return [_row(group, baselines, judged[group.first.lineage.group], measured) for group in found]
 
 
-def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict]) -> Row:
+def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict], measured: Mapping[str, Speed]) -> Row:
     first = group.first
     scores = [score for record in group.records if (score := main_metric(record)) is not None]
     floats = [(record, found) for record in group.records if (found := baselines.float_or_self(record))]
@@ -77,8 +78,7 @@ def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict]) -> R
         gain_over_ptq=_gain(group, baselines, "ptq"),
         size_bytes=estimate([record.size_bytes for record in group.records]).mean,
         size_ratio=_mean([found.size_bytes / record.size_bytes for record, found in floats if record.size_bytes]),
-        latency_ms=_mean([record.timings["latency_ms"] for record in group.records if "latency_ms" in record.timings]),
-        latency_ratio=_mean([ratio for record in group.records if (ratio := _latency_ratio(record)) is not None]),
+        speed=next((measured[record.trial] for record in group.records if record.trial in measured), None),
         verdicts=judged,
     )
 
@@ -91,11 +91,6 @@ def _gain(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
 def _drop(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
     pairs = baselines.comparable(group, arm)
     return paired_difference(*reversed(values(pairs))) if pairs else None
-
-
-def _latency_ratio(record: Record) -> float | None:
-    own, float_ = record.timings.get("latency_ms"), record.timings.get("float_latency_ms")
-    return float_ / own if own and float_ else None
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

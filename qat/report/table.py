@@ -21,6 +21,10 @@ CAPTION = (
     "words. Quantized arms are measured on the served integers; size is the model's file."
 )
 LEGEND = "Verdicts, corrected for the number of arms (Holm): "
+SPEED = (
+    "Times are those of a program over all trials that ran it, of one arm or several; faster comes with the quartiles "
+    "of their measurements, and is ≈ 1x where it is not told apart from float."
+)
 MARKS: dict[Kind, str] = {"better": "▲", "worse": "▼", "equivalent": "=", "identical": "≡", "undecided": "?"}
 IDENTICAL = "the same in every seed"
 TEXT = ("trial", "arm", "recipe", "metric")
@@ -89,6 +93,18 @@ def shown(row: Row, value: Estimate, difference: bool = False, apart: bool = Fal
     return f"{mean} ± {row.scale.text(value.half_width or 0.0)}"
 
 
+def faster(row: Row, short: bool = False) -> str:
+    """How many times faster than float its program is, with quartiles unless `short`; of float 1 by definition."""
+    speed = row.speed
+    if speed is None or speed.faster is None:
+        return ""
+    if row.recipe is None:
+        return _times(speed.faster)
+    if not speed.told_apart:
+        return "≈ 1x"
+    return _times(speed.faster) if short else f"{_times(speed.faster)} ({speed.low:.2f} to {speed.high:.2f})"
+
+
 def mark(verdict: Verdict) -> str:
     """The sign of what is shown for new seeds, or in brackets of the models as trained alone."""
     alone = verdict.of_these_models
@@ -116,13 +132,18 @@ def csv_text(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
+def caption(rows: Sequence[Row]) -> str:
+    """What the numbers are."""
+    return f"{CAPTION} {SPEED}" if any(row.recipe and row.speed for row in rows) else CAPTION
+
+
 def _caption(rows: Sequence[Row]) -> str:
     if not any(row.verdicts for row in rows):
-        return CAPTION
+        return caption(rows)
     within = margins(rows)
     equivalent = f", = equivalent within {within}" if within else ""
     identical = f", ≡ {IDENTICAL}" if any_identical(rows) else ""
-    return f"{CAPTION} {LEGEND}▲ better, ▼ worse{equivalent}{identical}, ? undecided{bracketed(rows)}."
+    return f"{caption(rows)} {LEGEND}▲ better, ▼ worse{equivalent}{identical}, ? undecided{bracketed(rows)}."
 
 
 def any_identical(rows: Sequence[Row]) -> bool:
@@ -148,8 +169,8 @@ def _columns(rows: Sequence[Row], apart: bool = False) -> dict[str, list[str]]:
         "gain / PTQ": [_compared(row, row.gain_over_ptq, "ptq", apart) for row in rows],
         "size, kB": [f"{row.size_bytes / 1000:,.1f}" for row in rows],
         "smaller": [_times(row.size_ratio) for row in rows],
-        "latency, ms": ["" if row.latency_ms is None else f"{row.latency_ms:.3g}" for row in rows],
-        "faster": [_times(row.latency_ratio) for row in rows],
+        "latency, ms": [f"{row.speed.latency_ms:.3g}" if row.speed else "" for row in rows],
+        "faster": [faster(row, short=apart) for row in rows],
     }
     return {heading: cells for heading, cells in columns.items() if any(cells)}
 
@@ -187,7 +208,8 @@ def _numbers(row: Row) -> dict[str, Any]:
         line |= {name: value and value.mean, f"{name}_low": low, f"{name}_high": high}
         line[f"{name}_by_seed"] = value and " ".join(map(repr, value.values))
     line |= {"size_bytes": row.size_bytes, "size_ratio": row.size_ratio}
-    line |= {"latency_ms": row.latency_ms, "latency_ratio": row.latency_ratio}
+    line |= {f"{name}": row.speed and getattr(row.speed, name) for name in ("latency_ms", "faster")}
+    line |= {f"faster_{name}": row.speed and getattr(row.speed, name) for name in ("low", "high", "trials")}
     for baseline in BASELINES:
         line |= _verdict(baseline, row.verdicts.get(baseline))
     return line

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from qat.record import Arm
 from qat.report.page.markup import Html, join, tag
 from qat.report.summary import Row
-from qat.report.table import CAPTION, IDENTICAL, LEGEND, MARKS, any_identical, bracketed, margins, mark, shown
+from qat.report.table import IDENTICAL, LEGEND, MARKS, any_identical, bracketed, caption, faster, margins, mark, shown
 from qat.stats import Estimate
 
 type Cell = Callable[[Row], str]
@@ -25,7 +25,7 @@ def arms_table(rows: Sequence[Row]) -> Html:
     table = tag("table", tag("thead", head), tag("tbody", *lines))
     return join(
         tag("div", table, class_="box", tabindex="0", role="region", aria_label="Arms"),
-        tag("p", CAPTION, class_="faint"),
+        tag("p", caption(rows).replace("1x", "1×"), class_="faint"),
         *_legend(rows),
     )
 
@@ -42,8 +42,8 @@ def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
         "gain / PTQ": lambda row: _compared(row, row.gain_over_ptq, "ptq"),
         "size, kB": lambda row: f"{row.size_bytes / 1000:,.1f}",
         "smaller": lambda row: f"{row.size_ratio:.2f}×" if row.size_ratio else "",
-        "latency, ms": lambda row: "" if row.latency_ms is None else f"{row.latency_ms:.3g}",
-        "faster": lambda row: f"{row.latency_ratio:.2f}×" if row.latency_ratio else "",
+        "latency, ms": lambda row: f"{row.speed.latency_ms:.3g}" if row.speed else "",
+        "faster": lambda row: faster(row).replace("x", "×"),
     }
 
 

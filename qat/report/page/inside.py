@@ -18,7 +18,13 @@ def fronts(points: Sequence[Point]) -> Html:
         note = "The dotted line is the front: no arm reaches more at that size or less."
         charts.append(_chart("front-size", "Against size", note))
     if any(point.latency is not None for point in points):
-        charts.append(_chart("front-latency", "Against latency", "Of one call, as measured while the trials ran."))
+        charts.append(
+            _chart(
+                "front-latency",
+                "Against latency",
+                "Of one call of the arm's program: the median over the trials that ran it.",
+            )
+        )
     return tag("div", *charts, class_="charts")
 
 
