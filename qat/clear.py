@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from qat.mistake import place, told
+
 
 @contextmanager
 def one_clear_error() -> Iterator[None]:
@@ -18,6 +20,10 @@ def one_clear_error() -> Iterator[None]:
         if message is None:
             raise
         typer.secho(f"Error: {message}", fg="red", err=True)
+        raise typer.Exit(2) from None
+    except SystemExit as error:  # of a file or a model of the user: nothing of ours ends the process
+        found = place(error)
+        typer.secho(f"Error: {told(error)}{f' ({found})' if found else ''}", fg="red", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the same command again to continue where it was.", err=True)

@@ -1,7 +1,12 @@
 """A mistake in the user's own files is told with its file, its line and that line's text."""
 
-import pytest
+import sys
 
+import pytest
+import typer
+
+from qat.clear import one_clear_error
+from qat.cli import app
 from qat.mistake import place
 from qat.registry import parse_call
 from qat.sweep.study import load_any
@@ -93,6 +98,24 @@ def test_a_file_that_ends_the_process_does_not_hide_the_mistakes_of_the_others(w
     ]
 
 
+DATA = """import sys
+from qat import data
+@data.register
+def {name}():
+    sys.exit(0)
+"""
+
+
+def test_data_that_end_the_process_are_no_success(write, tmp_path, capsys):
+    path = write("study.py", HEAD + DATA.format(name="ends") + 'AXES = {"data": ["ends"]}\n')
+    (problem,) = validate([path]).problems
+    assert problem.field == "data" and "study.py', line 8: `sys.exit(0)`" in problem.message
+    with pytest.raises(SystemExit) as end:
+        app(["sweep", str(path), "--runs", str(tmp_path / "runs")])
+    assert end.value.code == 2
+    assert "ended its process with exit code 0 (" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text",
     ["cnn(**{'width': 64})", "cnn(*[1])", "cnn(width=1, width=3)", "cnn(a={[]: 1})", "(" * 300 + ")" * 300, "cnn(x)"],
@@ -100,3 +123,11 @@ def test_a_file_that_ends_the_process_does_not_hide_the_mistakes_of_the_others(w
 def test_a_call_that_says_less_than_it_seems_to_is_refused(text):
     with pytest.raises(ValueError, match=r"not taken in|is given 2 times|expected a name or a call"):
         parse_call(text)
+
+
+def test_a_command_whose_users_code_ends_the_process_is_an_error(capsys):
+    with pytest.raises(typer.Exit) as end, one_clear_error():
+        sys.exit(0)
+    assert end.value.exit_code == 2
+    told = capsys.readouterr().err
+    assert "ended its process with exit code 0 (" in told and "test_mistake.py', line" in told
