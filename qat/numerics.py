@@ -144,12 +144,24 @@ def _clip_tangent(primals: Any, tangents: Any):
     return clip_closed(x, low, high), jnp.where(inside, tangents[0], jnp.zeros_like(x))
 
 
+@jax.custom_jvp
+def _inverse(scale: Array) -> Array:
+    """1 / scale, whose derivative does not overflow where nothing moves: the square of the least scale's would."""
+    return 1.0 / scale
+
+
+@_inverse.defjvp
+def _inverse_tangent(primals: Any, tangents: Any):
+    inverse = _inverse(*primals)
+    return inverse, -(tangents[0] * inverse) * inverse
+
+
 def _steps(x: Array, p: QParams, clip: Callable[..., Array], rounding: Callable[[Array], Array]) -> Array:
     """`x` in steps of the scale from zero, clipped to the grid, then rounded: codes less their zero point, in
     float32."""
     zero = jnp.zeros((), jnp.int32) if p.zero_point is None else expand(p.zero_point, x.shape)
     low, high = (p.qmin - zero).astype(jnp.float32), (p.qmax - zero).astype(jnp.float32)
-    inverse = expand(1.0 / p.scale, x.shape)
+    inverse = expand(_inverse(p.scale), x.shape)
     return rounding(clip(x.astype(jnp.float32) * inverse, low, high))
 
 

@@ -1,5 +1,6 @@
 """Evaluate a planned function with integer products: what `simulate` and `serve` both run."""
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from qat.jaxpr import Contraction, Rewriting, rewrite
 from qat.numerics import QParams, QTensor, params_of_range, quantize
 from qat.plan import Plan, SitePlan
 from qat.product import forward, product
-from qat.quantizers import quantizers
+from qat.quantizers import learning, quantizers
 from qat.state import QuantState, activations, base_grid
 from qat.tensors import Activation, contracted_axes
 from qat.weights import in_operand_layout, integers, present_range, weight_values
@@ -35,7 +36,10 @@ def weights_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
         quantizer, learned = quantizers.build(w.spec.quantizer), state.learned.get(key, {})
         base = base_grid(w.spec, clip, x.ndim)
         q = jax.lax.stop_gradient(integers(w, x, quantizer.grid(base, learned)))
-        given[key] = {"q": jax.lax.optimization_barrier(q), "hat": quantizer.fake_quant(x, base, learned)}
+        given[key] = {
+            "q": jax.lax.optimization_barrier(q),
+            "hat": learning(quantizer, x, base, learned, x.size / base.scale.size),
+        }
     return given
 
 
@@ -67,8 +71,8 @@ def activation(c: Contraction, side: int, a: Activation, x: Array, given: Any, t
     part = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
     if not train:
         return None, part
-    quantizer = quantizers.build(a.spec.quantizer)
-    return quantizer.fake_quant(x, given.get("base", grid), given.get("learned", {})), part
+    quantizer, summed = quantizers.build(a.spec.quantizer), math.prod(x.shape[i] for i in contracted_axes(c, side))
+    return learning(quantizer, x, given.get("base", grid), given.get("learned", {}), summed), part
 
 
 def in_scope(a: Activation, x: Array) -> Hashable:

@@ -1,5 +1,6 @@
 """What every quantizer promises, asked of each registered one; and the gradients of those that learn."""
 
+import dataclasses
 from functools import cache
 
 import jax
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import qat
 from qat.numerics import GRIDS, QTensor, code_range, dequantize, params_of_range, quantize
-from qat.quantizers import quantizers
+from qat.quantizers import learning, quantizers
 
 NAMES = quantizers.names()
 each_quantizer = pytest.mark.parametrize("name", NAMES)
@@ -40,7 +42,10 @@ def compiled(name):
         there_and_back = dequantize(QTensor(quantize(x, on), on.scale, on.zero_point), x.dtype)
         return quantizer.fake_quant(x, p, learned), there_and_back
 
-    slope = jax.grad(lambda x, p, v, pull: (quantizer.fake_quant(x, p, v) * pull).sum(), argnums=(0, 2))
+    def pulled(x, p, v, pull):
+        return (learning(quantizer, x, p, v, x.size / p.scale.size) * pull).sum()
+
+    slope = jax.grad(pulled, argnums=(0, 2))
     return jax.jit(slope), jax.jit(both)
 
 
@@ -137,7 +142,7 @@ def test_lsq_gives_the_gradient_of_the_paper(bits, grid, axis):
     _, found = gradients("lsq", p)
     low, high, v = reach(p)
     eq3 = np.where(v <= low, low, np.where(v >= high, high, np.round(v) - v))
-    gain = 1 / np.sqrt(VALUES.size / p.scale.size * np.max(high))
+    gain = 1 / np.sqrt(VALUES.size / p.scale.size * np.maximum(high, -low))
     exact = (eq3 * PULL).sum(axis, keepdims=axis is not None) * gain
     np.testing.assert_allclose(found["scale"], exact, rtol=1e-4, atol=1e-5)  # float32 sums of 400 terms
 
@@ -178,3 +183,49 @@ def test_lsq_counts_the_values_that_share_a_scale_of_a_group():
     (_, whole), (_, parts) = gradients("lsq", p), gradients("lsq", grouped)
     assert parts["scale"].shape == (8, 5)
     np.testing.assert_allclose(parts["scale"].sum(1, keepdims=True), whole["scale"] * np.sqrt(5), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if quantizers.build(n).learned])
+@each_grid
+def test_gradients_are_finite_where_a_learned_value_is_zero_and_bring_it_back(name, grid):
+    p = calibrated(grid, None)
+    to_x, learned = gradients(name, p, learned_of(name, p, 0.0), np.abs(VALUES), np.ones_like(PULL))
+    assert np.isfinite(to_x).all()
+    assert all(np.isfinite(g).all() and (g > 0).all() for g in learned.values())
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if quantizers.build(n).learned])
+def test_gradients_are_finite_for_values_all_below_zero(name):
+    x = -np.abs(VALUES) - 1
+    codes = (jnp.int32(code) for code in code_range(8, "affine"))
+    p = params_of_range("affine", jnp.asarray(x.min()), jnp.asarray(x.max()), *codes)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients(name, p, None, x)))
+
+
+def test_lsq_learns_alike_on_values_and_on_their_negatives():
+    p = calibrated("affine", None, bits=8)
+    assert p.zero_point is not None
+    turned = dataclasses.replace(p, zero_point=-1 - p.zero_point)
+    (_, up), (_, down) = gradients("lsq", p), gradients("lsq", turned, None, -VALUES, -PULL)
+    np.testing.assert_allclose(down["scale"], up["scale"], rtol=1e-4)
+
+
+def encoder(w, x):
+    return jnp.sin(jax.nn.relu(jax.lax.conv(x, w["conv"], (1, 1), "SAME")).mean((2, 3)) @ w["head"])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if quantizers.build(n).learned])
+def test_accumulated_gradients_of_a_mean_loss_are_those_of_the_whole_batch(name):
+    rng = np.random.default_rng(3)
+    w = {"conv": rng.normal(size=(4, 2, 3, 3)), "head": rng.normal(size=(4, 3))}
+    w, x = jax.tree.map(jnp.float32, w), jnp.float32(rng.normal(size=(8, 2, 5, 5)))
+    q = qat.quantize(encoder, qat.recipe("w3a3", quantizer=name, edges="same"))
+    state = q.calibrate(w, [x])
+
+    @jax.jit
+    def slope(learned, x):
+        return jax.grad(lambda v: (q.simulate(w, dataclasses.replace(state, learned=v), x) ** 2).mean())(learned)
+
+    whole, parts = slope(state.learned, x), [slope(state.learned, part) for part in jnp.split(x, 4)]
+    accumulated = jax.tree.map(lambda *g: sum(g) / 4, *parts)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), accumulated, whole)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from qat.numerics import SMALLEST_SCALE, QParams, expand, fake_quant
-from qat.quantizers.quantizer import Learned, Quantizer, register
+from qat.quantizers.quantizer import Learned, Quantizer, magnitude, register
 
 
 def _codes_above_zero(p: QParams):
@@ -15,11 +15,11 @@ def _codes_above_zero(p: QParams):
 
 
 def _grid(p: QParams, values: Learned) -> QParams:
-    return replace(p, scale=jnp.maximum(jnp.abs(values["high"]) * (1.0 / _codes_above_zero(p)), SMALLEST_SCALE))
+    return replace(p, scale=jnp.maximum(magnitude(values["high"]) * (1.0 / _codes_above_zero(p)), SMALLEST_SCALE))
 
 
 def _fake_quant(x, p: QParams, values: Learned):
-    high = expand(jnp.abs(values["high"]), x.shape)
+    high = expand(magnitude(values["high"]), x.shape)
     clipped = jnp.where(x.astype(jnp.float32) > high, high, x.astype(jnp.float32))
     grid = _grid(p, values)
     return fake_quant(clipped, replace(grid, scale=jax.lax.stop_gradient(grid.scale))).astype(x.dtype)
