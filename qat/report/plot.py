@@ -1,6 +1,7 @@
 """The arms as pictures for a paper or a slide: by recipe, against size, against latency."""
 
 import io
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from qat.record import Arm
-from qat.report.points import CROWD, NAMED, Cost, Point, best
+from qat.report.points import CROWD, NAMED, SPAN, Cost, Point, best
 from qat.report.scale import Scale
 
 STYLES: dict[Arm, tuple[str, str, str, float]] = {
@@ -62,6 +63,9 @@ def front_plot(points: Sequence[Point], cost: Cost, metric: Scale, title: str) -
         own = [one for one in shown if one.arm == arm]
         _scatter(axes, arm, [getattr(one, cost) for one in own], own, len(shown))
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    wider = max(1.0, math.sqrt(SPAN * low / high))
+    axes.set_xlim(low / wider, high * wider)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

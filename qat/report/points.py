@@ -12,6 +12,7 @@ from qat.report.summary import Row
 type Cost = Literal["size", "latency"]
 
 CROWD = 60  # arms; pictures of more show smaller points, and no intervals
+SPAN = 2.0  # times the least cost is the largest on an axis, or more: what differs less is not to fill it
 NAMED = 24  # recipes; of more, an axis does not name each
 COSTS: tuple[Cost, ...] = ("size", "latency")
 

@@ -161,6 +161,16 @@ def test_provenance_tells_what_differs_and_warns_of_what_matters(tmp_path):
     assert len(found.warnings) == 1 and "devices" in found.warnings[0]
 
 
+def test_other_numbers_of_cores_or_threads_are_told_as_such():
+    cpus = ({"count": 2, "usable": 2, "threads": 2}, {"count": 2, "usable": 1, "threads": 1})
+    found = provenance({str(i): {"cpu": cpu} for i, cpu in enumerate(cpus)})
+    assert [warning.split(":")[0] for warning in found.warnings] == [
+        "Trials ran under different numbers of usable cores",
+        "Trials ran under different numbers of threads",
+    ]
+    assert provenance({"old": {"cpu": {"count": 2}}, "new": {"cpu": {"count": 2}}}).warnings == ()
+
+
 def test_a_change_of_the_data_alone_is_no_warning():
     found = provenance({"a": {"data_fingerprint": "1", "seed": 0}, "b": {"data_fingerprint": "2", "seed": 1}})
     assert found.warnings == ()

@@ -10,7 +10,7 @@ from qat.report.page.layers import HEIGHTS
 from qat.report.page.markup import Html, tag
 from qat.report.page.payload import embedded, packed
 from qat.report.page.trials import chosen, group_of, table
-from qat.report.points import COSTS, CROWD, NAMED, best, comparable, points
+from qat.report.points import COSTS, CROWD, NAMED, SPAN, best, comparable, points
 from qat.report.summary import Row
 
 
@@ -37,6 +37,7 @@ def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str,
         "points": [asdict(point) for point in found],
         "fronts": {cost: best(found, cost) for cost in COSTS},
         "crowd": CROWD,
+        "span": SPAN,
         "named": NAMED,
         "groups": [{"label": name, "arm": arms.get(name)} for name in names],
         "names": list(contents.trials),

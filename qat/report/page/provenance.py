@@ -6,6 +6,8 @@ from typing import Any
 
 SEED = "seed"  # differs on purpose, and the table of trials tells it
 TELLING = {
+    "cpu.usable": "numbers of usable cores",
+    "cpu.threads": "numbers of threads",
     "versions": "versions of packages",
     "device": "devices",
     "cpu": "processors",
@@ -46,7 +48,8 @@ def provenance(manifests: Mapping[str, Mapping[str, Any]]) -> Provenance:
             different.append(Difference(name, {value: tuple(ids) for value, ids in trials.items()}))
         else:
             common[name] = next(iter(trials)) or ""
-    parts = dict.fromkeys(TELLING[part] for one in different if (part := one.name.split(".")[0]) in TELLING)
+    told = (TELLING.get(one.name) or TELLING.get(one.name.split(".")[0]) for one in different)
+    parts = dict.fromkeys(part for part in told if part)
     warnings = [f"Trials ran under different {part}: compare their numbers with care." for part in parts]
     return Provenance(common, tuple(different), tuple(warnings))
 

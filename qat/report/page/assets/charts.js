@@ -19,13 +19,15 @@ function axis(title, more = {}) {
   return { ...said, gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...more };
 }
 
-// Ticks at few digits of each power of ten, written out; plotly's own leave the zeros away.
+// Ticks at few digits of each power of ten, written out; plotly's own leave the zeros away. What differs by less than a
+// factor of two does not fill the axis: it is little, and of latencies mostly noise.
 function logAxis(title, values) {
-  const ends = [Math.min(...values), Math.max(...values)].map(Math.log10), powers = [];
+  const found = [Math.min(...values), Math.max(...values)].map(Math.log10), powers = [];
+  const more = Math.max(0, (Math.log10(data.span) - found[1] + found[0]) / 2), ends = [found[0] - more, found[1] + more];
   for (let power = Math.floor(ends[0]); power <= Math.ceil(ends[1]); power += 1) powers.push(power);
   const digits = ends[1] - ends[0] < 1 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 2, 5];
   const tickvals = powers.flatMap((power) => digits.map((digit) => digit * 10 ** power));
-  const pad = 0.06 * (ends[1] - ends[0]) || 0.3, range = [ends[0] - pad, ends[1] + pad];
+  const pad = 0.06 * (ends[1] - ends[0]), range = [ends[0] - pad, ends[1] + pad];
   return axis(title, { type: "log", tickvals, ticktext: tickvals.map((at) => Number(at.toPrecision(2)).toLocaleString("en")), range });
 }
 
