@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from qat import models
+from qat.registry import forgotten_on_change
 from qat.tasks import Task
 
 
@@ -24,6 +25,7 @@ class Forward:
     inference: Callable[..., Any]
 
 
+@forgotten_on_change
 @functools.lru_cache
 def forward(model: str, classes: int) -> Forward:
     """The functions of a registered model; the same objects at every call."""

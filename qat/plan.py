@@ -11,6 +11,7 @@ import jax
 
 from qat.jaxpr import Contraction, Location, closes_over_tracers, contracted, find, leaf_path, trace
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
+from qat.registry import forgotten_on_change
 from qat.tensors import Activation, Axes, Tensors, Weight, contracted_axes, share_activation, store_weight
 
 LARGEST_SUM = 2**31 - 1
@@ -55,6 +56,7 @@ class _HoldsTracersError(Exception):
     """Carries a plan that must not outlive the transformation whose values the function closes over."""
 
 
+@forgotten_on_change
 @lru_cache(maxsize=64)
 def _cached(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[Any, ...], settings: Any) -> Plan:
     del settings  # jax's, which change what tracing gives

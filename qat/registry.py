@@ -2,11 +2,18 @@
 
 import ast
 import difflib
+import functools
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
+
+PLUGINS = "qat.plugins"
+_LOADED: set[importlib.metadata.EntryPoint] = set()
 
 from qat.mistake import place, told
 
@@ -45,12 +52,24 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     return node.func.id, args, dict(zip(names, values, strict=True))
 
 
+def forgotten_on_change(cached: Any) -> Any:
+    """Have a cache emptied whenever a registered name comes to stand for something else; use as a decorator."""
+    Registry.caches.append(cached.cache_clear)
+    return cached
+
+
 class Registry[T]:
-    """Factories of one kind by name; a name is the factory's own."""
+    """Factories of one kind by name; a name is the factory's own. What installed packages register in the entry-point
+    group `qat.plugins` is loaded once a name is not known without it."""
+
+    every: ClassVar[list["Registry[Any]"]] = []
+    caches: ClassVar[list[Callable[[], None]]] = []
 
     def __init__(self, kind: str):
         self.kind = kind
         self._factories: dict[str, Callable[..., T]] = {}
+        self._places: dict[str, str] = {}
+        self.every.append(self)
 
     def register(self, factory: Callable[..., T]) -> Callable[..., T]:
         """Make `factory` known under its `__name__`; use as a decorator."""
@@ -58,16 +77,43 @@ class Registry[T]:
         known = self._factories.get(name)
         if known is not None and known.__module__ != factory.__module__:
             raise ValueError(f"{self.kind} {name!r} is already registered by {known.__module__}; choose another name.")
+        if known is not None:
+            _forget()
         self._factories[name] = factory
+        # A factory that another file made, `register(make(width=3))`, depends on this file too.
+        self._places[name] = sys._getframe(1).f_code.co_filename
         return factory
+
+    def __contains__(self, name: object) -> bool:
+        if name not in self._factories:
+            load_plugins()
+        return name in self._factories
 
     def names(self) -> list[str]:
         """The registered names, sorted."""
+        load_plugins()
         return sorted(self._factories)
 
-    def source(self, text: str) -> str:
-        """The file that defines what `text` names."""
-        return inspect.getsourcefile(self._factories[parse_call(text)[0]]) or ""
+    def check(self, name: str) -> None:
+        """Raise `ValueError` for an unknown name, with the known ones."""
+        if name not in self:
+            known = self.names()
+            raise ValueError(f"Unknown {self.kind} {name!r}. Known: {', '.join(known)}.{did_you_mean(name, known)}")
+
+    def sources(self, text: str) -> tuple[Path, ...]:
+        """The files that define and that register what `text` names; none where it was typed in, not loaded."""
+        name = parse_call(text)[0]
+        self.check(name)
+        found = [self._places[name], _definition(self._factories[name])]
+        return tuple(dict.fromkeys(Path(file).absolute() for file in found if file and Path(file).is_file()))
+
+    def forget(self, files: Iterable[Path]) -> None:
+        """Drop what these files registered, which have changed since."""
+        gone = {str(file) for file in files}
+        for name in [name for name, place in self._places.items() if str(Path(place).absolute()) in gone]:
+            self._factories.pop(name, None)
+            del self._places[name]
+            _forget()
 
     def build(self, text: str, **defaults: Any) -> T:
         """What `text` names, called with its arguments over `defaults`.
@@ -76,9 +122,7 @@ class Registry[T]:
         in the factory.
         """
         name, args, kwargs = parse_call(text)
-        if name not in self._factories:
-            known = self.names()
-            raise ValueError(f"Unknown {self.kind} {name!r}. Known: {', '.join(known)}.{did_you_mean(name, known)}")
+        self.check(name)
         try:
             return self._factories[name](*args, **{**defaults, **kwargs})
         except (ValueError, OSError, MemoryError):
@@ -93,3 +137,45 @@ def load_members(package_path: Iterable[str], package: str) -> None:
     """Import every module of a package, so that each registers its function: adding a member is adding a file."""
     for module in pkgutil.iter_modules(package_path):
         importlib.import_module(f"{package}.{module.name}")
+
+
+def load_plugins() -> None:
+    """Load the entry points of `qat.plugins`, modules or functions without arguments, each once a process.
+
+    Raises `ValueError` for one that cannot be loaded.
+    """
+    for entry in _plugins():
+        if entry in _LOADED:
+            continue
+        _LOADED.add(entry)  # before, as a plugin may itself ask for names
+        try:
+            found = entry.load()
+            if callable(found):
+                found()
+        except Exception as error:
+            _LOADED.remove(entry)
+            owner = entry.dist.name if entry.dist else "an installed package"
+            problem = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"the plugin {entry.name!r} of {owner} cannot be loaded ({problem}). Mend or uninstall that package."
+            ) from error
+
+
+@functools.cache
+def _plugins() -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=PLUGINS))
+
+
+def _definition(factory: Callable[..., Any]) -> str:
+    """The file that defines a function, or the first method of a class that a file defines."""
+    candidates = vars(factory).values() if isinstance(factory, type) else [inspect.unwrap(factory)]
+    codes = (getattr(one, "__code__", None) for one in candidates)
+    return next((code.co_filename for code in codes if code is not None and Path(code.co_filename).is_file()), "")
+
+
+def _forget() -> None:
+    """Empty what was built and compiled of a name that stands for something else now."""
+    for clear in Registry.caches:
+        clear()
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()

@@ -12,12 +12,13 @@ import functools
 from qat.data.batches import Batches, in_buckets, in_order
 from qat.data.buckets import Buckets
 from qat.data.source import Columns, Dataset, InMemory, Source, fingerprint
-from qat.registry import Registry, load_members
+from qat.registry import Registry, forgotten_on_change, load_members
 
 datasets: Registry[Dataset] = Registry("data set")
 register, build, names = datasets.register, datasets.build, datasets.names
 
 
+@forgotten_on_change
 @functools.lru_cache(maxsize=4)
 def load(name: str) -> Dataset:
     """A registered data set, kept for whoever asks for it next."""

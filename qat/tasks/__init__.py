@@ -2,13 +2,14 @@
 
 import functools
 
-from qat.registry import load_members
+from qat.registry import forgotten_on_change, load_members
 from qat.tasks.task import Task, register, tasks
 
 load_members(__path__, __name__)
 names = tasks.names
 
 
+@forgotten_on_change
 @functools.cache
 def build(name: str) -> Task:
     """A registered task; the same object at every call, so that what was compiled for it is shared."""

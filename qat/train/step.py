@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from qat.registry import forgotten_on_change
 from qat.train.optimizer import ParamGroup, grouped
 from qat.train.schedule import Hyper
 from qat.train.structure import describe, differences
@@ -35,12 +36,14 @@ class Carry(NamedTuple):
     ema: Any
 
 
+@forgotten_on_change
 @functools.lru_cache(maxsize=32)
 def initialiser(optimizer: str, groups: tuple[ParamGroup, ...], mesh: Mesh) -> Callable[[Any], Any]:
     """The compiled function from params to the optimizer's first state."""
     return jax.jit(grouped(optimizer, groups, 0.0).init, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
+@forgotten_on_change
 @functools.lru_cache(maxsize=32)
 def train_step(
     loss: Loss, optimizer: str, groups: tuple[ParamGroup, ...], accumulate: int, frozen: bool, mesh: Mesh
