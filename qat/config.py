@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from qat import data, models
+from qat.engines import engines
 from qat.presets import recipe as build_recipe
 from qat.record import Arm, Lineage
 from qat.registry import did_you_mean, parse_call
@@ -25,8 +26,9 @@ class ExperimentConfig(BaseModel):
     order of the data and calibration batches, in all stages; with `float_seed` the float model has that seed, and
     trials of several seeds share it. `init` is a checkpoint that the float training starts from, `hf:` and a folder or
     a name. `sensitive_share` gives 8 bits to the layers whose lower bits cost most loss, found in calibration, as many
-    as have that share of the weights. `distillation` is the part of QAT's loss that the float model's outputs make.
-    `consistency` weighs, in float training and the control, how unlike the outputs of two draws of dropout are.
+    as have that share of the weights. `engine` names what multiplies integers, in training and when served.
+    `distillation` is the part of QAT's loss that the float model's outputs make. `consistency` weighs, in float
+    training and the control, how unlike the outputs of two draws of dropout are.
 
     `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
     of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
@@ -41,6 +43,7 @@ class ExperimentConfig(BaseModel):
     init: str | None = None
     arm: Arm = "float"
     recipe: str | None = None
+    engine: str | None = None
     train: TrainConfig
     finetune: TrainConfig | None = None
     calibration_batches: Annotated[int, Field(ge=1)] = 8
@@ -73,10 +76,14 @@ class ExperimentConfig(BaseModel):
     @field_validator("data")
     @classmethod
     def _known_data(cls, text: str) -> str:
-        name, _, _ = parse_call(text)
-        if name not in data.names():
-            known = ", ".join(data.names())
-            raise ValueError(f"Unknown data set {name!r}. Known: {known}.{did_you_mean(name, data.names())}")
+        data.datasets.check(parse_call(text)[0])
+        return text
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, text: str | None) -> str | None:
+        if text is not None:
+            engines.build(text)
         return text
 
     @field_validator("init")
@@ -106,6 +113,8 @@ class ExperimentConfig(BaseModel):
             raise ValueError(f"`recipe` must be given for arm {self.arm!r}. Name one, such as 'w8a8'.")
         if self.arm not in QUANTIZED and self.recipe is not None:
             raise ValueError(f"`recipe` must be left out for arm {self.arm!r}, got {self.recipe!r}.")
+        if self.recipe is None and self.engine is not None:
+            raise ValueError(f"`engine` must be left out where nothing is quantized, got {self.engine!r}.")
         if self.arm != "qat" and self.distillation is not None:
             raise ValueError(f"`distillation` must be left out for arm {self.arm!r}, which does not train quantized.")
         if self.arm not in QUANTIZED and self.sensitive_share is not None:

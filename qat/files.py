@@ -7,3 +7,4 @@ CONFIG_FILE, MANIFEST_FILE, METRICS_FILE = "config.json", "manifest.json", "metr
 MODEL_FILE, EXAMPLES_FILE, LAYERS_FILE = "model.safetensors", "examples.npz", "layers.json"
 ARTIFACT_FILE, DONE_FILE, RAISED_FILE = "artifact.safetensors", "done.json", "raised.json"
 CHECKPOINTS, LOG_FILE, FAILURE_FILE = "checkpoints", "log.txt", "failure.json"
+KEY_FILE = "key.json"

@@ -1,6 +1,7 @@
 """Where and with what a trial ran: versions, device, CPU features, revision, flags."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from qat.files import MANIFEST_FILE
+from qat.threads import cores, threads
 
 PACKAGES = ("qat", "jax", "jaxlib", "flax", "optax", "aqtp", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
@@ -19,13 +23,21 @@ def manifest(seed: int, data_fingerprint: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **_versions()},
         "device": {"backend": jax.default_backend(), "kinds": [device.device_kind for device in jax.local_devices()]},
         "platform": platform.platform(),
-        "cpu": {"count": os.cpu_count(), "features": cpu_features()},
+        "cpu": {"count": os.cpu_count(), "usable": len(cores()), "threads": threads(), "features": cpu_features()},
         "revision": revision(Path(__file__).parent),
         "data_fingerprint": data_fingerprint,
         "seed": seed,
         "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "JAX_ENABLE_X64") if name in os.environ},
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
     }
+
+
+def threads_in(folder: Path) -> int | None:
+    """The threads that the manifest in a folder tells of; None where there is none, or an older one."""
+    try:
+        return json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["cpu"]["threads"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:

@@ -36,6 +36,7 @@ class Record(BaseModel):
     was made from, by kind. `metrics` are numbers on the test split, the task's own units (fractions for accuracies);
     `metric` names the main one, of which more is better. `raised` are the paths of the layers that got 8 bits for their
     sensitivity; `did` says in words how the model was quantized and trained. `size_bytes` is that of the model's file,
+    `threads` those of XLA in each stage and in the trial itself, as last digits depend on them,
     `timings` what depends on the machine: `seconds` of the trial, and where they were measured `latency_ms` of one
     call, `float_latency_ms` of the float model in the same run, the `latency_batch` of both, how many times `faster`
     the first is (median and quartiles, `faster_low` and `faster_high`, over `faster_parts` of the measurement), and on
@@ -60,6 +61,7 @@ class Record(BaseModel):
     examples: int
     size_bytes: int
     program: str = ""
+    threads: dict[str, int] = {}
     timings: dict[str, float]
 
     @field_validator("recipe")

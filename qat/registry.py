@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from qat.mistake import place, told
+
 PLUGINS = "qat.plugins"
 _LOADED: set[importlib.metadata.EntryPoint] = set()
-
-from qat.mistake import place, told
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -110,7 +110,7 @@ class Registry[T]:
     def forget(self, files: Iterable[Path]) -> None:
         """Drop what these files registered, which have changed since."""
         gone = {str(file) for file in files}
-        for name in [name for name, place in self._places.items() if str(Path(place).absolute()) in gone]:
+        for name in [name for name, file in self._places.items() if str(Path(file).absolute()) in gone]:
             self._factories.pop(name, None)
             del self._places[name]
             _forget()

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from studies import BASE
 
+from qat.code import Code
 from qat.config import override
 from qat.pipeline import stage_of
 
@@ -95,7 +96,7 @@ def test_other_data_make_everything_new():
 
 def test_other_code_makes_everything_new_that_runs_it(monkeypatch):
     before = keys()
-    monkeypatch.setattr("qat.pipeline.graph.code_digest", lambda files: f"{len(files)} files, edited")
+    monkeypatch.setattr("qat.pipeline.graph.code_of", lambda *parts: Code({"edited.py": "other"}, {}))
     after = keys()
     assert all(before[kind] != after[kind] for kind in before)
 

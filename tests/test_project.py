@@ -18,7 +18,7 @@ MOST_LINES = 300
 LEVELS = {
     "foundation": [
         "numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency",
-        "batches", "memory", "mistake", "sealed",
+        "batches", "memory", "mistake", "sealed", "threads",
     ],
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "presets", "engines"],

@@ -15,7 +15,7 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
     """Raise `ValueError` for data that cannot be read, and for a recipe, a checkpoint or a teacher that does not fit
     the model, its data or its task."""
     for config in _different(configs):
-        where = setting(config.model, config.data)
+        where = setting(config.model, config.data, config.engine)
         for name in ("distillation", "consistency"):
             if getattr(config, name) is not None and where.task.distill is None:
                 raise ValueError(

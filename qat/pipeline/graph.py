@@ -1,13 +1,15 @@
 """What a trial is made from: stages that trials share, each with a key that changes with whatever it depends on."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from qat import data, models, pretrained, tasks
-from qat.code import code_digest, needed
-from qat.config import ExperimentConfig, digest, given
+from pydantic import BaseModel
+
+from qat import pretrained
+from qat.code import code_of
+from qat.config import ExperimentConfig, digest
+from qat.pipeline.members import members, sources
 
 type Kind = Literal["float", "control", "calibration", "qat", "trial"]
 
@@ -18,15 +20,18 @@ CODE: dict[Kind, str] = {
     "qat": "pipeline.quantizing",
     "trial": "pipeline.trial",
 }
+ALONE = ("pipeline.stages",)  # says how each stage is made, and so imports what all of them need
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A piece of an experiment. `needs` are the stages whose results it starts from."""
+    """A piece of an experiment. `needs` are the stages whose results it starts from; `parts` is all that its key is a
+    digest of, by name, and what is `not covered` by it."""
 
     kind: Kind
     key: str
     needs: tuple["Stage", ...] = ()
+    parts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -46,27 +51,38 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
     A key is a digest of the settings that a stage uses, the code that it runs, the data, and the keys of its needs.
     """
 
-    def stage(kind: Kind, settings: tuple[Any, ...], *needs: Stage) -> Stage:
-        code = code_digest(_files(kind, config))
-        return Stage(kind, digest(kind, code, fingerprint, *settings, *(need.key for need in needs)), needs)
+    def stage(kind: Kind, settings: Mapping[str, Any], *needs: Stage) -> Stage:
+        files, typed = sources(members(config, kind))
+        code = code_of((CODE[kind],), files, ALONE)
+        parts = {
+            "kind": kind,
+            "settings": {name: _plain(value) for name, value in settings.items() if value is not None},
+            "data": fingerprint,
+            "needs": {need.kind: need.key for need in needs},
+            "code": code.files,
+            "packages": code.packages,
+        }
+        return Stage(kind, digest(parts), needs, {**parts, "not covered": [*typed, *code.uncovered]})
 
+    later = {"seed": config.seed} if config.float_seed is not None else {}
     start = None if config.init is None else pretrained.fingerprint(config.init)
-    trained = stage(
-        "float", (config.model, config.data, config.train, config.first_seed, *given(start, config.consistency))
-    )
+    first = _fields(config, "model", "data", "train", "consistency")
+    trained = stage("float", {**first, "init": start, "seed": config.first_seed})
     last = trained
     if config.arm == "control":
-        last = stage("control", (config.finetune, *config.later_seed, *given(config.consistency)), trained)
+        last = stage("control", {**_fields(config, "finetune", "consistency"), **later}, trained)
     if config.recipe is not None:
-        how = (config.recipe, config.calibration_batches, *given(config.sensitive_share), *config.later_seed)
-        last = stage("calibration", how, trained)
+        how = _fields(config, "recipe", "engine", "calibration_batches", "sensitive_share")
+        last = stage("calibration", {**how, **later}, trained)
     if config.arm == "qat":
-        last = stage("qat", (config.finetune, *given(config.distillation)), last)
-    measured = (config.evaluation_batch_size, config.latency_batch_size, config.analysis_batches, *config.more_splits)
-    return stage("trial", (config.arm, *measured), last)
+        last = stage("qat", _fields(config, "finetune", "distillation"), last)
+    measured = ("arm", "evaluation_batch_size", "latency_batch_size", "analysis_batches", "more_splits")
+    return stage("trial", _fields(config, *measured), last)
 
 
-def _files(kind: Kind, config: ExperimentConfig) -> frozenset[Path]:
-    task = data.load(config.data).task
-    named = (models.models.source(config.model), data.datasets.source(config.data), tasks.tasks.source(task))
-    return needed((CODE[kind],), tuple(map(Path, named)))
+def _fields(config: ExperimentConfig, *names: str) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -29,9 +29,12 @@ class Pair:
 
 
 def quantized(where: Setting, recipe: str) -> Pair:
-    """The setting's functions, quantized by a recipe's name."""
+    """The setting's functions, quantized by a recipe's name, with the setting's engine where it has one."""
     built = build_recipe(recipe)
-    return Pair(quantize(where.functions.training, built), quantize(where.functions.inference, built))
+    engine = {} if where.engine is None else {"engine": where.engine, "serving": where.engine}
+    return Pair(
+        quantize(where.functions.training, built, **engine), quantize(where.functions.inference, built, **engine)
+    )
 
 
 @dataclass(frozen=True)

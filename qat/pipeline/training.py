@@ -28,11 +28,13 @@ OTHER_ORDER = 1_000_003  # training on sees the data in another order than the f
 
 @dataclass(frozen=True)
 class Setting:
-    """A model on a data set: its functions and its task."""
+    """A model on a data set: its functions and its task; `engine` multiplies the integers of quantized functions, None
+    being the usual ones."""
 
     dataset: data.Dataset
     task: Task
     functions: Forward
+    engine: str | None = None
 
     def batches(self, size: int, seed: int) -> data.Batches:
         """Shuffled batches of the training split, augmented and cut to buckets where the data set says how."""
@@ -56,7 +58,7 @@ class Setting:
         return self.task.inputs(next(iter(data.in_order(self.dataset.splits["train"], size))))
 
 
-def setting(model: str, name: str) -> Setting:
+def setting(model: str, name: str, engine: str | None = None) -> Setting:
     """The registered model on the registered data set.
 
     Raises `ValueError` where the data have more words than the model's embedding has rows.
@@ -68,7 +70,7 @@ def setting(model: str, name: str) -> Setting:
             f"model {model!r} has an embedding of {rows} rows, but {name!r} has a vocabulary of {dataset.vocabulary}. "
             f"Give the model vocabulary={dataset.vocabulary}, or the data the tokenizer of the model's checkpoint."
         )
-    return Setting(dataset, tasks.build(dataset.task), forward(model, dataset.classes))
+    return Setting(dataset, tasks.build(dataset.task), forward(model, dataset.classes), engine)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from qat.record import RECORD_FILE, Record, read_record
 from qat.registry import parse_call
 from qat.signature import Signature, read_signature
 from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
+from qat.sweep.source import register
 from qat.sweep.trust import vetted
-from qat.sweep.work import register
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from qat.pipeline import run_experiment
 from qat.record import Record, read_record
 from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
 from qat.sweep.job import Report
+from qat.sweep.source import register
 from qat.sweep.trust import vetted
-from qat.sweep.work import register
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,36 @@
 """Python files that define experiments: run once, with what went wrong said in one clear message."""
 
 import runpy
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from qat.code import load_anew, snapshot
 from qat.config import explain
 from qat.mistake import place, told
+from qat.pipeline.members import is_known
+
+_ADDED: list[str] = []  # at most one folder, of the study in hand
 
 
 def run_file(path: Path) -> dict[str, Any]:
     """The names that a Python file defines. Raises `ValueError` with every mistake in its configs, one a line, or with
-    why it could not be run."""
+    why it could not be run.
+
+    It can import what lies beside it, as `python FILE` can, also later on; modules of the user that have changed since
+    they were loaded are loaded anew.
+    """
     if not path.is_file():
         raise ValueError(f"{str(path)!r} is not a file. Name a Python file, such as experiments/quickstart.py.")
+    load_anew()
+    _make_importable(path.absolute().parent)
     try:
-        return runpy.run_path(str(path))
+        found = runpy.run_path(str(path.absolute()))
+        snapshot(path)
+        return found
     except (Exception, SystemExit) as error:
         raise ValueError(unreadable(path, error)) from error
 
@@ -36,3 +50,27 @@ def unreadable(path: Path, error: BaseException) -> str:
         where = ""
         first += f" ({found})" if found else ""
     return "\n".join([f"{str(path)!r}{where} could not be run: {first}", *more])
+
+
+def register(values: Mapping[str, Any], files: Iterable[str], also: bool = True) -> None:
+    """Run the files of a study where they register something that its config, plain values, names and this process
+    does not know, or where not `also` is known."""
+    if not (also and is_known(values)):
+        for file in files:
+            run_file(Path(file))
+
+
+def _make_importable(folder: Path) -> None:
+    """Put the folder first among the places of modules, in place of the one of another study, and let go of modules of
+    that one where this folder has its own of the same name."""
+    added = str(folder)
+    if added not in sys.path:
+        sys.path.insert(0, added)
+        _ADDED.append(added)
+    for other in [one for one in _ADDED if one != added]:
+        _ADDED.remove(other)
+        sys.path.remove(other)
+        for name, module in list(sys.modules.items()):
+            top, file = name.partition(".")[0], getattr(module, "__file__", None) or ""
+            if Path(file).is_relative_to(other) and ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
+                del sys.modules[name]

@@ -1,13 +1,13 @@
 """A job's work, in whatever process or machine a runner chose: from its payload to its finished folder."""
 
 import functools
-import runpy
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qat import data, models
+from qat import data
+from qat.code import load_anew
 from qat.compiled import make_room
 from qat.config import ExperimentConfig, parse
 from qat.memory import keep_freed_memory
@@ -15,12 +15,13 @@ from qat.pipeline import Stage, run_stage, run_trial, stage_of
 from qat.record import RECORD_FILE, read_record
 from qat.registry import parse_call
 from qat.sealed import is_whole
-from qat.sinks import Origin, Together, together
+from qat.sinks import Origin, Together, sinks, together
 from qat.storage import folder
 from qat.superseded import supersede
 from qat.sweep.failure import LOG_FILE
 from qat.sweep.folder import TRIALS
 from qat.sweep.job import Report
+from qat.sweep.source import register, run_file
 
 
 def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
@@ -31,30 +32,29 @@ def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
     make_room()
     keep_freed_memory()
     place = folder(root)
-    register(payload["config"], payload["imports"])
-    config = parse(ExperimentConfig, payload["config"])
-    stage = _stage(config, payload["kind"], payload["key"])
+    told = all(parse_call(text)[0] in sinks for text in payload["sinks"])
+    register(payload["config"], payload["imports"], told)
+    config, stage = _planned(payload)
     if stage.kind == "trial":
         _trial(config, stage, place, payload)
     else:
         run_stage(config, stage, place, report)
 
 
-def register(config: Mapping[str, Any], files: Iterable[str]) -> None:
-    """Run the files of a study where they register the model or the data set, and this process has not run them."""
-    named = [(models.names(), config["model"]), (data.names(), config["data"])]
-    if any(parse_call(text)[0] not in names for names, text in named):
-        for file in files:
-            runpy.run_path(file)
-
-
-def _stage(config: ExperimentConfig, kind: str, key: str) -> Stage:
-    trial = stage_of(config, data.load(config.data).fingerprint)
-    for stage in trial.walk():
-        if (stage.kind, stage.key) == (kind, key):
-            return stage
+def _planned(payload: Mapping[str, Any]) -> tuple[ExperimentConfig, Stage]:
+    """The job's config and stage. A process that has outlived an edit loads the user's code anew where the job is of
+    that code."""
+    for again in (False, True):
+        if again and load_anew():
+            for file in payload["imports"]:
+                run_file(Path(file))
+        config = parse(ExperimentConfig, payload["config"])
+        for stage in stage_of(config, data.load(config.data).fingerprint).walk():
+            if (stage.kind, stage.key) == (payload["kind"], payload["key"]):
+                return config, stage
     raise ValueError(
-        f"this job was planned as {kind} {key}, but its code or data have changed since. Run the sweep again."
+        f"this job was planned as {payload['kind']} {payload['key']}, but its code or data have changed since. "
+        "Run the sweep again."
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from jobs import ALL, TINY, run_all, silent
 from studies import BASE
 
+from qat.code import Code
 from qat.config import override
 from qat.record import RECORD_FILE, read_record
 from qat.sweep.folder import open_study
@@ -69,7 +70,7 @@ def test_a_trial_whose_code_has_changed_is_redone_and_the_old_result_kept(copied
     study = make_study("s", TINY, {"arm": {"float": {"arm": "float"}}})
     trial = copied / "trials" / study.trials[0].id
     old = (trial / RECORD_FILE).read_text()
-    monkeypatch.setattr("qat.pipeline.graph.code_digest", lambda files: "edited")
+    monkeypatch.setattr("qat.pipeline.graph.code_of", lambda *parts: Code({"edited.py": "other"}, {}))
     assert kinds(run_all(study, copied)) == {"float": 1, "trial": 1}
     assert (trial / RECORD_FILE).read_text() != old
     (kept,) = (copied / "superseded").iterdir()
