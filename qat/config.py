@@ -180,7 +180,7 @@ def given(*values: Any) -> tuple[Any, ...]:
     return tuple(value for value in values if value is not None)
 
 
-def digest(*parts: BaseModel | str | int | None) -> str:
+def digest(*parts: BaseModel | Mapping[str, Any] | str | int | None) -> str:
     """Twelve hexadecimal digits that change with any of the parts."""
     plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

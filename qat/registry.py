@@ -104,7 +104,7 @@ class Registry[T]:
         """The files that define and that register what `text` names; none where it was typed in, not loaded."""
         name = parse_call(text)[0]
         self.check(name)
-        found = [self._places[name], _definition(self._factories[name])]
+        found = [self._places.get(name, ""), _definition(self._factories[name])]
         return tuple(dict.fromkeys(Path(file).absolute() for file in found if file and Path(file).is_file()))
 
     def forget(self, files: Iterable[Path]) -> None:

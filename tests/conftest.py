@@ -13,3 +13,12 @@ def room_for_programs():
     from qat.compiled import make_room
 
     make_room()
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A user's study with a registered part of every kind, beside it; all of them are forgotten afterwards."""
+    from ownparts import forgotten, write_own
+
+    with forgotten():
+        yield write_own(tmp_path)
