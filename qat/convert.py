@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from qat.bundle import Bundle, bundle, unbundle
@@ -45,19 +46,23 @@ def structure_of(tree: Any) -> Structure:
     return Structure(treedef, tuple(abstract(leaf) for leaf in leaves))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("leaves", "weights", "grids"), meta_fields=("structure",))
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("leaves", "weights", "grids", "recipe"), meta_fields=("structure",)
+)
 @dataclass(frozen=True)
 class Converted:
     """A function's parameters with its weights in integers: what `serve` needs, and nothing else.
 
     `leaves` are the parameters that the served function still reads in float (biases, norms), `weights` the integers,
     and `grids` those of the activations: of a dynamic one, its code range. No quantized weight has a float copy.
+    `recipe` is the label of the state's, as there.
     """
 
     leaves: dict[str, Array]
     weights: dict[str, QTensor]
     grids: dict[str, Any]
     structure: Structure
+    recipe: Array | np.ndarray | None = None
 
     @cached_property
     def bundles(self) -> tuple[dict[str, Array], Bundle]:
@@ -83,10 +88,11 @@ def _bits(qmax: Array) -> Array:
 def convert(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Converted:
     """The served form of `params`; of `inputs` only shapes and dtypes count, and those of later calls may differ."""
     require_state(state)
+    told, state = state.recipe, state.bare
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     weights, grids = _integers(program, structure_of(inputs), params, state)
-    converted = Converted({}, weights, grids, structure_of(params))
+    converted = Converted({}, weights, grids, structure_of(params), told)
     _, used = _served_jaxpr(program, plan, converted, inputs)
     leaves = {path: leaf for path, leaf, u in zip(plan.leaves, jax.tree.leaves(params), used, strict=False) if u}
     return replace(converted, leaves=leaves)

@@ -1,14 +1,17 @@
 """Recipes by name: the usual bits of weights and activations, with options."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
 from qat.registry import did_you_mean, parse_call
 
 PRESET = re.compile(r"w([2-8])(?:a([2-8]))?(_dynamic)?")
+NAME = 40  # characters of a name in a label
 PRESET_EXAMPLES = ("w8a8", "w8a8_dynamic", "w8", "w4", "w4a8", "w4a4", "w3a3", "w2a4")
 
 
@@ -83,6 +86,21 @@ def raised(name: str, paths: Iterable[str]) -> str:
     bits = 8 if recipe(name).rules[0].activations is None else (8, 8)
     one_each = {f"^{re.escape(path)}$": bits for path in paths}
     return with_bits(name, one_each) if one_each else name
+
+
+def label(recipe: QuantRecipe) -> str:
+    """A recipe's name, shortened, and a digest of its rules: `w4a4#1f3a9c2e`."""
+    rules = json.dumps(_lean(recipe), separators=(",", ":"))
+    name = recipe.name if len(recipe.name) <= NAME else f"{recipe.name[: NAME - 3]}..."
+    return f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}"
+
+
+def _lean(value: Any) -> Any:
+    """A recipe as JSON can hold it, without its name and what is as by default, so that later fields change nothing."""
+    if is_dataclass(value):
+        own = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "name"}
+        return {f.name: _lean(own[f.name]) for f in fields(value) if f.name in own and own[f.name] != f.default}
+    return [_lean(part) for part in value] if isinstance(value, tuple) else value
 
 
 def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size: int | None) -> TensorSpec:

@@ -181,7 +181,7 @@ def look_up(c: Contraction, table: Part, indices: Part) -> Float[Array, "..."]:
     def by_row(x: Array) -> Array:
         return jnp.broadcast_to(x, [table.codes.shape[i] if i in rows else 1 for i in range(table.codes.ndim)])
 
-    codes = gather(table.codes, 0).astype(jnp.int32)
+    codes = gather(table.codes, 1).astype(jnp.int32)  # of a row out of range, so that its scale is what fills it
     if table.zero_point is not None:
         codes = codes - gather(by_row(table.zero_point), 0)
     return codes.astype(jnp.float32) * gather(by_row(table.scale), p["fill_value"])

@@ -21,8 +21,9 @@ class TensorSpec:
 
     `grid` is symmetric, affine or unsigned. `per` is one scale a tensor, an output channel, a group of `group_size`
     products along the contraction (weights), or a token, that is one for each row that is contracted (dynamic
-    activations). A `dynamic` range is that of the very values at each call; a static one is the `observer`'s, taken
-    in calibration. The `quantizer` says how gradients pass and whether the scale learns.
+    activations). A `dynamic` range is that of the very values at each call, padding and other examples included where
+    they share a scale: with per='token' only along a contracted axis of tokens, as of attention's values. A static one
+    is the `observer`'s, taken in calibration. The `quantizer` says how gradients pass and whether the scale learns.
     """
 
     bits: int = 8

@@ -4,11 +4,13 @@ All of it is data: other bit widths or clip ranges of the same rules run the sam
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int32
 
 from qat.numerics import QParams, broadcast_params, code_range, params_of_range
@@ -17,6 +19,8 @@ from qat.quantizers import quantizers
 from qat.recipes import TensorSpec
 from qat.tensors import Activation
 from qat.weights import reduced_shape
+
+LABEL = 64  # characters of a label, filled up with zeros
 
 
 @jax.tree_util.register_dataclass
@@ -37,23 +41,32 @@ class QuantState:
 
     `learned` is the trainable part (empty unless a quantizer learns): differentiate with respect to it and put it back
     with `dataclasses.replace(state, learned=...)`. `observers` is what calibration saw, for further observation.
+    `recipe` is the label of the one that it was calibrated for, as an array, so that none compiles anew for it; None is
+    not known, and any recipe takes it.
     """
 
     clips: dict[str, Clip]
     learned: dict[str, dict[str, Array]] = field(default_factory=dict)
     observers: dict[str, Any] = field(default_factory=dict)
+    recipe: Array | np.ndarray | None = None
+
+    @property
+    def bare(self) -> "QuantState":
+        """Ranges and learned values alone: the same program runs whatever the recipe was and the observers saw."""
+        return replace(self, observers={}, recipe=None)
 
 
 def as_tree(state: QuantState) -> dict[str, Any]:
-    """Ranges and learned values as dicts of arrays, to be stored; without what observers saw."""
+    """Ranges, learned values and the recipe's label as dicts of arrays, to be stored; without what observers saw."""
     clips = {key: {f: v for f, v in vars(clip).items() if v is not None} for key, clip in state.clips.items()}
-    return {"clips": clips, "learned": state.learned}
+    known = {} if state.recipe is None else {"recipe": state.recipe}
+    return {"clips": clips, "learned": state.learned, **known}
 
 
 def from_tree(tree: dict[str, Any]) -> QuantState:
     """The state that `as_tree` wrote."""
     clips = {key: Clip(f.get("low"), f.get("high"), f["qmin"], f["qmax"]) for key, f in tree["clips"].items()}
-    return QuantState(clips, tree["learned"])
+    return QuantState(clips, tree["learned"], recipe=tree.get("recipe"))
 
 
 def activations(plan: Plan) -> dict[str, tuple[SitePlan, Activation]]:
@@ -96,6 +109,28 @@ def require_state(state: Any) -> None:
         raise ValueError(
             f"`state` must be the QuantState that `calibrate` returns, got {type(state).__name__}. "
             "Call `state = q.calibrate(params, batches)` first."
+        )
+
+
+def as_characters(label: str) -> np.ndarray:
+    """A recipe's label as an array, of one length for all."""
+    return np.frombuffer(label.encode().ljust(LABEL, b"\0")[-LABEL:], np.uint8)
+
+
+def label_of(characters: Any) -> str | None:
+    """The label that an array holds; None where there is none, or a traced one that nobody can read."""
+    if characters is None or isinstance(characters, Tracer):
+        return None
+    return np.asarray(characters).astype(np.uint8).tobytes().strip(b"\0").decode(errors="replace")
+
+
+def require_recipe(name: str, characters: Any, want: str) -> None:
+    """Raise `ValueError` where the recipe of `name` is known, and another than that of the label `want`."""
+    have = label_of(characters)
+    if have is not None and have.rpartition("#")[2] != want.rpartition("#")[2]:
+        raise ValueError(
+            f"`{name}` is of the recipe {have}, this function's is {want}. Calibrate and convert with this recipe; "
+            f"where the mix is meant, say so: `q.adopt({name})`."
         )
 
 

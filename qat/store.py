@@ -21,6 +21,7 @@ from qat.artifact import check_content, finished, refusing_damage
 from qat.convert import Converted, Structure
 from qat.numerics import QParams, QTensor
 from qat.packing import pack, unpack
+from qat.state import as_characters, label_of
 from qat.storage import folder, write_atomically
 from qat.trees import skeleton, tree_of
 from qat.weights import sums_to
@@ -84,6 +85,8 @@ def save(path: str | Path, model: Converted) -> None:
         "tree": skeleton(tree),
         "avals": [[list(a.shape), str(a.dtype), a.weak_type] for a in avals],
     }
+    if model.recipe is not None:
+        index["recipe"] = label_of(model.recipe)
     packed = base64.b64encode(zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)).decode()
     content = serialize({**tensors, **flat.tensors()}, {"format": FORMAT, "index": packed})
     write_atomically(folder(path), finished(content))
@@ -107,13 +110,13 @@ def load(path: str | Path, like: Any = None) -> Converted:
         )
     with refusing_damage(where, REMEDY):
         leaves, weights, grids, avals = _loaded(tensors, index)
-    tree = tree_of(index["tree"], like)
+    tree, told = tree_of(index["tree"], like), index.get("recipe")
     if tree.num_leaves != len(avals):
         raise ValueError(
             f"`like` has {tree.num_leaves} leaves, the saved parameters have {len(avals)}. "
             "Give the tree of parameters that was converted."
         )
-    return Converted(leaves, weights, grids, Structure(tree, avals))
+    return Converted(leaves, weights, grids, Structure(tree, avals), told and as_characters(told))
 
 
 def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any, Any, Any, Any]:

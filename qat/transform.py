@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -12,12 +12,14 @@ from qat import convert as conversion
 from qat.convert import Converted
 from qat.engines import engines
 from qat.plan import make_plan
+from qat.presets import label
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
 from qat.simulate import activations_given, run, weights_given
 from qat.sites import Sites, describe
-from qat.state import QuantState, check_state, require_state
+from qat.state import QuantState, as_characters, check_state, require_recipe, require_state
 
 Function = Callable[..., Any]
+Made = TypeVar("Made", QuantState, Converted)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Program:
     def simulate(self, params: Any, state: QuantState, *inputs: Any) -> Any:
         """The function's result with integer products and straight-through gradients."""
         require_state(state)
-        return _simulate(self, params, replace(state, observers={}), inputs)  # recipes differ in observers: not in code
+        return _simulate(self, params, state.bare, inputs)  # recipes differ in bits and observers: not in code
 
     def serve(self, converted: Converted, *inputs: Any) -> Any:
         """The function's result from integer weights."""
@@ -106,6 +108,11 @@ class Quantized:
     def _observing(self) -> Program:
         return Program(self.fn, _skeleton(self.recipe, keep_observers=True), self.engine, self.serving)
 
+    @cached_property
+    def label(self) -> str:
+        """The name and digest of the recipe, as states and converted trees carry them."""
+        return label(self.recipe)
+
     def sites(self, params: Any, *inputs: Any) -> Sites:
         """Every contraction and look-up of the function with what the recipe makes of it; prints as a table."""
         return describe(make_plan(self.fn, self.recipe, params, inputs))
@@ -116,23 +123,37 @@ class Quantized:
         Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, a site never
         reached.
         """
-        return calibration.calibrate(self._observing, self._exact, params, batches)
+        return self.adopt(calibration.calibrate(self._observing, self._exact, params, batches))
+
+    def adopt(self, made: Made) -> Made:
+        """A state or converted tree of another recipe, taken for one of this: a mix that is meant. Its bits and ranges
+        stay as they are."""
+        return replace(made, recipe=as_characters(self.label))
+
+    def check(self, state: QuantState) -> None:
+        """Raise `ValueError` for what is no state, and for one that is known to be of another recipe."""
+        require_state(state)
+        require_recipe("state", state.recipe, self.label)
 
     def simulate(self, params: Any, state: QuantState, *inputs: Any, observe: bool = False) -> Any:
         """The function's result as integer arithmetic gives it, differentiable with respect to `params`,
         `state.learned` and `inputs`. With `observe` returns (result, state): the ranges take in these activations
         first."""
+        self.check(state)
         if not observe:
             return self.program.simulate(params, state, *inputs)
-        require_state(state)
-        return calibration.simulate_observing(self._observing, params, state, inputs)
+        bare = replace(state, recipe=None)
+        out, bare = calibration.simulate_observing(self._observing, params, bare, inputs)
+        return out, replace(bare, recipe=state.recipe)
 
     def convert(self, params: Any, state: QuantState, *inputs: Any) -> Converted:
         """The served form of `params`: integer weights, and in float only what the served function still reads."""
+        self.check(state)
         return conversion.convert(self.program, params, state, inputs)
 
     def serve(self, converted: Converted, *inputs: Any) -> Any:
         """The function's result from integer weights; equal to `simulate`'s bit for bit."""
+        require_recipe("converted", getattr(converted, "recipe", None), self.label)
         return self.program.serve(converted, *inputs)
 
 

@@ -35,6 +35,18 @@ def other(name, **options):
     return quantize(mlp, qat.recipe(name, **options))
 
 
+def unlabelled(made):
+    """Without its recipe's label, so that the structure alone tells."""
+    return dataclasses.replace(made, recipe=None)
+
+
+def state_of(name, **options):
+    return unlabelled(other(name, **options).calibrate(PARAMS, [X]))
+
+
+BARE, INTS = unlabelled(STATE), unlabelled(INT8)
+
+
 VALUES = {
     "unknown observer": (lambda: TensorSpec(observer="emaa"), r"Unknown observer 'emaa'. Known: .*mean 'ema'\?"),
     "argument of an observer": (lambda: TensorSpec(observer="percentile(200)"), r"`p` must be in \(50, 100\].*200"),
@@ -94,7 +106,7 @@ NOTHING = {
 def test_a_recipe_that_quantizes_nothing_says_why(case):
     fn, recipe, message = NOTHING[case]
     q = quantize(fn, recipe)
-    for call in (lambda: q.sites(PARAMS, X), lambda: q.calibrate(PARAMS, [X]), lambda: q.simulate(PARAMS, STATE, X)):
+    for call in (lambda: q.sites(PARAMS, X), lambda: q.calibrate(PARAMS, [X]), lambda: q.simulate(PARAMS, BARE, X)):
         with pytest.raises(ValueError, match=message):
             call()
 
@@ -109,19 +121,19 @@ MISFITS = {
     "state of another function": (
         lambda: quantize(third, qat.recipe("w8a8")).simulate({**PARAMS, "c": array(3, 3)}, STATE, X),
         r"`state` has no range for .*Calibrate with this function"),
-    "state of a learned recipe": (lambda: Q.simulate(PARAMS, other("w8a8", quantizer="lsq").calibrate(PARAMS, [X]), X),
+    "state of a learned recipe": (lambda: Q.simulate(PARAMS, state_of("w8a8", quantizer="lsq"), X),
                                   r"`state` of .*learns \['scale'\].*'ste' learns nothing.*Calibrate with this recipe"),
-    "state for a learned recipe": (lambda: other("w8a8", quantizer="lsq").simulate(PARAMS, STATE, X),
+    "state for a learned recipe": (lambda: other("w8a8", quantizer="lsq").simulate(PARAMS, BARE, X),
                                    r"`state` of .*learns nothing.*'lsq' learns \['scale'\].*Calibrate"),
-    "state of a dynamic recipe": (lambda: Q.simulate(PARAMS, other("w8a8_dynamic").calibrate(PARAMS, [X]), X),
+    "state of a dynamic recipe": (lambda: Q.simulate(PARAMS, state_of("w8a8_dynamic"), X),
                                   r"does not fit its static range. Calibrate with this recipe"),
-    "state of a static recipe": (lambda: other("w8a8_dynamic").convert(PARAMS, STATE, X), r"fit its dynamic range"),
-    "state of a weight-only recipe": (lambda: Q.simulate(PARAMS, other("w8").calibrate(PARAMS, [X]), X), r"no range"),
-    "state of groups": (lambda: other("w8", group_size=2, edges="same").simulate(PARAMS, STATE, X), r"needs \(3, 8\)"),
+    "state of a static recipe": (lambda: other("w8a8_dynamic").convert(PARAMS, BARE, X), r"fit its dynamic range"),
+    "state of a weight-only recipe": (lambda: Q.simulate(PARAMS, state_of("w8"), X), r"no range"),
+    "state of groups": (lambda: other("w8", group_size=2, edges="same").simulate(PARAMS, BARE, X), r"needs \(3, 8\)"),
     "observers left out": (lambda: Q.simulate(PARAMS, dataclasses.replace(STATE, observers={}), X, observe=True),
                            r"`state.observers` lacks .*calibrate"),
-    "converted by a dynamic recipe": (lambda: other("w8a8_dynamic").serve(INT8, X), r"tree is of another recipe"),
-    "converted for a weight-only recipe": (lambda: other("w8").serve(INT8, X), r"function or recipe: .*unexpected"),
+    "converted by a dynamic recipe": (lambda: other("w8a8_dynamic").serve(INTS, X), r"tree is of another recipe"),
+    "converted for a weight-only recipe": (lambda: other("w8").serve(INTS, X), r"function or recipe: .*unexpected"),
     "converted by another function": (lambda: quantize(lambda p, x: x @ p["a"], qat.recipe("w8a8")).serve(INT8, X),
                                       r"another function or recipe: missing"),
 }  # fmt: skip

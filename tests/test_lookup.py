@@ -55,6 +55,44 @@ def test_an_index_out_of_range_gives_what_the_float_look_up_gives(spec):
     assert np.isnan(found["take"][1]).all() and not np.isnan(found["take"][2]).any()
 
 
+FILLS = (0.0, 1.0, -2.5, 1e30, np.inf, np.nan)
+
+
+@each_spec
+def test_an_index_out_of_range_gives_the_fill_of_the_float_look_up(spec):
+    def fn(table, ids):
+        filled = [jnp.take(table, ids, axis=0, mode="fill", fill_value=fill) for fill in FILLS]
+        return filled, [table.astype(jnp.bfloat16).at[ids].get(mode="fill", fill_value=-2.5)]
+
+    ids = np.asarray([[3, 10], [-1, -11], [-10, 1000]])  # the second of each is out of range
+    rounded, _ = fakequant.fake_quant(TABLE, SPECS[spec], None if spec == "table" else (1,))
+    (found, found_bfloat16), _ = look_up(spec, fn, TABLE, ids)
+    for value, fill in zip(found, FILLS, strict=True):
+        np.testing.assert_array_equal(value[:, 1], np.full((3, 12), fill, np.float32))
+        np.testing.assert_allclose(value[:, 0], rounded[ids[:, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(found_bfloat16[0][:, 1], np.full((3, 12), -2.5))
+
+
+@each_spec
+def test_a_look_up_that_promises_to_stay_in_range_gives_the_rounded_rows(spec):
+    rounded, _ = fakequant.fake_quant(TABLE, SPECS[spec], None if spec == "table" else (1,))
+    found, _ = look_up(spec, lambda table, ids: table.at[ids].get(mode="promise_in_bounds"), TABLE, IDS)
+    np.testing.assert_allclose(found, rounded[IDS], rtol=1e-6)
+
+
+def test_a_row_of_tokens_quantized_for_itself_does_not_depend_on_the_padding():
+    def fn(p, ids, mask):
+        x = p["table"][ids]
+        return jnp.where(mask[..., None], x @ p["w"], 0)
+
+    q = qat.quantize(fn, qat.recipe("w8a8_dynamic", edges="same"))
+    params = {"table": TABLE, "w": np.random.default_rng(1).standard_normal((12, 5)).astype(np.float32)}
+    mask = np.arange(3) < np.asarray([[2], [3]])
+    state = q.calibrate(params, [(IDS, mask)])
+    one, other = (q.simulate(params, state, np.where(mask, IDS, fill), mask) for fill in (0, 7))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_a_table_of_bfloat16_gives_bfloat16_rows():
     value, _ = look_up("row", lambda t, ids: t.astype(jnp.bfloat16)[ids], TABLE, IDS)
     assert value.dtype == jnp.bfloat16

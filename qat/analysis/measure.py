@@ -24,7 +24,7 @@ from qat.jaxpr import Contraction, Rewriting, bind, rewrite
 from qat.numerics import dequantize
 from qat.plan import Plan, SitePlan, make_plan
 from qat.simulate import activations_given, in_scope, site_result, weights_given
-from qat.state import Clip, QuantState, activations, base_grid, check_state, require_state, specs
+from qat.state import Clip, QuantState, activations, base_grid, check_state, specs
 from qat.tensors import Activation
 from qat.transform import Quantized
 from qat.weights import weight_values
@@ -50,8 +50,8 @@ def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iter
     A site in a layer scan gives one entry a layer. Counts are exact; a batch's energies are summed in float32.
     Raises `ValueError` for no batch, a state of another function or recipe, NaN or infinity at a site.
     """
-    require_state(state)
-    state, incoming = replace(state, observers={}), stream(batches)
+    q.check(state)
+    state, incoming = state.bare, stream(batches)
     head = next(incoming)
     plan = make_plan(q.fn, q.recipe, params, head)
     check_state(plan, state)
@@ -139,7 +139,7 @@ def _step(program: Any, params: Any, given: dict, kept: dict, inputs: tuple[Any,
     plan = make_plan(program.fn, program.recipe, params, inputs)
     sites, engine = plan.quantized, engines.build(program.engine)
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Any, entry: Any, scope: dict[str, Any]):
+    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Any, entry: Any, scope: Any):
         site = sites[c.location]
         exact = bind(eqn, operands)[0]
         quantized = site_result(site, plan, engine, operands, given, train=False, scope=scope)

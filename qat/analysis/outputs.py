@@ -1,7 +1,6 @@
 """The error of the quantized function as a whole."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 from qat.analysis.seen import Energy
 from qat.analysis.tally import Noise, add_noise
 from qat.batches import stream
-from qat.state import QuantState, require_state
+from qat.state import QuantState
 from qat.transform import Quantized
 
 
@@ -21,10 +20,10 @@ def output_error(q: Quantized, params: Any, state: QuantState, batches: Iterable
     All outputs of floating type count together, and of these the numbers that are finite in float. None where the error
     is zero or there is no such number.
     """
-    require_state(state)
+    q.check(state)
     total = Energy()
     for inputs in stream(batches):
-        total += _errors(q.program, params, replace(state, observers={}), inputs)
+        total += _errors(q.program, params, state.bare, inputs)
     return total.sqnr_db
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -42,11 +42,12 @@ def sensitivities(
     """
     if not batches:
         raise ValueError("`batches` is empty: give at least one, such as those of calibration.")
+    q.check(states[0])
     plan = make_plan(q.fn, q.recipe, params, batches[0][0])
     for state in states:
         check_state(plan, state)
     total = functools.partial(_mean_loss, q.program, loss, params, batches=batches)
-    start, everything = (total(replace(state, observers={})) for state in states)
+    start, everything = (total(state.bare) for state in states)
     found = []
     for path, keys in _tensors(plan).items():
         more = [key for key in keys if _codes(states[1], key) > _codes(states[0], key)]
@@ -60,7 +61,8 @@ def sensitivities(
 def raise_layers(
     q: Quantized, params: Any, inputs: tuple[Any, ...], states: tuple[QuantState, QuantState], paths: Iterable[str]
 ) -> QuantState:
-    """The first state, with the bits and ranges of the second for the layers of these paths."""
+    """The first state, with the bits and ranges of the second for the layers of these paths; it is of no recipe until
+    one adopts it."""
     tensors = _tensors(make_plan(q.fn, q.recipe, params, inputs))
     return _mixed(*states, {key for path in paths for key in tensors[path]})
 

@@ -71,7 +71,8 @@ def calibrate(where: Setting, recipe: str, variables: Any, how: Calibration) -> 
     states = state, ranges(raised(recipe, sorted({site.path for site in low})))
     found, total = sensitivities(q, variables, states, batches, _loss(where.task))
     chosen = most_sensitive(found, total, how.share)
-    return raise_layers(q, variables, batches[0][0], states, chosen), chosen
+    mixed = raise_layers(q, variables, batches[0][0], states, chosen)
+    return quantized(where, raised(recipe, chosen)).inference.adopt(mixed), chosen
 
 
 @functools.lru_cache
@@ -97,7 +98,7 @@ def train_quantized(
     teacher = None if distillation is None else Teacher(where.functions.inference, distillation)
     loss = simulated_loss(where.task, pair.training.program, pair.inference.program, teacher)
     model = {name: part for name, part in variables.items() if name != "params"}
-    state = {"model": model, "ranges": replace(ranges, learned={}, observers={})}
+    state = {"model": model, "ranges": replace(ranges.bare, learned={})}
     state |= {} if teacher is None else {"teacher": jax.tree.map(jnp.copy, variables)}
     start = {"params": variables["params"], "learned": ranges.learned}
     result = run.fit(loss, (start, state), where, finetune, seed + OTHER_ORDER)

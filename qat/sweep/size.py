@@ -54,7 +54,7 @@ def converted_size(q: Quantized, params: Any, *inputs: Any) -> int:
     for dtype in {x.dtype for x in small}:
         total = sum(x.size for x in small if x.dtype == dtype)
         tensors[f"flat/{dtype}"] = jax.ShapeDtypeStruct((total,), dtype)
-    return _file(tensors, {"format": FORMAT, "index": _index(model, stored, bits)})
+    return _file(tensors, {"format": FORMAT, "index": _index(model, stored, bits, q.label)})
 
 
 @functools.lru_cache(maxsize=16)
@@ -96,12 +96,13 @@ def _stored(grids: dict[str, Any]) -> dict[str, Any]:
     return {key: grid["grid"] if "grid" in grid else grid["codes"] for key, grid in grids.items()}
 
 
-def _index(model: Converted, grids: dict[str, Any], bits: dict[str, int]) -> str:
+def _index(model: Converted, grids: dict[str, Any], bits: dict[str, int], recipe: str) -> str:
     """The index of the file but for its exact wording: what lies where, compressed."""
     content = {
         "weights": {key: [bits[key], *_shapes(w)] for key, w in sorted(model.weights.items())},
         "grids": {key: ["grid", *_shapes(grid)] for key, grid in sorted(grids.items())},
         "leaves": {path: str(leaf.dtype) for path, leaf in sorted(model.leaves.items())},
+        "recipe": recipe,
         "tree": skeleton(model.structure.tree),
         "avals": [[list(a.shape), str(a.dtype), a.weak_type] for a in model.structure.leaves],
     }
