@@ -1,7 +1,7 @@
 """Calibration: what ranges the activations take, streamed over batches in one compiled step and bounded memory."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from qat.batches import stream
 from qat.convert import Structure, structure_of
 from qat.engines import engines
 from qat.jaxpr import Contraction, Rewriting, bind, rewrite
@@ -96,17 +95,16 @@ def _weight_ranges(
     return {key: observed_range(w, values[key], steps[key]) for key, w in plan.weights.items() if not w.spec.dynamic}
 
 
-def calibrate(program: Any, exact: Any, params: Any, batches: Iterable[Any]) -> QuantState:
-    """The state of every site of `exact` (the program with its bit widths) after all batches.
+def calibrate(program: Any, exact: Any, params: Any, batches: Iterator[tuple[Any, ...]]) -> QuantState:
+    """The state of every site of `exact` (the program with its bit widths) after all batches, given as inputs.
 
-    Raises `ValueError` for no batch, a batch of another structure, a NaN or infinity in a site's operand (naming the
+    Raises `ValueError` for a NaN or infinity in a site's operand (naming the
     site and the batches it came in), or a site that no batch reached.
     """
-    rest = stream(batches)
-    head = next(rest)
+    head = next(batches)
     plan = make_plan(exact.fn, exact.recipe, params, head)
     kept, done = empty_observations(plan), 0
-    for number, inputs in enumerate(itertools.chain([head], rest)):
+    for number, inputs in enumerate(itertools.chain([head], batches)):
         kept = _step(program, params, kept, inputs)
         if number % CHECK_EVERY == CHECK_EVERY - 1:
             _refuse_not_finite(plan, kept, done, number)

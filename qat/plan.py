@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from qat.arguments import described
 from qat.jaxpr import Contraction, Location, closes_over_tracers, contracted, find, leaf_path, trace
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
 from qat.registry import forgotten_on_change
@@ -99,7 +100,9 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
         shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
         error.add_note(
             f"`fn` itself raised this when traced with `params` of leaves {shown or 'none'} and "
-            f"{len(inputs)} inputs. Are they the ones it was written for?"
+            f"{len(inputs)} inputs: {described(tuple(inputs))}. Are they the ones it was written for? A batch is the "
+            "tuple of its inputs, or the one input (a list or a dict is one): leave out what it does not take, such as "
+            "labels. Flags go by keyword, as in `q.simulate(params, state, x, train=False)`."
         )
         raise
     contractions = find(jaxpr, leaves)

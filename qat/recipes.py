@@ -40,7 +40,8 @@ class TensorSpec:
             raise ValueError(f"`per` must be one of {', '.join(GRANULARITIES)}, got {self.per!r}.")
         if (self.per == "group") != (self.group_size is not None):
             raise ValueError(
-                f"`group_size` goes with per='group', got per={self.per!r}, group_size={self.group_size!r}."
+                f"`group_size` goes with per='group', got per={self.per!r}, group_size={self.group_size!r}. "
+                "Give the number of products that share a scale, such as per='group', group_size=32."
             )
         if self.group_size is not None and self.group_size < 1:
             raise ValueError(f"`group_size` must be at least 1, got {self.group_size}.")

@@ -60,8 +60,13 @@ class _Flat:
         return {f"flat/{dtype}": np.concatenate(parts) for dtype, parts in self.parts.items()}
 
 
-def save(path: str | Path, model: Converted) -> None:
-    """Write a converted model; the file appears whole or not at all."""
+def save(path: str | Path, model: Converted | None = None) -> None:
+    """Write a converted model; the file appears whole or not at all. Raises `ValueError` for anything else."""
+    if not isinstance(path, str | Path) or not isinstance(model, Converted):
+        raise ValueError(
+            f"`save` takes a path and what `convert` returns, got {type(path).__name__} and {type(model).__name__}. "
+            "Call `qat.save('model.safetensors', q.convert(params, state, *inputs))`."
+        )
     flat, tensors, weights = _Flat(), {}, {}
     for key, q in sorted(model.weights.items()):
         bits = 8 if q.bits is None else int(q.bits)

@@ -1,14 +1,16 @@
 """The transformation: `quantize(fn, recipe)` with `sites`, `calibrate`, `simulate`, `convert` and `serve`."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, TypeVar
 
 import jax
 
 from qat import calibrate as calibration
 from qat import convert as conversion
+from qat.arguments import Items, Keyworded, refuse_constants, split_keywords
+from qat.batches import stream
 from qat.convert import Converted
 from qat.engines import engines
 from qat.plan import make_plan
@@ -113,17 +115,32 @@ class Quantized:
         """The name and digest of the recipe, as states and converted trees carry them."""
         return label(self.recipe)
 
-    def sites(self, params: Any, *inputs: Any) -> Sites:
-        """Every contraction and look-up of the function with what the recipe makes of it; prints as a table."""
-        return describe(make_plan(self.fn, self.recipe, params, inputs))
+    def with_keywords(self, keywords: Mapping[str, Any], *inputs: Any) -> tuple["Quantized", tuple[Any, ...]]:
+        """The function with these constants among its keyword arguments, and its inputs, arrays by keyword as the last
+        of them; both as they are where there is no keyword."""
+        refuse_constants(inputs)
+        if not keywords:
+            return self, inputs
+        static, arrays = split_keywords(keywords)
+        return _keyworded(self, static), (*inputs, arrays)
 
-    def calibrate(self, params: Any, batches: Iterable[Any]) -> QuantState:
+    def sites(self, params: Any, *inputs: Any, **keywords: Any) -> Sites:
+        """Every contraction and look-up of the function with what the recipe makes of it; prints as a table.
+
+        Here and in all that follows `keywords` are those of the function: trees of arrays, which are traced, and
+        hashable constants such as `train=False`, for each of which it is compiled.
+        """
+        q, inputs = self.with_keywords(keywords, *inputs)
+        return describe(make_plan(q.fn, self.recipe, params, inputs))
+
+    def calibrate(self, params: Any, batches: Iterable[Any], **keywords: Any) -> QuantState:
         """The state after the float function ran on all `batches` (each the tuple of inputs, or the one input).
 
         Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, a site never
         reached.
         """
-        return self.adopt(calibration.calibrate(self._observing, self._exact, params, batches))
+        q, more = self.with_keywords(keywords)
+        return self.adopt(calibration.calibrate(q._observing, q._exact, params, stream(batches, *more)))
 
     def adopt(self, made: Made) -> Made:
         """A state or converted tree of another recipe, taken for one of this: a mix that is meant. Its bits and ranges
@@ -135,26 +152,33 @@ class Quantized:
         require_state(state)
         require_recipe("state", state.recipe, self.label)
 
-    def simulate(self, params: Any, state: QuantState, *inputs: Any, observe: bool = False) -> Any:
+    def simulate(self, params: Any, state: QuantState, *inputs: Any, observe: bool = False, **keywords: Any) -> Any:
         """The function's result as integer arithmetic gives it, differentiable with respect to `params`,
         `state.learned` and `inputs`. With `observe` returns (result, state): the ranges take in these activations
         first."""
         self.check(state)
+        q, inputs = self.with_keywords(keywords, *inputs)
         if not observe:
-            return self.program.simulate(params, state, *inputs)
-        bare = replace(state, recipe=None)
-        out, bare = calibration.simulate_observing(self._observing, params, bare, inputs)
-        return out, replace(bare, recipe=state.recipe)
+            return q.program.simulate(params, state, *inputs)
+        out, seen = calibration.simulate_observing(q._observing, params, replace(state, recipe=None), inputs)
+        return out, replace(seen, recipe=state.recipe)
 
-    def convert(self, params: Any, state: QuantState, *inputs: Any) -> Converted:
+    def convert(self, params: Any, state: QuantState, *inputs: Any, **keywords: Any) -> Converted:
         """The served form of `params`: integer weights, and in float only what the served function still reads."""
         self.check(state)
-        return conversion.convert(self.program, params, state, inputs)
+        q, inputs = self.with_keywords(keywords, *inputs)
+        return conversion.convert(q.program, params, state, inputs)
 
-    def serve(self, converted: Converted, *inputs: Any) -> Any:
+    def serve(self, converted: Converted, *inputs: Any, **keywords: Any) -> Any:
         """The function's result from integer weights; equal to `simulate`'s bit for bit."""
         require_recipe("converted", getattr(converted, "recipe", None), self.label)
-        return self.program.serve(converted, *inputs)
+        q, inputs = self.with_keywords(keywords, *inputs)
+        return q.program.serve(converted, *inputs)
+
+
+@lru_cache(maxsize=64)
+def _keyworded(q: Quantized, static: Items) -> Quantized:
+    return replace(q, fn=Keyworded(q.fn, static))
 
 
 def quantize(fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving: str = "integer") -> Quantized:

@@ -15,6 +15,7 @@ from qat.recipes import QuantRecipe, QuantRule, weight_spec
 
 TensorSpec: Any = recipes.TensorSpec  # so that a type checker lets wrong values pass
 quantize: Any = qat.quantize
+save: Any = qat.save
 
 
 def array(*shape, seed=0):
@@ -25,7 +26,7 @@ def mlp(p, x):
     return jax.nn.relu(x @ p["a"]) @ p["b"]
 
 
-X, PARAMS = array(4, 6), {"a": array(6, 8), "b": array(8, 3)}
+X, Y, PARAMS = array(4, 6), jnp.arange(4), {"a": array(6, 8), "b": array(8, 3)}
 Q: Any = quantize(mlp, qat.recipe("w8a8"))
 STATE = Q.calibrate(PARAMS, [X])
 INT8 = Q.convert(PARAMS, STATE, X)
@@ -56,7 +57,7 @@ VALUES = {
     "too few bits": (lambda: TensorSpec(bits=1), r"`bits` must be .*\[2, 8\], got 1\."),
     "fractional bits": (lambda: TensorSpec(bits=4.5), r"`bits` must be an integer .*got 4.5"),
     "unknown grid": (lambda: TensorSpec(grid="signed"), r"`grid` must be one of symmetric.*got 'signed'"),
-    "group without size": (lambda: weight_spec(per="group"), r"`group_size` goes with per='group'.*None"),
+    "group without size": (lambda: weight_spec(per="group"), r"`group_size` goes with.*None.*group_size=32"),
     "static per token": (lambda: TensorSpec(per="token"), r"per='token' needs dynamic=True"),
     "learned and dynamic": (lambda: TensorSpec(dynamic=True, quantizer="lsq"), r"'lsq' learns scale.*dynamic=False"),
     "regular expression": (lambda: QuantRule("layer[0"), r"`pattern` 'layer\[0' is no regular expression: "),
@@ -72,6 +73,11 @@ VALUES = {
     "no state to observe": (lambda: Q.simulate(PARAMS, None, X, observe=True), r"`state` must be .*got NoneType"),
     "state in place of int8": (lambda: Q.serve(STATE, X), r"`serve` needs what `convert` .*got QuantState.*convert"),
     "parameters in place of converted": (lambda: Q.serve(PARAMS, X), r"`serve` needs what `convert` returns, got dict"),
+    "saved state alone": (lambda: save(STATE), r"`save` takes a path .*got QuantState and NoneType.*q.convert"),
+    "saved state": (lambda: save("model", STATE), r"`save` takes .*got str and QuantState.*q.convert"),
+    "text among the inputs": (lambda: Q.simulate(PARAMS, STATE, X, "mean"), r"got the text 'mean'.*by keyword"),
+    "text in a batch": (lambda: Q.calibrate(PARAMS, [(X, "mean")]), r"got the text 'mean'.*out of batches"),
+    "list by keyword": (lambda: Q.simulate(PARAMS, STATE, X, sizes=[1, 2]), r"`sizes` .*hashable.*got a list.*a tuple"),
     "converted in place of state": (lambda: Q.simulate(PARAMS, INT8, X), r"`state` must be .*got Converted"),
 }  # fmt: skip
 
@@ -193,3 +199,19 @@ def test_inputs_of_a_shape_that_needs_dropped_parameters_are_refused():
     int8 = q.convert(params, q.calibrate(params, [X]), X)
     with pytest.raises(ValueError, match=r"reads bias in float, which conversion dropped. Convert with inputs"):
         q.serve(int8, array(6, 6))
+
+
+BATCHES = {
+    "image and label": (lambda p, x: x @ p["a"], (X, Y), r"2 inputs: float32\[4, 6\], int32\[4\]"),
+    "label taken for a flag": (lambda p, x, train=False: x if train else x @ p["a"], (X, Y), r"int32\[4\]"),
+    "dict": (lambda p, x: x.reshape(x.shape[0], -1) @ p["a"], {"image": X, "label": Y}, r"image: float32\[4, 6\]"),
+    "list": (lambda p, x: x.reshape(x.shape[0], -1) @ p["a"], [X, Y], r"1 inputs: \[float32\[4, 6\], int32\[4\]\]"),
+    "flag among the inputs": (lambda p, x, train: x @ p["a"] if train else x, (X, False), r"float32\[4, 6\], bool\[\]"),
+}
+
+
+@pytest.mark.parametrize("case", BATCHES)
+def test_a_batch_that_the_function_cannot_take_is_told_with_the_contract_and_the_remedy(case):
+    fn, batch, came = BATCHES[case]
+    with pytest.raises(Exception, match=rf"(?s){came}.*A batch is the tuple of its inputs, .*Flags go by keyword"):
+        quantize(fn, qat.recipe("w8a8")).calibrate(PARAMS, [batch])

@@ -69,7 +69,7 @@ def test_an_index_out_of_range_gives_the_fill_of_the_float_look_up(spec):
     (found, found_bfloat16), _ = look_up(spec, fn, TABLE, ids)
     for value, fill in zip(found, FILLS, strict=True):
         np.testing.assert_array_equal(value[:, 1], np.full((3, 12), fill, np.float32))
-        np.testing.assert_allclose(value[:, 0], rounded[ids[:, 0]], rtol=1e-6)
+        np.testing.assert_allclose(value[:, 0], rounded[[3, -1, -10]], rtol=1e-6)
     np.testing.assert_array_equal(found_bfloat16[0][:, 1], np.full((3, 12), -2.5))
 
 

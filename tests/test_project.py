@@ -17,6 +17,7 @@ MOST_LINES = 300
 # the registry alone; every level from `experiment` on may use it.
 LEVELS = {
     "foundation": [
+        "arguments",
         "numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency",
         "batches", "memory", "mistake", "sealed", "threads",
     ],
