@@ -17,12 +17,24 @@ type Stamp = tuple[float, int] | tuple[int, int, int]
 
 
 def folder(path: str | Path) -> Path:
-    """A local path, or, of an address such as `gs://bucket/runs` or `s3://...`, an `etils.epath` path: the same API."""
+    """A local path, or, of an address such as `gs://bucket/runs` or `s3://...`, an `etils.epath` path: the same API.
+
+    Raises `ValueError` for an address of a kind that is not known, or whose package is not installed.
+    """
     if "://" not in str(path):
         return Path(path)
+    import fsspec
     from etils import epath
 
-    return epath.Path(path)  # pyright: ignore[reportReturnType]
+    try:
+        fsspec.get_filesystem_class(str(path).split("://")[0])
+        return epath.Path(path)  # pyright: ignore[reportReturnType]
+    except (ImportError, KeyError, ValueError) as error:
+        why = f": {error}" if isinstance(error, ImportError) else ""
+        raise ValueError(
+            f"a run folder must be a local path, or an address such as gs://bucket/runs or s3://bucket/runs whose "
+            f"package is installed, got {str(path)!r}{why}."
+        ) from None
 
 
 def is_local(path: Path) -> bool:

@@ -271,3 +271,10 @@ def test_a_sign_of_life_carries_the_news_and_goes_with_the_process(tmp_path):
         assert alive.holder_from(found) == holder
         assert found["jobs"] == {"a": 1}
     assert not path.exists()
+
+
+def test_signs_that_are_called_digits_and_are_no_numbers_are_no_claims(tmp_path):
+    place = tmp_path / "claims" / "jobs" / "a"
+    place.mkdir(parents=True)
+    (place / "²³.json").write_text("{}")
+    assert last_claim(tmp_path, "a") is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qat.data.reading import broken
+from qat.data.reading import broken, open_image
 from qat.data.source import Columns, Example
 
 LEVEL = 128  # grey levels from here on are 1
@@ -48,10 +48,8 @@ def pack(board: np.ndarray, template: np.ndarray | None) -> np.ndarray:
 
 def binary(file: Path | io.BytesIO, where: str) -> np.ndarray:
     """bool[height, width]: where the image in a file is white. Raises `ValueError` if it is broken or not binarised."""
-    from PIL import Image
-
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             grey = image.convert("L")
     except broken() as error:
         raise ValueError(f"{where}: the image cannot be read: {error}. Replace it, or take it off its list.") from error

@@ -1,6 +1,5 @@
 """Annotation files in COCO's format (Lin et al. 2014, arXiv 1405.0312): classes, images, boxes, and what is wrong."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qat.data.annotations import ROUNDING, Objects, wrong_box
+from qat.data.limits import parse_json, read_bytes
 from qat.data.pictures import Picture
 from qat.data.problems import Problem
 from qat.data.reading import Header, header
 from qat.data.source import fingerprint
 
+LARGEST = 1e30  # a number of pixels that a float32 still holds
+SHOWN = 100  # signs of what is no box
 LISTS = ("images", "annotations", "categories")
 
 
@@ -44,7 +46,7 @@ def read_annotated(file: Path, folder: Path) -> Annotated:
     folder of the name that `file` ends with (`train2017` for `instances_train2017.json`). Raises `ValueError` for a
     file that is none of COCO's.
     """
-    text, name = file.read_bytes(), str(file.relative_to(folder) if file.is_relative_to(folder) else file)
+    text, name = _bytes(file), str(file.relative_to(folder) if file.is_relative_to(folder) else file)
     content = _content(text, file)
     classes = _classes(content["categories"], name)
     places = [file.parent / "images", file.parent, folder / "images", folder, folder / file.stem.split("_")[-1]]
@@ -72,9 +74,16 @@ def read_annotated(file: Path, folder: Path) -> Annotated:
     return Annotated(classes, pictures, crowds, problems, fingerprint(text, *sizes))
 
 
+def _bytes(file: Path) -> bytes:
+    try:
+        return read_bytes(file, "annotations")
+    except ValueError as error:
+        raise ValueError(f"`folder` must hold readable annotations, but {str(file)!r} is not: {error}") from None
+
+
 def _content(text: bytes, file: Path) -> dict[str, list]:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise ValueError(f"`folder` must hold readable annotations, but {str(file)!r} is not: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in LISTS):
@@ -106,9 +115,7 @@ def _images(entries: list, places: list[Path], name: str) -> tuple[dict[int, Nam
         elif one in images:
             wrong = "its `id` is that of an image before"
         else:
-            path = next(
-                (place / entry["file_name"] for place in places if (place / entry["file_name"]).is_file()), None
-            )
+            path = next((place / entry["file_name"] for place in places if _is_file(place / entry["file_name"])), None)
             found = f"no file {entry['file_name']!r}" if path is None else header(path)
             wrong = found if isinstance(found, str) else _other_size(found, entry)
             if path is not None and not isinstance(found, str) and not wrong:
@@ -116,6 +123,13 @@ def _images(entries: list, places: list[Path], name: str) -> tuple[dict[int, Nam
         if wrong:
             problems.append(Problem(where, wrong))
     return images, problems
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _other_size(found: Header, entry: dict[str, Any]) -> str | None:
@@ -133,13 +147,17 @@ def _wrong_annotation(entry: Any, images: Mapping[int, Named], labels: Mapping[i
     if category not in labels:
         return f"unknown class {entry.get('category_id')!r}. Known: {', '.join(map(str, labels))}"
     box = entry.get("bbox")
-    numbers = isinstance(box, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in box)
-    if not numbers or len(box) != 4:
-        return f"expected `bbox` as [x, y, width, height], got {box!r}"
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return f"expected `bbox` as [x, y, width, height], got {str(box)[:SHOWN]}"
     x, y, width, height = box
     file = images[image].header
     wrong = wrong_box((x, y, x + width, y + height), file.width, file.height, ROUNDING)
     return wrong or wrong_box(_clipped(box, file), file.width, file.height)
+
+
+def _is_number(x: Any) -> bool:
+    """Whether it is a number as floats are; JSON has whole ones of any length."""
+    return isinstance(x, float) or (isinstance(x, int) and not isinstance(x, bool) and abs(x) < LARGEST)
 
 
 def _clipped(box: Sequence[float], image: Header) -> list[float]:

@@ -12,6 +12,7 @@ import numpy as np
 from qat.data.annotations import Objects, most
 from qat.data.bits import binary
 from qat.data.deeppcb_files import CLASSES, SIDE, Board, Listing, Pair, content, read_pairs
+from qat.data.reading import open_image
 
 NAME = "deeppcb"
 VERSION = "1.0.0"
@@ -43,7 +44,9 @@ def prepared_folder(folder: Path) -> Path | None:
     if (folder / "dataset_info.json").is_file():
         return folder
     versions = [path.parent for path in (folder / NAME).glob("*/dataset_info.json")]
-    return max(versions, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()], default=None)
+    return max(
+        versions, key=lambda path: [int(part) for part in path.name.split(".") if part.isdecimal()], default=None
+    )
 
 
 def read_prepared(folder: Path, template: bool) -> dict[str, Listing]:
@@ -133,9 +136,7 @@ def _facts(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, Any]:
 
 def _grey_file(path: Path) -> io.BytesIO:
     """The file's bytes, or those of a grey PNG where it has several channels."""
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with open_image(path) as image:
         if image.mode == "L":
             return io.BytesIO(path.read_bytes())
         file = io.BytesIO()

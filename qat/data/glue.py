@@ -99,7 +99,12 @@ def _read(name: str, records: Sequence[Any], indices: np.ndarray, kind: Kind) ->
     labels = np.empty(len(indices), np.int32)
     rows = (records[int(index)] for index in indices)
     for place, record in enumerate(shown(rows, len(indices), f"Reading {name}")):
-        found = [_decoded(record[field]) for field in kind.fields]
+        try:
+            found = [_decoded(record[field]) for field in kind.fields]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{name} must hold texts in UTF-8, got others in record {indices[place]}: {error}."
+            ) from None
         texts.append(found[0] if len(found) == 1 else (found[0], found[1]))
         labels[place] = record["label"]
     wrong = np.flatnonzero((labels < 0) | (labels >= len(kind.classes)))

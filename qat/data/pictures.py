@@ -10,7 +10,7 @@ import numpy as np
 
 from qat.data.annotations import Objects, most, padded
 from qat.data.letterbox import factors, letterbox
-from qat.data.reading import Header, Lazy, broken, read_all
+from qat.data.reading import Header, Lazy, broken, open_image, read_all
 from qat.data.source import Columns, Example, Source
 
 type Colour = Literal["auto", "grey", "rgb"]
@@ -49,11 +49,9 @@ class Pictures:
 
     def pixels(self, index: int) -> np.ndarray:
         """uint8[height, width, channels]. Raises `ValueError` where the file is broken."""
-        from PIL import Image
-
         path = self.pictures[index].path
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 return letterbox(image.convert(self.mode), self.size)
         except broken() as error:
             raise ValueError(f"{path}: the image cannot be read: {error}. Replace it, or leave it out.") from error

@@ -15,7 +15,7 @@ def newest_version(data_dir: str | None, name: str, remedy: str) -> Path:
         raise ValueError(
             f"`data_dir` must hold prepared data in {name}/<version>, found none in {str(root)!r}. {remedy}"
         )
-    return max(versions, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")])
+    return max(versions, key=lambda path: [int(part) if part.isdecimal() else -1 for part in path.name.split(".")])
 
 
 def records(

@@ -8,9 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qat.data.limits import FORMATS, MOST_IMAGE_BYTES, MOST_PIXELS
 from qat.data.source import Columns, Example
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TAIL = 1024  # bytes at the end of a file among which JPEG's end marker must be
 END = b"\xff\xd9"
@@ -48,29 +52,47 @@ class Lazy:
 
 def header(path: Path) -> Header | str:
     """What an image file is, or what is wrong with it, as far as its ends tell."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
+            if size > MOST_IMAGE_BYTES:
+                return f"expected at most {MOST_IMAGE_BYTES:,} bytes, got {size:,}"
             file.seek(-min(size, TAIL), os.SEEK_END)
             whole = END in file.read()
             file.seek(0)
-            with Image.open(file) as image:
+            with open_image(file) as image:
                 if image.format == "JPEG" and not whole:
                     return "the image is cut off"
                 return Header(size, image.width, image.height, image.mode)
     except UnidentifiedImageError:
-        return "is not an image"
+        return f"is not an image in one of the formats {', '.join(FORMATS)}"
     except broken() as error:
         return f"the image cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def open_image(file: Any) -> "Image":
+    """The image in a path or an open file, nothing of it decoded yet; as a context it closes itself.
+
+    Formats that other programs would decode (EPS) are none. Raises what `broken` lists, for too many pixels as well.
+    """
+    from PIL import Image
+
+    image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise Image.DecompressionBombError(
+            f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}: a decompression bomb?"
+        )
+    return image
 
 
 def broken() -> tuple[type[Exception], ...]:
     """What PIL raises for a file whose image cannot be read, or is too large."""
     from PIL import Image
 
-    return OSError, SyntaxError, Image.DecompressionBombError
+    return OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning
 
 
 def read_all[T](read: Callable[[int], T], count: int, what: str) -> list[T]:

@@ -10,7 +10,7 @@ from qat.data.alignment import aligned
 from qat.data.bits import binary
 from qat.data.letterbox import factors, letterbox
 from qat.data.pictures import CONVERTIBLE, DEPTH, KINDS, MODES
-from qat.data.reading import Header, broken, header
+from qat.data.reading import Header, broken, header, open_image
 from qat.signature import Signature
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -108,8 +108,6 @@ def _binary(path: Path, size: Sequence[int]) -> np.ndarray:
 
 
 def _photograph(path: Path, size: tuple[int, int], channels: int, convert: bool) -> Shot:
-    from PIL import Image
-
     found, kind = _header(path), "grey" if channels == 1 else "rgb"
     if KINDS.get(found.mode) != kind and not convert:
         raise ValueError(
@@ -119,7 +117,7 @@ def _photograph(path: Path, size: tuple[int, int], channels: int, convert: bool)
     if found.mode not in CONVERTIBLE:
         raise ValueError(f"{str(path)!r} cannot be converted: {DEPTH}, got mode {found.mode}.")
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             picture = file.convert(MODES[kind])
     except broken() as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}.") from error
@@ -127,10 +125,8 @@ def _photograph(path: Path, size: tuple[int, int], channels: int, convert: bool)
 
 
 def _is_colourless(path: Path) -> bool:
-    from PIL import Image
-
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             pixels = np.asarray(file.convert("RGB"))
     except broken() as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}.") from error

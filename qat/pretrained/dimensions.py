@@ -1,10 +1,10 @@
 """The numbers that make one BERT another's like: of a checkpoint's `config.json`, and of a model's variables."""
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from qat.data.limits import parse_json, read_bytes
 from qat.models.bert import EPSILON, SIZES, Size
 
 NUMBERS = {
@@ -52,7 +52,7 @@ class Dimensions:
 def of_config(path: Path) -> Dimensions:
     """The dimensions in a `config.json`. Raises `ValueError` with all that makes it another architecture than BERT."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(read_bytes(path, "settings"))
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is no JSON: {error}. Fetch the checkpoint again.") from None
     if not isinstance(config, dict):

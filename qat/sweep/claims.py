@@ -63,7 +63,7 @@ def last_claim(root: Path, job: str, at_least: int = 0) -> Claim | None:
     """
     place = root / CLAIMS / job
     names = [path.name.removesuffix(".json") for path in place.iterdir()] if place.exists() else []
-    number = max([at_least, *(int(name) for name in names if name.isdigit())])
+    number = max([at_least, *(int(name) for name in names if name.isdecimal())])
     return _read(root, job, number) if number else None
 
 

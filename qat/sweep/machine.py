@@ -46,7 +46,7 @@ def slots(workers: int | None, threads: int | None) -> list[Slot]:
 def threads() -> int:
     """How many threads XLA has in this process."""
     given = os.environ.get("NPROC", "")
-    return int(given) if given.isdigit() and int(given) else len(cores())
+    return int(given) if given.isdecimal() and int(given) else len(cores())
 
 
 def cores() -> list[int]:

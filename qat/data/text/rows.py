@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qat.data.limits import MOST_SIGNS, parse_json, read_bytes
 from qat.data.problems import Problem
 
 ESCAPED = range(0xDC80, 0xDD00)  # what surrogateescape makes of bytes that are no UTF-8
@@ -66,9 +66,11 @@ def columns(path: Path) -> list[str]:
 def _content(path: Path) -> str:
     """The text of a file; bytes that are no UTF-8 are escaped, to be found in the row that has them."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, "texts")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
     if raw.startswith(UTF16):
         raise ValueError(f"{path} must be encoded in UTF-8, got UTF-16. Save it as UTF-8.")
     return raw.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
@@ -108,7 +110,7 @@ def _commas(content: str) -> Iterator[Found]:
 def _json_lines(content: str) -> Iterator[Found]:
     for number, line in _lines(content):
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
         except ValueError as error:
             yield number, f"is not JSON: {error}"
             continue
@@ -153,9 +155,22 @@ def _label(value: Any) -> str | None:
 def _wrong(text: Any, label: str) -> str | None:
     if not isinstance(text, str):
         return f"expected a text, got {text!r}"
-    escaped = next((ord(sign) for sign in text + label if ord(sign) in ESCAPED), None)
-    if escaped is not None:
-        return f"is not UTF-8: byte 0x{escaped - 0xDC00:02x}"
+    if len(text) + len(label) > MOST_SIGNS:
+        return f"expected at most {MOST_SIGNS:,} signs, got {len(text) + len(label):,}"
+    if wrong := _unwritable(text + label):
+        return wrong
     if not text.strip():
         return "the text is empty"
     return None if label else "the label is empty"
+
+
+def _unwritable(text: str) -> str | None:
+    """What keeps a text from being UTF-8: a byte that was none, or half of a pair of surrogates, as JSON can say it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        sign = ord(text[error.start])
+        if sign in ESCAPED:
+            return f"is not UTF-8: byte 0x{sign - 0xDC00:02x}"
+        return f"holds half of a surrogate pair, U+{sign:04X}, which is no sign"
+    return None

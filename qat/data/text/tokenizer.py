@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from qat.data.limits import parse_json, read_bytes
 from qat.data.missing import held
 from qat.data.source import fingerprint
 
@@ -18,6 +19,7 @@ CHECKPOINT = "hf:sentence-transformers/all-MiniLM-L6-v2"
 FILES = ("tokenizer.json", "vocab.txt")
 SPECIAL = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"}
 SHORTEST = 3  # [CLS], a token, [SEP]
+SPARSEST, GAP = 4, 1000  # most numbers for each token, and more
 REMEDY = "Pass a folder that holds one of them, such as that of a checkpoint, or 'hf:' and a checkpoint's name."
 
 type Text = str | tuple[str, str]
@@ -64,10 +66,10 @@ def open_tokenizer(place: str) -> Tokenizer:
     """
     path = _file(place)
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, "tokenizer")
         options = _options(path.parent) if path.suffix == ".txt" else {}
         core = _from_vocabulary(_numbers(raw.decode("utf-8")), options) if path.suffix == ".txt" else _from_json(raw)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"`tokenizer` must name a readable one, but {str(path)!r} is not: {error}") from error
     return _checked(core, str(path), fingerprint(raw, json.dumps(options, sort_keys=True)))
 
@@ -112,7 +114,9 @@ def _numbers(text: str) -> dict[str, int]:
 def _options(folder: Path) -> dict[str, Any]:
     """What `tokenizer_config.json` says of the text's form."""
     path = folder / "tokenizer_config.json"
-    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    said = parse_json(read_bytes(path, "settings")) if path.is_file() else {}
+    if not isinstance(said, dict):
+        raise ValueError(f"{path.name} must hold an object.")
     return {name: said[name] for name in ("do_lower_case", "tokenize_chinese_chars", "strip_accents") if name in said}
 
 
@@ -137,10 +141,25 @@ def _from_vocabulary(numbers: Mapping[str, int], options: Mapping[str, Any]) -> 
 def _from_json(raw: bytes) -> "tokenizers.Tokenizer":
     from tokenizers import Tokenizer as Core
 
+    text = raw.decode("utf-8")
+    _check_numbers(parse_json(text))
     try:
-        return Core.from_str(raw.decode("utf-8"))
+        return Core.from_str(text)
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"{error}.") from error
+
+
+def _check_numbers(found: Any) -> None:
+    """Raise `ValueError` for a token's number far beyond the count of tokens: the library makes room for all below."""
+    model = found.get("model") if isinstance(found, dict) else None
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    added = found.get("added_tokens") if isinstance(found, dict) else None
+    numbers = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
+    numbers += [token.get("id") for token in added or () if isinstance(token, dict)]
+    count = len(vocabulary or ()) + len(added or ())
+    wrong = [number for number in numbers if isinstance(number, int) and not 0 <= number < SPARSEST * count + GAP]
+    if wrong:
+        raise ValueError(f"a token has the number {wrong[0]}, but there are {count} tokens.")
 
 
 def _checked(core: "tokenizers.Tokenizer", name: str, content: str) -> Tokenizer:

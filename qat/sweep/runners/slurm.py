@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qat.storage import folder, is_local, write_atomically
+from qat.storage import write_atomically
 from qat.sweep.events import End, Errand, Failed, Finished, Kind, News, Overtaken, Started, Tell, from_json, to_json
 from qat.sweep.perform import perform_logged
 from qat.sweep.programs import variables
@@ -129,7 +129,7 @@ def _lost(one: Submitted) -> Failed:
 
 
 def _shared_folder(root: str, place: str | None) -> Path:
-    if place is None and not is_local(folder(root)):
+    if place is None and "://" in root:
         raise ValueError(
             f"`folder` of the runner slurm must name one that all nodes see, as {root!r} is no file system."
         )
