@@ -18,7 +18,7 @@ from qat.plan import Plan, SitePlan, make_plan
 from qat.quantizers import quantizers
 from qat.recipes import TensorSpec
 from qat.simulate import activations_given, run, weights_given
-from qat.state import Clip, QuantState, base_grid, check_state, make_clip, specs, start_learning
+from qat.state import Clip, QuantState, activations, base_grid, check_state, make_clip, specs, start_learning
 from qat.tensors import Activation
 from qat.weights import map_stack, observed_range, weight_values
 
@@ -53,7 +53,9 @@ def empty_observations(plan: Plan) -> Kept:
 
 
 def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
-    """An operand's observations with the values of one call added."""
+    """An operand's observations with the values of one call added; one without elements adds nothing."""
+    if x.size == 0:
+        return entry
     values = jax.lax.stop_gradient(x).astype(jnp.float32).reshape(1, -1)
     finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # the extremes that most observers take anyway
     entry = {**entry, "finite": entry["finite"] & finite[0], "seen": jnp.array(True)}
@@ -130,11 +132,13 @@ def _refuse_not_finite(plan: Plan, kept: Kept, first: int, last: int) -> None:
 
 def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: Kept) -> QuantState:
     entries = {key: e for key, e in _entries(plan, kept).items() if not specs(plan)[key][0].dynamic}
-    unseen = [key for key, e in entries.items() if not bool(jnp.all(e["seen"]))]
+    settled = {key for key, (site, _) in activations(plan).items() if site.contraction.settled}
+    unseen = [key for key, e in entries.items() if key not in settled and not bool(jnp.all(e["seen"]))]
     if unseen:
         raise ValueError(
-            f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken?): its range is unknown. "
-            "Add batches that reach it, or make its activations dynamic or float by a rule."
+            f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken, or batches without elements?): "
+            "its range is unknown. Add batches that reach it; where none can, as in a scanned layer that never takes "
+            "its branch, make its activations dynamic or float by a rule."
         )
     clips = {key: make_clip(spec, stack) for key, (spec, stack, _) in specs(plan).items()}
     weights = _weight_ranges(program, structure_of(like), params, {key: clips[key] for key in plan.weights})
@@ -145,8 +149,17 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: K
         clips[key] = replace(clips[key], low=low, high=high)
     for key, entry in entries.items():
         spec, stack, _ = specs(plan)[key]
-        clips[key] = _ranges(replace(spec, bits=8), len(stack), entry, clips[key])  # bits are data, in the clip
+        clip = _ranges(replace(spec, bits=8), len(stack), entry, clips[key])  # bits are data, in the clip
+        clips[key] = _never_run(clip, entry["seen"]) if key in settled else clip
     return QuantState(clips, start_learning(plan, clips), entries)
+
+
+def _never_run(clip: Clip, seen: Array) -> Clip:
+    """The clip with some range where a branch that constants choose is never taken: the other layers' widest."""
+    assert clip.low is not None and clip.high is not None
+    least = jnp.min(clip.low, where=seen, initial=-1.0)
+    most = jnp.max(clip.high, where=seen, initial=1.0)
+    return replace(clip, low=jnp.where(seen, clip.low, least), high=jnp.where(seen, clip.high, most))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

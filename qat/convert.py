@@ -138,10 +138,13 @@ def _serve(program: Any, structure: Structure, leaves: dict[str, Array], rest: B
 
 def _check_keys(plan: Plan, converted: Converted) -> None:
     want, have = {*plan.weights, *activations(plan)}, {*converted.weights, *converted.grids}
-    if want != have:
+    missing = sorted(want - have)
+    unexpected = sorted(key for key in have - want if key.split("~")[0] not in want)  # earlier versions stored copies
+    if missing or unexpected:
         raise ValueError(
-            "the converted tree is of another function or recipe: "
-            f"missing {sorted(want - have)[:3]}, unexpected {sorted(have - want)[:3]}."
+            f"the converted tree is of another function or recipe: missing {missing[:3]}, unexpected {unexpected[:3]}. "
+            "Where the function has other sites at other input shapes (a branch on a length, an associative scan), "
+            "calibrate and convert with inputs of the shapes to serve."
         )
     other = [key for key, w in plan.weights.items() if not _fits_weight(w, converted.weights[key])]
     other += [key for key, (_, a) in activations(plan).items() if not _fits_activation(a, converted.grids[key])]

@@ -113,11 +113,20 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
         _site(recipe, c, tensors)
     sites = tuple(_site(recipe, c, tensors) for c in contractions)
     if all(s.reason for s in sites):
-        reasons = sorted({f"{s.contraction.id}: {s.reason}" for s in sites})[:5]
-        raise ValueError(
-            f"recipe {recipe.name!r} quantizes nothing: {'; '.join(reasons) or 'the function has no site'}."
-        )
+        raise ValueError(_nothing(recipe, sites, [leaf.shape for leaf in jax.tree.leaves(inputs)]))
     return Plan(jaxpr, out_tree, paths, sites, tensors.weights)
+
+
+def _nothing(recipe: QuantRecipe, sites: tuple[SitePlan, ...], shapes: list[tuple[int, ...]]) -> str:
+    """What to say where no site is quantized."""
+    empty = next((shape for shape in shapes if any(isinstance(n, int) and n == 0 for n in shape)), None)
+    if empty is not None:
+        return (
+            f"an input of shape {empty} has no elements, and with it the function multiplies nothing that recipe "
+            f"{recipe.name!r} quantizes. Give inputs that have some."
+        )
+    reasons = sorted({f"{s.contraction.id}: {s.reason}" for s in sites})[:5]
+    return f"recipe {recipe.name!r} quantizes nothing: {'; '.join(reasons) or 'the function has no site'}."
 
 
 def _site(recipe: QuantRecipe, c: Contraction, tensors: Tensors) -> SitePlan:

@@ -61,7 +61,7 @@ def dynamic_grid(c: Contraction, side: int, a: Activation, x: Array, codes: tupl
     """The grid of the very values of `x`: one scale, or one for each row that is contracted."""
     axes = contracted_axes(c, side) if a.spec.per == "token" else tuple(range(x.ndim))
     x = jax.lax.stop_gradient(x)
-    low, high = x.min(axes, keepdims=True), x.max(axes, keepdims=True)
+    low, high = x.min(axes, keepdims=True, initial=0), x.max(axes, keepdims=True, initial=0)  # grids hold zero anyway
     return params_of_range(a.spec.grid, low, high, *codes)
 
 

@@ -166,13 +166,14 @@ def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf)), str(leaf.dtype)
     value = np.asarray(leaf)
-    return (value.view(np.uint16) if value.dtype == jnp.bfloat16 else value), value.dtype.name
+    known = value.dtype.isbuiltin == 1  # of numpy itself: bfloat16, float8 and int4 are others
+    return (value if known else value.view(f"u{value.dtype.itemsize}")), value.dtype.name
 
 
 def _from_numpy(value: np.ndarray, dtype: str) -> jax.Array:
     if dtype.startswith("key<"):
         return jax.random.wrap_key_data(jnp.asarray(value), impl=_key_impl(dtype))
-    return jnp.asarray(value.view(jnp.bfloat16) if dtype == "bfloat16" else value)
+    return jnp.asarray(value.view(jnp.dtype(dtype)))
 
 
 def _dtype(name: str) -> Any:

@@ -13,7 +13,8 @@ Axes = tuple[int, ...]
 class Weight:
     """A weight tensor as it is stored: a parameter leaf, or (leaf None) a value computed from several at one site.
 
-    Its leading `depth` axes are those that layer scans slice off. `channels` are the axes with a scale for each index,
+    Its leading `depth` axes are those that layer scans slice off; `slices` names these scans, of all sites that use it.
+    Computed ones of equal `value` are one array. `channels` are the axes with a scale for each index,
     `summed` those that its sites contract, `group` the axis whose products share scales in groups. `totals` says
     whether a product needs the sums of its codes, as an affine activation's does.
     """
@@ -29,6 +30,7 @@ class Weight:
     group: int | None
     slices: tuple[Location, ...]
     place: tuple[Location, int]
+    value: Any
     totals: bool
 
     @property
@@ -87,8 +89,8 @@ def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -
     """Enter a site's weight among the stored ones, or find it there; its key and its permutation to the operand's
     layout.
 
-    A leaf that several sites use alike (a tied embedding, a shared layer) is stored once, at the most bits that any
-    asks.
+    What several sites use alike (a tied embedding, a shared layer, a stack scanned twice) is stored once, at the most
+    bits that any asks.
     """
     operand, spec, weights = c.operands[side], rule.weights, tensors.weights
     origin = operand.origin
@@ -118,24 +120,29 @@ def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -
         group,
         origin.scans if direct else c.scans,
         (c.location, side),
+        None if direct else operand.value or (c.location, side),
         totals,
     )
-    base = origin.path if direct else f"{c.id}/{('lhs', 'rhs')[side]}"
-    for number in range(len(weights) + 1):
-        key = base if number == 0 else f"{base}~{number}"
-        if key not in weights:
-            weights[key] = replace(made, key=key)
-            break
-        if direct and _alike(weights[key], made):
-            bits = max(spec.bits, weights[key].spec.bits)
-            spec = replace(weights[key].spec, bits=bits)
-            weights[key] = replace(weights[key], spec=spec, totals=weights[key].totals or totals)
-            break
-    return key, perm
+    found = next((w for w in weights.values() if _alike(w, made)), None)
+    if found is None:
+        key = _free_key(origin.path if direct else f"{c.id}/{('lhs', 'rhs')[side]}", weights)
+        weights[key] = replace(made, key=key)
+        return key, perm
+    weights[found.key] = replace(
+        found,
+        spec=replace(found.spec, bits=max(spec.bits, found.spec.bits)),
+        slices=tuple(dict.fromkeys((*found.slices, *made.slices))),
+        totals=found.totals or totals,
+    )
+    return found.key, perm
+
+
+def _free_key(base: str, weights: dict[str, Weight]) -> str:
+    return next(key for n in range(len(weights) + 1) if (key := f"{base}~{n}" if n else base) not in weights)
 
 
 def _alike(a: Weight, b: Weight) -> bool:
-    same = ("shape", "dtype", "leaf", "depth", "channels", "summed", "group", "slices")
+    same = ("shape", "dtype", "leaf", "depth", "channels", "summed", "group", "value")
     return _bare(a.spec) == _bare(b.spec) and all(getattr(a, n) == getattr(b, n) for n in same)
 
 

@@ -179,7 +179,7 @@ def _layer(plan: Plan, site: SitePlan, index: Index, totals: _Totals) -> Layer:
             operands.append(_operand(how.key, side, "activation", how.spec.grid, index, totals))
         elif how is not None:
             w = plan.weights[how[0]]
-            own = tuple(index[c.scans.index(scan)] for scan in w.slices)
+            own = tuple(index[c.scans.index(scan)] for scan in w.slices if scan in c.scans)
             operands.append(_operand(w.key, side, "weight", w.spec.grid, own, totals))
     number = f"[{','.join(map(str, index))}]" if index else ""
     rule = site.rule.pattern if site.rule and not site.reason else None

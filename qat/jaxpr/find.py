@@ -26,6 +26,7 @@ class Scope:
     stack: tuple[int, ...] = ()
     turns: int = 1
     blocked: str | None = None
+    settled: bool = False
     record: bool = True
 
     def enter(self, index: int, name: str, eqn: Any, **changes: Any) -> "Scope":
@@ -36,11 +37,13 @@ class Scope:
 
 @dataclass
 class _Walk:
-    """Contractions met so far, the sites that some later weight depends on, and the scans that slice a weight."""
+    """Contractions met so far, the sites that some later weight depends on, the scans that slice a weight, and whether
+    the function was given anything without elements."""
 
     found: list[Contraction] = field(default_factory=list)
     followed: set[Location] = field(default_factory=set)
     sliced: set[Location] = field(default_factory=set)
+    empty: bool = False
 
 
 def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
@@ -49,7 +52,7 @@ def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
     infos = [Info(False, None, frozenset())] * len(inner.invars)
     for i, (path, leaf) in enumerate(leaves):
         infos[i] = Info(True, Origin(i, leaf_path(path), leaf.dtype, tuple(range(len(leaf.shape)))), frozenset())
-    walk = _Walk()
+    walk = _Walk(empty=any(_is_empty(v.aval.shape) for v in inner.invars[len(leaves) :]))
     _jaxpr(walk, jaxpr, infos, Scope())
     counts: Counter[tuple[str, str]] = Counter()
     sites = []
@@ -124,7 +127,7 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
     location, origin = (*scope.location, index), args[0].origin or args[1].origin
     weighted = op != "embedding" and not out.known and origin is not None
     if scope.record:
-        blocked = scope.blocked or _blocked(op, eqn, args, operands)
+        blocked = scope.blocked or _empty(op, operands, walk.empty) or _blocked(op, eqn, args, operands)
         path = site_path(clean_scope(f"{scope.names}/{eqn.source_info.name_stack}"), origin.path if origin else None)
         first = weighted and not out.upstream
         aval = eqn.outvars[0].aval
@@ -143,6 +146,7 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
                 scope.turns,
                 blocked,
                 first,
+                settled=scope.settled,
             )
         )
         if weighted:
@@ -150,6 +154,17 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
         else:
             walk.followed.add(location)
     return [out._replace(upstream=frozenset([location])) if weighted else out]
+
+
+def _is_empty(shape: tuple[Any, ...]) -> bool:
+    return any(isinstance(n, int) and n == 0 for n in shape)
+
+
+def _empty(op: str, operands: tuple[Operand, ...], given: bool) -> str | None:
+    """Why nothing is multiplied here, whatever the inputs hold; not where empty inputs were `given`: a batch of none."""
+    sides = operands[: 1 if op == "embedding" else 2]
+    empty = any(_is_empty(o.shape) and (o.is_weight or not given) for o in sides)
+    return "an operand has no elements at these shapes" if empty else None
 
 
 def _blocked(op: str, eqn: Any, args: list[Info], operands: tuple[Operand, ...]) -> str | None:
@@ -200,7 +215,7 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     s = layouts.scan_layout(eqn)
     consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
     here: Location = (*scope.location, index)
-    slices = [x._replace(origin=sliced(x.origin, here)) if x.origin else x for x in xs]
+    slices = [sliced(x, here) for x in xs]
     inside = scope.enter(index, "call", eqn, turns=scope.turns * s.length)
 
     def body(c: list[Info], where: Scope) -> list[Info]:
@@ -235,8 +250,11 @@ def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) ->
 
 
 def _cond(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
-    branches = eqn.params["branches"]
-    outs = [_jaxpr(walk, b, _anew(args[1:]), scope.enter(index, f"branches[{i}]", eqn)) for i, b in enumerate(branches)]
+    settled = scope.settled or (args[0].known and args[0].origin is None)
+    outs = [
+        _jaxpr(walk, branch, _anew(args[1:]), scope.enter(index, f"branches[{i}]", eqn, settled=settled))
+        for i, branch in enumerate(eqn.params["branches"])
+    ]
     upstream = args[0].upstream
     return [Info(False, None, upstream.union(*(o.upstream for o in each))) for each in zip(*outs, strict=True)]
 

@@ -60,6 +60,11 @@ def scan_layout(eqn: JaxprEqn) -> Scan:
     return Scan(p["jaxpr"], consts, carry, p["length"], p["reverse"], p["unroll"])
 
 
+def branch_platforms(eqn: JaxprEqn) -> tuple[tuple[str, ...] | None, ...] | None:
+    """The platforms that each branch of a `platform_dependent` is for (None: all others); None of an ordinary `cond`."""
+    return eqn.params.get("branches_platforms")
+
+
 def inlined_jaxpr(eqn: JaxprEqn) -> Any:
     """The single body of a call that can be evaluated in place."""
     return eqn.params["call_jaxpr"] if "call_jaxpr" in eqn.params else eqn.params["jaxpr"]

@@ -17,7 +17,7 @@ class Info(NamedTuple):
 
     A `spread` one is repeated along new axes (learned queries, one copy an example): its shape may follow the batch,
     so it is no weight. `value` is the same for the same array, also across calls and equal casts, but not into a loop
-    or branch.
+    or branch. `scans` are those that slice the value where it is made of constants alone.
     """
 
     known: bool
@@ -25,6 +25,7 @@ class Info(NamedTuple):
     upstream: frozenset[Location]
     spread: bool = False
     value: Any = None
+    scans: tuple[Location, ...] = ()
 
 
 def follow(eqn: Any, args: list[Info]) -> Info:
@@ -34,10 +35,10 @@ def follow(eqn: Any, args: list[Info]) -> Info:
     if not all(a.known for a in args) or eqn.effects:
         return Info(False, None, upstream, value=value)
     origins = [(v.aval.size, a.origin) for v, a in zip(eqn.invars, args, strict=True) if a.origin is not None]
+    scans = tuple(dict.fromkeys(scan for a in args for scan in (a.origin.scans if a.origin else a.scans)))
     if not origins:
-        return Info(True, None, upstream, value=value)
+        return Info(True, None, upstream, value=value, scans=scans)
     origin = max(origins, key=lambda o: o[0])[1]
-    scans = tuple(dict.fromkeys(scan for _, o in origins for scan in o.scans))
     moved = _moved(eqn, origin) if len(args) == 1 else replace(origin, perm=None, scans=scans)
     return Info(True, moved, upstream, _is_spread(eqn, args), value)
 
@@ -97,8 +98,15 @@ def repeats(eqn: Any, args: list[Info], side: int) -> bool:
     return len(shape) > 1 and shape[0] == 1 and 0 not in summed[side]
 
 
-def sliced(origin: Origin, scan: Location) -> Origin:
-    """The origin of one slice along the leading axis; a leaf already transposed cannot be followed further."""
+def sliced(info: Info, scan: Location) -> Info:
+    """What is known of one slice of a scan along the leading axis."""
+    if info.origin is None:
+        return info._replace(scans=(*info.scans, scan)) if info.known else info
+    return info._replace(origin=_slice(info.origin, scan))
+
+
+def _slice(origin: Origin, scan: Location) -> Origin:
+    """The origin of one slice; a leaf already transposed cannot be followed further."""
     plain = origin.perm is not None and origin.perm == tuple(range(len(origin.perm)))
     return replace(
         origin, perm=tuple(range(len(origin.perm) - 1)) if plain and origin.perm else None, scans=(*origin.scans, scan)

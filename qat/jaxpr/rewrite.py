@@ -118,7 +118,13 @@ def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, 
     def branch(i: int) -> Callable[..., Any]:
         return lambda args, kept: _run(r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, kept, {})
 
-    return jax.lax.switch(args[0], [branch(i) for i in range(len(eqn.params["branches"]))], args[1:], kept)
+    branches = [branch(i) for i in range(len(eqn.params["branches"]))]
+    platforms = layouts.branch_platforms(eqn)
+    if platforms is None:
+        return jax.lax.switch(args[0], branches, args[1:], kept)
+    named = {name: one for one, names in zip(branches, platforms, strict=True) for name in names or ()}
+    default = branches[-1] if platforms[-1] is None else None
+    return jax.lax.platform_dependent(args[1:], kept, **named, default=default)
 
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}

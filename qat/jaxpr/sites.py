@@ -53,6 +53,7 @@ class Contraction:
     `scans` are the enclosing layer scans (which slice stacked parameters) and `stack` their lengths; `turns` is how
     often all scans around it run it (a `while` counts once). `first` and `last` say
     that no other contraction with a weight lies before it, or behind it, in the flow of data; embeddings do not count.
+    A `settled` one stands in a branch that constants alone choose: what no run reaches, no later one will.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Contraction:
     blocked: str | None
     first: bool = False
     last: bool = False
+    settled: bool = False
 
     @property
     def params(self) -> dict[str, Any]:
