@@ -161,7 +161,7 @@ def _is_empty(shape: tuple[Any, ...]) -> bool:
 
 
 def _empty(op: str, operands: tuple[Operand, ...], given: bool) -> str | None:
-    """Why nothing is multiplied here, whatever the inputs hold; not where empty inputs were `given`: a batch of none."""
+    """Why nothing is multiplied here, whatever the inputs hold; not where empty ones were `given`: a batch of none."""
     sides = operands[: 1 if op == "embedding" else 2]
     empty = any(_is_empty(o.shape) and (o.is_weight or not given) for o in sides)
     return "an operand has no elements at these shapes" if empty else None

@@ -61,7 +61,7 @@ def scan_layout(eqn: JaxprEqn) -> Scan:
 
 
 def branch_platforms(eqn: JaxprEqn) -> tuple[tuple[str, ...] | None, ...] | None:
-    """The platforms that each branch of a `platform_dependent` is for (None: all others); None of an ordinary `cond`."""
+    """The platforms that each branch of a `platform_dependent` is for (None: others); None of an ordinary `cond`."""
     return eqn.params.get("branches_platforms")
 
 
