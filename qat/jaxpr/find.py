@@ -52,7 +52,7 @@ def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
     infos = [Info(False, None, frozenset())] * len(inner.invars)
     for i, (path, leaf) in enumerate(leaves):
         infos[i] = Info(True, Origin(i, leaf_path(path), leaf.dtype, tuple(range(len(leaf.shape)))), frozenset())
-    walk = _Walk(empty=any(_is_empty(v.aval.shape) for v in inner.invars[len(leaves) :]))
+    walk = _Walk(empty=any(_is_empty(getattr(v.aval, "shape", ())) for v in inner.invars[len(leaves) :]))
     _jaxpr(walk, jaxpr, infos, Scope())
     counts: Counter[tuple[str, str]] = Counter()
     sites = []
