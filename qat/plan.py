@@ -3,14 +3,25 @@ function."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import jax
 
 from qat.arguments import described
-from qat.jaxpr import Contraction, Location, closes_over_tracers, contracted, find, leaf_path, trace
+from qat.jaxpr import (
+    Contraction,
+    Joined,
+    Location,
+    by_parts,
+    closes_over_tracers,
+    contracted,
+    find,
+    joined,
+    leaf_path,
+    trace,
+)
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
 from qat.registry import forgotten_on_change
 from qat.tensors import Activation, Axes, Tensors, Weight, contracted_axes, share_activation, store_weight
@@ -23,12 +34,13 @@ SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_p
 class SitePlan:
     """A contraction with the rule that it got. `operands` holds for each side what it is quantized as, or None in
     float; for a weight the stored tensor's key and the permutation from its layout to the operand's. `reason` says
-    why the site stays in float, else None."""
+    why the site stays in float, else None. `joins` is how many arrays an activation of one range joins, else 0."""
 
     contraction: Contraction
     rule: QuantRule | None
     reason: str | None
     operands: tuple[Activation | tuple[str, Axes] | None, ...] = (None, None)
+    joins: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,15 +118,32 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
         )
         raise
     contractions = find(jaxpr, leaves)
+    chosen = {id(c.equation) for c in contractions if not c.blocked and _goes_by_parts(recipe, c)}
+    if chosen & joined(jaxpr).keys():
+        jaxpr = by_parts(jaxpr, chosen)
+        contractions = find(jaxpr, leaves)
     if contractions:
         recipe.check_used([(c.path, c.op) for c in contractions])
-    tensors = Tensors(leaves)
+    tensors, joins = Tensors(leaves), joined(jaxpr)
     for c in contractions:  # enters what several sites share, at the most bits that any asks
         _site(recipe, c, tensors)
-    sites = tuple(_site(recipe, c, tensors) for c in contractions)
+    sites = tuple(_joining(_site(recipe, c, tensors), joins) for c in contractions)
     if all(s.reason for s in sites):
         raise ValueError(_nothing(recipe, sites, [leaf.shape for leaf in jax.tree.leaves(inputs)]))
     return Plan(jaxpr, out_tree, paths, sites, tensors.weights)
+
+
+def _goes_by_parts(recipe: QuantRecipe, c: Contraction) -> bool:
+    rule = recipe.rule_for(c.path, c.op, first=c.first, last=c.last)
+    return rule is not None and rule.activations is not None and rule.activations.per == "part"
+
+
+def _joining(site: SitePlan, joins: dict[int, Joined]) -> SitePlan:
+    """The site, told where a range of one of its activations holds several joined arrays."""
+    one = joins.get(id(site.contraction.equation))
+    how = site.operands[one.side] if one else None
+    one_range = isinstance(how, Activation) and how.spec.per != "token"
+    return replace(site, joins=len(one.parts)) if one and one_range else site
 
 
 def _nothing(recipe: QuantRecipe, sites: tuple[SitePlan, ...], shapes: list[tuple[int, ...]]) -> str:

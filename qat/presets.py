@@ -24,6 +24,7 @@ def recipe(
     products: bool = True,
     group_size: int | None = None,
     bits: Mapping[str, int | tuple[int, int]] | None = None,
+    parts: bool = False,
 ) -> QuantRecipe:
     """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
     (weights alone), and so on for 2 to 8 bits.
@@ -32,7 +33,8 @@ def recipe(
     symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at
     least `edges` bits ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature.
     `products=False` leaves attention's products in float. `bits` are those of single layers, by regular expression on
-    the path, edges included: of the weights, or a pair for weights and activations. Options may stand in the name:
+    the path, edges included: of the weights, or a pair for weights and activations. With `parts` activations that are
+    joined of several have a range for each. Options may stand in the name:
     `w4a4(quantizer='lsq', bits={'head': 2, 'stem': (8, 8)})`.
     """
     if edges not in ("float", "same") and not isinstance(edges, int):
@@ -45,31 +47,34 @@ def recipe(
         hint = did_you_mean(text, PRESET_EXAMPLES)
         raise ValueError(f"Unknown recipe {name!r}. Known: {', '.join(PRESET_EXAMPLES)} and the like.{hint}")
     if options:
-        given = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products}
+        given = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products, "bits": bits}
         try:
-            return replace(recipe(text, **{**given, "group_size": group_size, "bits": bits, **options}), name=name)
+            return replace(recipe(text, **{**given, "group_size": group_size, "parts": parts, **options}), name=name)
         except TypeError as error:
             raise ValueError(f"recipe {name!r}: {error}.") from None
+    if parts and (match[3] or not match[2]):
+        raise ValueError(f"`parts` is for static activations, which {text!r} has not. Leave it out.")
+    per = "token" if match[3] else "part" if parts else "tensor"
     w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
 
     def rule(least: int) -> QuantRule:
         w, a = max(w_bits, least), None if a_bits is None else max(a_bits, least)
         return QuantRule(
             weights=_preset_weights(w, observer, quantizer, group_size),
-            activations=None if a is None else _preset_activations(a, observer, quantizer, bool(match[3])),
+            activations=None if a is None else _preset_activations(a, observer, quantizer, per),
             products=products,
         )
 
     edge = QuantRule() if edges == "float" else None if edges == "same" else rule(edges)
     pairs = {pattern: b if isinstance(b, tuple) else (b, None) for pattern, b in (bits or {}).items()}
-    both, dynamic = {p: pair for p, pair in pairs.items() if pair[1] is not None}, bool(match[3])
+    both = {p: pair for p, pair in pairs.items() if pair[1] is not None}
     return QuantRecipe(
         (rule(0),),
         first=edge,
         last=edge,
         name=name,
         weights=tuple((p, _preset_weights(w, observer, quantizer, group_size)) for p, (w, _) in pairs.items()),
-        activations=tuple((p, _preset_activations(a, observer, quantizer, dynamic)) for p, (_, a) in both.items()),
+        activations=tuple((p, _preset_activations(a, observer, quantizer, per)) for p, (_, a) in both.items()),
     )
 
 
@@ -108,10 +113,10 @@ def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size:
     return TensorSpec(bits, per=per, group_size=group_size, observer=_observer(bits, observer), quantizer=quantizer)
 
 
-def _preset_activations(bits: int, observer: str | None, quantizer: str, dynamic: bool) -> TensorSpec:
-    if dynamic:
-        return TensorSpec(bits, per="token", dynamic=True)
-    return TensorSpec(bits, grid="affine", observer=_observer(bits, observer), quantizer=quantizer)
+def _preset_activations(bits: int, observer: str | None, quantizer: str, per: Any) -> TensorSpec:
+    if per == "token":
+        return TensorSpec(bits, per=per, dynamic=True)
+    return TensorSpec(bits, grid="affine", per=per, observer=_observer(bits, observer), quantizer=quantizer)
 
 
 def _observer(bits: int, observer: str | None) -> str:

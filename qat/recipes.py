@@ -12,7 +12,7 @@ from qat.quantizers import quantizers
 from qat.registry import did_you_mean
 
 OPS = ("dot_general", "conv", "embedding")
-GRANULARITIES = ("tensor", "channel", "group", "token")
+GRANULARITIES = ("tensor", "channel", "group", "token", "part")
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,15 @@ class TensorSpec:
 
     `grid` is symmetric, affine or unsigned. `per` is one scale a tensor, an output channel, a group of `group_size`
     products along the contraction (weights), or a token, that is one for each row that is contracted (dynamic
-    activations). A `dynamic` range is that of the very values at each call, padding and other examples included where
-    they share a scale: with per='token' only along a contracted axis of tokens, as of attention's values. A static one
-    is the `observer`'s, taken in calibration. The `quantizer` says how gradients pass and whether the scale learns.
+    activations); or a part of an activation that `concatenate` joins: each is multiplied by itself, on its own range.
+    A `dynamic` range is that of the very values at each call, padding and other examples included where they share a
+    scale: with per='token' only along a contracted axis of tokens, as of attention's values. A static one is the
+    `observer`'s, taken in calibration. The `quantizer` says how gradients pass and whether the scale learns.
     """
 
     bits: int = 8
     grid: Literal["symmetric", "affine", "unsigned"] = "symmetric"
-    per: Literal["tensor", "channel", "group", "token"] = "tensor"
+    per: Literal["tensor", "channel", "group", "token", "part"] = "tensor"
     group_size: int | None = None
     dynamic: bool = False
     observer: str = "minmax"
@@ -173,9 +174,9 @@ def _check_pattern(argument: str, pattern: str) -> None:
 
 def _check_activations(spec: TensorSpec | None) -> None:
     if spec is not None and spec.per in ("channel", "group"):
-        raise ValueError(f"`activations` are per='tensor' or 'token', got {spec.per!r}.")
+        raise ValueError(f"`activations` are per='tensor', 'token' or 'part', got {spec.per!r}.")
 
 
 def _check_weights(spec: TensorSpec | None) -> None:
-    if spec is not None and spec.per == "token":
-        raise ValueError("`weights` cannot be per='token'; use 'tensor', 'channel' or 'group'.")
+    if spec is not None and spec.per in ("token", "part"):
+        raise ValueError(f"`weights` cannot be per={spec.per!r}; use 'tensor', 'channel' or 'group'.")

@@ -18,7 +18,8 @@ class Site:
     `operands` names each side: weight, activation or indices. `bits` are those of its weights and its activations, None
     where they are float (32 stands in the table). `macs` counts multiply-accumulates of one call at the traced
     shapes, all turns of its scans included; `bytes` is the size of its weights as stored, `float_bytes` in their own
-    dtype; shared weights count at their first site only.
+    dtype; shared weights count at their first site only. `joins` is how many arrays an activation joins under one
+    range, so that the small ones may lose their numbers; 0 where it is not joined.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Site:
     macs: int
     bytes: float
     float_bytes: int
+    joins: int = 0
 
 
 class Sites(Sequence[Site]):
@@ -112,4 +114,5 @@ def _site(plan: Plan, s: SitePlan, counted: set[str]) -> Site:
         macs(c) * c.turns,
         stored,
         whole,
+        s.joins,
     )

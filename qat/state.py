@@ -129,8 +129,8 @@ def require_recipe(name: str, characters: Any, want: str) -> None:
     have = label_of(characters)
     if have is not None and have.rpartition("#")[2] != want.rpartition("#")[2]:
         raise ValueError(
-            f"`{name}` is of the recipe {have}, this function's is {want}. Calibrate and convert with this recipe; "
-            f"where the mix is meant, say so: `q.adopt({name})`."
+            f"`{name}` is of the recipe {have}, this function's is {want}. Calibrate with this recipe, and convert "
+            f"by it; where the mix is meant, say so: `q.adopt({name})`."
         )
 
 

@@ -63,9 +63,15 @@ def _sites_table(sites: Sites, folded: int | None) -> Table:
         )
     done = [s for s in sites if s.reason is None]
     share = sum(s.macs for s in done) / max(sum(s.macs for s in sites), 1)
-    table.caption = (
+    caption = (
         f"{len(done)} of {len(sites)} sites quantized, {share:.1%} of {sum(s.macs for s in sites) / 1e6:.1f} "
         f"MMACs; weights {sum(s.bytes for s in sites) / 1e3:.1f} kB of "
         f"{sum(s.float_bytes for s in sites) / 1e3:.1f} kB"
     )
+    if joining := [s.path for s in done if s.joins]:
+        caption += (
+            f"\none range for several joined arrays: {', '.join(joining[:3])}{', ...' if len(joining) > 3 else ''}; "
+            "per='part' gives each its own"
+        )
+    table.caption = caption
     return table

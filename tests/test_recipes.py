@@ -98,7 +98,7 @@ def test_a_preset_that_does_not_exist_is_refused_with_a_hint(name, message):
         ({"bits": 1}, r"`bits` must be an integer in \[2, 8\], got 1. Leave the spec out"),
         ({"bits": 16}, r"`bits` must be an integer in \[2, 8\], got 16"),
         ({"grid": "log"}, "`grid` must be one of symmetric, affine, unsigned, got 'log'"),
-        ({"per": "row"}, "`per` must be one of tensor, channel, group, token, got 'row'"),
+        ({"per": "row"}, "`per` must be one of tensor, channel, group, token, part, got 'row'"),
         ({"per": "group"}, "`group_size` goes with per='group', got per='group', group_size=None"),
         ({"group_size": 8}, "`group_size` goes with per='group', got per='tensor', group_size=8"),
         ({"per": "group", "group_size": 0}, "`group_size` must be at least 1, got 0"),
@@ -121,7 +121,10 @@ def test_a_spec_of_nothing_that_exists_is_refused(options, message):
         ({"pattern": "enc(oder"}, r"`pattern` 'enc\(oder' is no regular expression: missing \)"),
         ({"op": "dot"}, "`op` must be one of dot_general, conv, embedding, got 'dot'"),
         ({"weights": TensorSpec(per="token", dynamic=True)}, "`weights` cannot be per='token'"),
-        ({"activations": TensorSpec(per="channel")}, "`activations` are per='tensor' or 'token', got 'channel'"),
+        (
+            {"activations": TensorSpec(per="channel")},
+            "`activations` are per='tensor', .*'part', got 'channel'",
+        ),
     ],
     ids=str,
 )

@@ -6,20 +6,24 @@ The one package that needs jax's extend layer and its dead-code elimination (`la
 from qat.jaxpr.find import find, trace
 from qat.jaxpr.known import known_operands
 from qat.jaxpr.layouts import bind, closes_over_tracers, evaluate, used_inputs
+from qat.jaxpr.parts import Joined, by_parts, joined
 from qat.jaxpr.rewrite import Rewriting, rewrite
 from qat.jaxpr.sites import Contraction, Location, Operand, Origin, contracted, leaf_path
 
 __all__ = [
     "Contraction",
+    "Joined",
     "Location",
     "Operand",
     "Origin",
     "Rewriting",
     "bind",
+    "by_parts",
     "closes_over_tracers",
     "contracted",
     "evaluate",
     "find",
+    "joined",
     "known_operands",
     "leaf_path",
     "rewrite",

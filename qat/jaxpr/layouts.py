@@ -81,6 +81,13 @@ def bind(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
+def with_equations(jaxpr: Any, eqns: list[JaxprEqn]) -> Any:
+    """`jaxpr` with other equations; its constants stay."""
+    if isinstance(jaxpr, Jaxpr):
+        return jaxpr.replace(eqns=eqns)
+    return jaxpr.replace(jaxpr=jaxpr.jaxpr.replace(eqns=eqns))  # jax < 0.12 kept the constants around it
+
+
 def is_literal(atom: Any) -> bool:
     """Whether an equation's operand is a constant written in place."""
     return hasattr(atom, "val")
