@@ -12,7 +12,7 @@ from pathlib import Path
 from shared.verdict import report
 
 from qat.config import ExperimentConfig
-from qat.record import Arm, Lineage, Record
+from qat.record import Arm, Lineage, Record, write_record
 from qat.results import curves, load
 from qat.sweep.folder import open_study
 from qat.sweep.study import Study, Trial
@@ -56,7 +56,7 @@ def write(root: Path, count: int) -> None:
         (place / "config.json").write_text(trial.config.model_dump_json(indent=2))
         (place / "manifest.json").write_text(json.dumps({"versions": {"qat": "0"}, "seed": trial.config.seed}))
         (place / "metrics.jsonl").write_text("".join(f"{json.dumps(line(step))}\n" for step in range(0, 200, 10)))
-        (place / "record.json").write_text(record_of(trial, i).model_dump_json(indent=2))
+        write_record(place, record_of(trial, i))
 
 
 def trial_of(i: int) -> Trial:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from qat.registry import parse_call
-from qat.sealed import is_own, write_sealed
+from qat.sealed import Digests, digests_in, is_own, write_sealed
 
 type Arm = Literal["float", "control", "ptq", "qat"]
 
@@ -79,6 +79,12 @@ def write_record(folder: Path, record: Record) -> None:
 
 def read_record(folder: Path) -> Record | None:
     """The record in `folder`, None where the trial is not finished; `ValueError` where the file is no whole record."""
+    found = read_sealed_record(folder)
+    return None if found is None else found[0]
+
+
+def read_sealed_record(folder: Path) -> tuple[Record, Digests] | None:
+    """The same with the digests of the trial's other files, none of which is looked at."""
     path = folder / RECORD_FILE
     try:
         text = path.read_text(encoding="utf-8")
@@ -99,7 +105,8 @@ def read_record(folder: Path) -> Record | None:
     if isinstance(found, dict) and not is_own(found):
         raise ValueError(_damaged(path, "its content is not what was written"))
     try:
-        return Record.model_validate(_from_version_1(found) if version == 1 else found)
+        record = Record.model_validate(_from_version_1(found) if version == 1 else found)
+        return record, digests_in(found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

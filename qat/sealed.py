@@ -29,6 +29,11 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
 
 
+def digests_in(found: Mapping[str, Any]) -> Digests:
+    """Those that were read from a sealing file."""
+    return {name: (size, digest) for name, (size, digest) in found.get(FILES, {}).items()}
+
+
 def is_own(found: Mapping[str, Any]) -> bool:
     """Whether what was read from a sealing file is what was written to it."""
     return not {FILES, DIGEST} & set(found) or found.get(DIGEST) == _own(found)
@@ -103,7 +108,7 @@ def _parsed(path: Path, seen: Stamp) -> Digests:
         raise ValueError("it holds no object")
     if not is_own(found):
         raise ValueError("its content is not what was written")
-    return {name: (size, digest) for name, (size, digest) in found.get(FILES, {}).items()}
+    return digests_in(found)
 
 
 def _own(found: Mapping[str, Any]) -> str:

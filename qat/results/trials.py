@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from qat.files import CONFIG_FILE
-from qat.record import RECORD_FILE, Record, read_record
+from qat.record import Record, read_sealed_record
 from qat.results.studies import find, read_all, text_of
-from qat.sealed import fault, sealed_by
+from qat.sealed import fault
 from qat.storage import is_local
 from qat.sweep.failure import FAILURE_FILE
 
@@ -62,14 +62,14 @@ def load(path: str | Path) -> pd.DataFrame:
 
 def _read(folder: Path) -> Trial:
     try:
-        record = read_record(folder)
+        found = read_sealed_record(folder)
     except ValueError as error:
         return Trial(folder, None, None, False, (str(error),))
     except OSError as error:
         return Trial(folder, None, None, False, (f"{str(folder)!r} cannot be read ({error.strerror or error}).",))
-    if record is None:
+    if found is None:
         return Trial(folder, None, None, (folder / FAILURE_FILE).exists(), ())
-    digests = sealed_by(folder / RECORD_FILE)
+    record, digests = found
     by_size = [name for name in digests if name != CONFIG_FILE] if is_local(folder) else []
     problems = [line for name in by_size if (line := fault(folder / name, digests, by_size=True))]
     try:
