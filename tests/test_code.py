@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from qat.code import PACKAGE, code_digest, code_of, needed
+from qat.code import NOT_COMPUTING, PACKAGE, code_digest, code_of, needed
+from qat.code.digest import SEEN, file_digest
 
 FIRST = '''"""A module."""
 
@@ -64,3 +65,61 @@ def test_files_elsewhere_count_too(tmp_path):
     model = Path(tmp_path / "mine.py")
     model.write_text("from qat import models\n")
     assert "mine.py" in code_of(("objective",), (model,)).files
+
+
+EDITS = {
+    "a progress bar's text": ("train/progress.py", "steps/s", "Schritte/s", False),
+    "an error's wording": ("train/checkpoint.py", "raise ValueError(", 'raise ValueError("Oh. " ', False),
+    "a docstring": ("train/fit.py", '"""', '"""Once more: ', False),
+    "a comment": ("train/fit.py", "import", "# A remark.\nimport", False),
+    "a computation": ("train/schedule.py", "0.5 * (1 + math.cos", "0.6 * (1 + math.cos", True),
+    "a constant": ("pipeline/training.py", "OTHER_ORDER = 1_000_003", "OTHER_ORDER = 1_000_004", True),
+}
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """`edited(file, old, new)`: as if a file of qat had been loaded with another text."""
+
+    def fresh():
+        for cached in (code_of, file_digest):
+            cached.cache_clear()
+
+    def edit(name, old, new):
+        text = (PACKAGE / name).read_text()
+        assert old in text
+        monkeypatch.setitem(SEEN, PACKAGE / name, text.replace(old, new, 1).encode())
+        fresh()
+
+    fresh()
+    yield edit
+    fresh()
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_of_qat_what_computes_counts_and_wording_does_not(edited, what):
+    name, old, new, counts = EDITS[what]
+    before = code_of(("pipeline.training",))
+    edited(name, old, new)
+    assert (code_of(("pipeline.training",)) != before) is counts
+
+
+@pytest.mark.parametrize("text", ["raise Found(best)", "raise ValueError(len(rows))", 'raise Stop("at", step)'])
+def test_what_an_exception_carries_beside_words_counts(tmp_path, text):
+    other = text.replace("best", "worst").replace("rows", "columns").replace("step)", "start)")
+    assert digest(tmp_path, text) != digest(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    "text", ['raise ValueError(f"{x} is bad")', 'raise E("bad: " + x) from e', 'raise E("{}".format(x))', 'warn("bad")']
+)
+def test_the_wording_of_errors_and_warnings_does_not_count(tmp_path, text):
+    assert digest(tmp_path, text) == digest(tmp_path, text.replace("bad", "worse").replace("{}", "{} is worse"))
+
+
+def test_every_module_that_is_left_out_would_be_reached_and_says_why(monkeypatch, edited):
+    del edited
+    left_out = dict(NOT_COMPUTING)
+    assert all(reason for reason in left_out.values())
+    monkeypatch.setattr("qat.code.closure.NOT_COMPUTING", {})
+    assert set(left_out) <= names("pipeline.trial")

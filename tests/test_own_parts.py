@@ -1,19 +1,23 @@
 """What a user's own files register works wherever a study runs, and an edit redoes what depends on it."""
 
+import importlib.metadata
 import sys
 
 import pytest
-from ownparts import PARTS
+from ownparts import PARTS, forgotten
 from studies import QUIET
 
-from qat import data
-from qat.code import code_of
-from qat.pipeline import stage_of
+from qat import data, registry
+from qat.code import code_of, imports
+from qat.observers import observers
+from qat.pipeline import run_stage, stage_of
 from qat.record import RECORD_FILE, read_record
 from qat.sweep.replay import replay
 from qat.sweep.run import run_study
 from qat.sweep.study import load_study
 from qat.sweep.validate import validate
+from qat.sweep.why import why
+from qat.tables import as_text
 
 ALL = {"float", "calibration", "qat", "trial"}
 QUANTIZED = {"calibration", "qat", "trial"}
@@ -161,3 +165,61 @@ def test_versions_of_packages_that_the_users_modules_import_count(own, monkeypat
     code_of.cache_clear()
     assert redone(before, stages(own)) == ALL
     code_of.cache_clear()
+
+
+def test_a_built_in_part_that_the_users_code_builds_by_a_text_put_together_counts(own):
+    model = own.with_name("own_model.py")
+    model.write_text(model.read_text().replace("'cnn(width=4)'", "f'cnn(width={4})'"))
+    found = stages(own)["float"].parts
+    assert "qat/models/cnn.py" in found["code"]
+    assert found["not covered"] == []
+    model.write_text(model.read_text().replace("f'cnn(width={4})'", "'cn' + 'n'"))
+    assert "name is computed" in stages(own)["float"].parts["not covered"][0]
+
+
+def test_what_an_installed_plugin_registers_is_known_and_its_version_counts(tmp_path, monkeypatch):
+    place = tmp_path / "site-packages"
+    (place / "plugged-1.0.dist-info").mkdir(parents=True)
+    (place / "plugged-1.0.dist-info" / "METADATA").write_text("Name: plugged\nVersion: 1.0\n")
+    (place / "plugged-1.0.dist-info" / "entry_points.txt").write_text("[qat.plugins]\nparts = plugged\n")
+    (place / "plugged-1.0.dist-info" / "top_level.txt").write_text("plugged\n")
+    (place / "plugged.py").write_text(f"from dataclasses import replace\n\n{PARTS['observer']}")
+    monkeypatch.syspath_prepend(str(place))
+    caches = (registry._plugins, imports.distributions, code_of)
+    with forgotten():
+        try:
+            for cached in caches:
+                cached.cache_clear()
+            assert "my_observer" in observers.names()
+            [file] = observers.sources("my_observer")
+            assert code_of((), (file,)).packages == {"plugged": "1.0"}
+        finally:
+            sys.modules.pop("plugged", None)
+            monkeypatch.undo()
+            for cached in caches:
+                cached.cache_clear()
+
+
+def test_a_plugin_that_cannot_be_loaded_is_named(monkeypatch):
+    entry = importlib.metadata.EntryPoint("broken", "no_such_module_of_ours", "qat.plugins")
+    monkeypatch.setattr(registry, "_plugins", lambda: (entry,))
+    with pytest.raises(ValueError, match="the plugin 'broken' of an installed package cannot be loaded"):
+        observers.build("no_such_observer")
+
+
+@pytest.mark.parametrize("wanted", ["seed 0", None])
+def test_why_tells_the_file_that_changed_for_every_stage_that_it_redoes(own, tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr("qat.pipeline.run.result_of", lambda *_: {})
+    root, [trial] = tmp_path / "runs", load_study(own, {}).trials
+    before = stages(own)
+    for stage in list(before.values())[:-1]:
+        run_stage(trial.config, stage, root)
+    told = as_text(why(own, wanted or trial.id, {}, root))
+    assert told.count(": finished") == 3
+    assert all(text in told for text in ("own_model_number.py", "my_observer", before["float"].parts["data"]))
+    own.with_name("own_observer_number.py").write_text("NUMBER = 2\n")
+    told = as_text(why(own, wanted or trial.id, {}, root))
+    assert "float-" in told and told.count(": finished") == 1
+    assert told.count("these have changed: code own_observer_number.py") == 2
+    with pytest.raises(ValueError, match=r"no trial is 'seed 1'"):
+        why(own, "seed 1", {}, root)

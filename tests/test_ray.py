@@ -8,10 +8,13 @@ import threading
 import psutil
 import pytest
 from rich.console import Console
+from studies import QUIET
 from work import WORK, attempts, finished_in, is_gone, job, pids, wait_for
 
 from qat.sweep.execute import execute
+from qat.sweep.run import run_study
 from qat.sweep.runners import runners
+from qat.sweep.study import load_study
 from qat.sweep.view import Lines
 
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
@@ -20,6 +23,8 @@ pytestmark = [
     # What Ray 2.60 does inside: it announces a change that concerns devices, and leaves files to the collector.
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    # It starts its programs by forking, of which jax warns where an earlier test has used it.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
@@ -136,3 +141,12 @@ def test_without_ray_the_error_names_the_command(monkeypatch):
 def test_resources_that_cannot_be_are_refused(text):
     with pytest.raises(ValueError, match="must be positive"):
         runners.build(text)
+
+
+@pytest.mark.slow
+def test_what_a_users_file_registers_is_known_where_its_jobs_run(connected, own, tmp_path):
+    root = tmp_path / "runs"
+    study = load_study(own, {"arm": "ptq"})
+    outcome = run_study(study, root, runner="ray", send=["my_sink"], retries=0, console=QUIET)
+    assert [one.kind for one in outcome.finished] == ["float", "calibration", "trial"], outcome.summary(root)
+    assert (root / "told.txt").read_text() == f"{study.trials[0].id}\n"

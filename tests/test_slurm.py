@@ -3,11 +3,14 @@
 import sys
 
 import pytest
+from studies import QUIET
 from work import WORK, attempts, finished_in, job
 
 from qat.sweep.events import Errand, Progress, Started
 from qat.sweep.execute import execute
+from qat.sweep.run import run_study
 from qat.sweep.runners import runners
+from qat.sweep.study import load_study
 
 pytest.importorskip("submitit", reason="the runner slurm needs qat[slurm]")
 pytestmark = [
@@ -85,3 +88,12 @@ def test_without_submitit_the_error_names_the_command(monkeypatch):
 def test_jobs_that_cannot_be_are_refused(text):
     with pytest.raises(ValueError, match="must be positive"):
         runners.build(text)
+
+
+@pytest.mark.slow
+def test_what_a_users_file_registers_is_known_where_its_jobs_run(own, tmp_path):
+    root = tmp_path / "runs"
+    study = load_study(own, {"arm": "ptq"})
+    outcome = run_study(study, root, runner=LOCAL, send=["my_sink"], retries=0, console=QUIET)
+    assert [one.kind for one in outcome.finished] == ["float", "calibration", "trial"], outcome.summary(root)
+    assert (root / "told.txt").read_text() == f"{study.trials[0].id}\n"

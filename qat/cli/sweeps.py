@@ -76,13 +76,20 @@ def search(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="An experiment or a config.")],
+    file: Annotated[Path, typer.Argument(help="An experiment or a config; with --why also a run folder.")],
     runs: Runs = None,
     changes: Changes = None,
     measure: Annotated[bool, typer.Option("--measure", help="Time a few steps for the estimate.")] = False,
+    why: Annotated[str | None, typer.Option("--why", help="A trial's id or labels: its keys, what changed.")] = None,
+    trust: Trust = False,
 ) -> None:
-    """The resolved config, the trials, and what they will cost."""
+    """The resolved config, the trials, and what they will cost; or what one trial's keys are made of."""
     with one_clear_error():
+        if why is not None:
+            from qat.sweep.why import why as told
+
+            stdout().print(told(file, why, parsed(changes), folder_of(runs) if runs else None, trust=trust))
+            return
         from qat.sweep.show import show as shown
         from qat.sweep.study import load_any
 

@@ -74,17 +74,31 @@ def _called(node: ast.Call, path: Path) -> Found:
     """What a call brings in: a module by its name, a registered part by its name, code that is not known."""
     name = last_name(node.func)
     first = node.args[0] if node.args else None
-    text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
+    text = _text(first)
     if name in ("import_module", "__import__"):
-        return _resolved(text, path) if text else _unknown(node, path, "imports a module whose name is computed")
+        return (
+            _resolved(text, path)
+            if text and isinstance(first, ast.Constant)
+            else _unknown(node, path, "imports a module whose name is computed")
+        )
     if name == "load_members":
         return Found(modules=frozenset(path.parent.glob("*.py")))
+    if name == "build" and first is not None and text is None:
+        return _unknown(node, path, "builds something whose name is computed")
     if name == "build" and text is not None:
         files = (file for registry in Registry.every for file in _registered(registry, text))
         return Found(modules=frozenset(files))
     if name in UNKNOWN_CODE:
         return _unknown(node, path, f"`{name}` runs code that is not known before")
     return Found()
+
+
+def _text(node: ast.expr | None) -> str | None:
+    """A text that is written there; of one that is put together the name before its arguments, `f"cnn(width={w})"`."""
+    if isinstance(node, ast.JoinedStr) and node.values:
+        start = _text(node.values[0])
+        return start.partition("(")[0] if start and "(" in start else None
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def _registered(registry: Registry, text: str) -> tuple[Path, ...]:

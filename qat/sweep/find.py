@@ -14,10 +14,9 @@ from qat.record import Record
 from qat.sinks import Origin, Together, together
 from qat.storage import folder
 from qat.sweep.execute import execute
-from qat.sweep.folder import TRIALS, open_study
+from qat.sweep.folder import TRIALS, open_study, threads_for
 from qat.sweep.found import Found
 from qat.sweep.journal import Point
-from qat.sweep.machine import threads
 from qat.sweep.plan import finished, plan
 from qat.sweep.programs import kept, tend
 from qat.sweep.pruning import Watch
@@ -25,6 +24,7 @@ from qat.sweep.search import load_search, run_search
 from qat.sweep.source import run_file
 from qat.sweep.study import Study, Trial
 from qat.sweep.work import set_aside
+from qat.threads import threads, using
 
 
 def search_study(
@@ -43,7 +43,8 @@ def search_study(
     start = _Trials(root, name, together(send, warn=lambda line: console.print(line, style="yellow")))
     fingerprint = data.load(base.data).fingerprint
     tend()
-    with kept(threads()):
+    number = threads_for(root)
+    with using(number), kept(threads()):
         found = run_search(
             search,
             base,
@@ -52,7 +53,7 @@ def search_study(
             identity=stage_of(base, fingerprint).key,
             on_point=lambda point: _tell(console, point),
         )
-    open_study(root, Study(name, found.trials(base), (str(file.absolute()),)))
+    open_study(root, Study(name, found.trials(base), (str(file.absolute()),)), number)
     return root, found
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qat.record import Record, read_record
+from qat.registry import parse_call
 from qat.storage import write_atomically
+from qat.threads import USUAL, asked, cores, started
 
 if TYPE_CHECKING:
     from qat.sweep.study import Study
@@ -18,12 +20,13 @@ TRIALS = "trials"
 @dataclass(frozen=True)
 class StudyFolder:
     """`root` holds `study.json`, `stages/` and `trials/<id>/`. `trials` are the labels by id, in order; `imports` the
-    files that register what the trials name."""
+    files that register what the trials name, `threads` those that XLA computes all of it with."""
 
     root: Path
     name: str
     trials: dict[str, dict[str, str]]
     imports: tuple[str, ...] = ()
+    threads: int | None = None
 
     def trial(self, trial_id: str) -> Path:
         """The folder of one trial."""
@@ -51,12 +54,16 @@ class Scan:
     damaged: tuple[str, ...]
 
 
-def open_study(root: Path, study: "Study") -> StudyFolder:
-    """The folder of `study`, made where it is missing. Raises `ValueError` where it is another study's."""
+def open_study(root: Path, study: "Study", threads: int | None = None) -> StudyFolder:
+    """The folder of `study`, made where it is missing; its `threads` stay what they were at first.
+
+    Raises `ValueError` where it is another study's.
+    """
     if root.exists() and not root.is_dir():
         raise ValueError(f"`--runs` must be a folder, but {str(root)!r} is a file. Choose another.")
     if (root / STUDY_FILE).exists():
-        name = read_study(root).name
+        held = read_study(root)
+        name, threads = held.name, held.threads or threads
         if name != study.name:
             raise ValueError(
                 f"{str(root)!r} belongs to the study {name!r}, not to {study.name!r}. Choose another with `--runs`."
@@ -66,9 +73,9 @@ def open_study(root: Path, study: "Study") -> StudyFolder:
     root.mkdir(parents=True, exist_ok=True)
     trials = {trial.id: trial.labels for trial in study.trials}
     listed = [{"id": trial_id, "labels": labels} for trial_id, labels in trials.items()]
-    content = {"name": study.name, "imports": study.imports, "trials": listed}
+    content = {"name": study.name, "imports": study.imports, "trials": listed, "threads": threads}
     write_atomically(root / STUDY_FILE, json.dumps(content, indent=2) + "\n")
-    return StudyFolder(root, study.name, trials, study.imports)
+    return StudyFolder(root, study.name, trials, study.imports, threads)
 
 
 def read_study(root: Path) -> StudyFolder:
@@ -80,9 +87,20 @@ def read_study(root: Path) -> StudyFolder:
         found = json.loads(path.read_text(encoding="utf-8"))
         trials = [{"id": one, "labels": {}} if isinstance(one, str) else one for one in found["trials"]]
         labels = {str(one["id"]): dict(one["labels"]) for one in trials}
-        return StudyFolder(root, str(found["name"]), labels, tuple(found.get("imports", ())))
+        threads = found.get("threads")
+        return StudyFolder(
+            root, str(found["name"]), labels, tuple(found.get("imports", ())), threads and max(1, int(threads))
+        )
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{str(path)!r} is damaged. Delete this one file and run the same sweep again: "
             "its finished trials are kept."
         ) from None
+
+
+def threads_for(root: Path, runner: str = "") -> int:
+    """The threads that XLA is to compute the study in a folder with, in every process: as at its first run, or at that
+    as many as the runner or the environment names, else as there are cores, up to `USUAL`."""
+    held = read_study(root).threads if (root / STUDY_FILE).is_file() else None
+    named = parse_call(runner)[2].get("threads") if runner else None
+    return held or named or asked() or started() or min(len(cores()), USUAL)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from qat.sweep.programs import variables
+from qat.threads import asked, cores
 
 GB = 1e9
 USUAL = 8  # workers; more cores than that make each faster, as the stages that trials share run one at a time
@@ -36,24 +37,12 @@ def slots(workers: int | None, threads: int | None) -> list[Slot]:
     if workers is None:
         workers = max(1, len(available) // threads) if threads else min(USUAL, len(available))
         workers = min(workers, len(gpus)) if gpus else workers
+    computing = threads or asked()  # a study's runners compute with one number of threads, on whatever cores
     threads = threads or max(1, len(available) // workers)
     return [
-        Slot(_share(available, number, threads), _environment(number, workers, threads, gpus))
+        Slot(_share(available, number, threads), _environment(number, workers, computing or threads, gpus))
         for number in range(workers)
     ]
-
-
-def threads() -> int:
-    """How many threads XLA has in this process."""
-    given = os.environ.get("NPROC", "")
-    return int(given) if given.isdecimal() and int(given) else len(cores())
-
-
-def cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def accelerators() -> list[str]:

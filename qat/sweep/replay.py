@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from rich.text import Text
 
 from qat.artifact import load_examples
 from qat.config import ExperimentConfig, parse
-from qat.files import CONFIG_FILE, EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE
+from qat.files import CONFIG_FILE, EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, STAGES
 from qat.pipeline import run_experiment
 from qat.record import Record, read_record
 from qat.sweep.folder import STUDY_FILE, TRIALS, read_study
 from qat.sweep.job import Report
 from qat.sweep.source import register
 from qat.sweep.trust import vetted
+from qat.sweep.why import differences
+from qat.threads import on_cores, threads, using
+
+ADDED = ("cpu.usable", "cpu.threads")  # older manifests have none
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,39 @@ class Number:
 
 @dataclass(frozen=True)
 class Replay:
-    """All numbers of a trial but its times, and what of its surroundings is different now (recorded, now)."""
+    """All numbers of a trial but its times, and what of its surroundings is different now (recorded, now); `changed` is
+    what of its keys is: code, packages, data."""
 
     trial: str
     numbers: tuple[Number, ...]
     surroundings: dict[str, tuple[Any, Any]]
+    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    threads: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def same(self) -> bool:
         """Whether every number came out the same."""
         return all(number.same for number in self.numbers)
 
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """What may be why numbers are not the same."""
+        found = [f"{name} has changed" for name in self.changed]
+        if "cpu.threads" in self.surroundings:
+            old, new = self.surroundings["cpu.threads"]
+            found.append(f"XLA computed with {old} threads and now with {new}, on which last digits depend")
+        if len({*self.threads.values()}) > 1:
+            mixed = ", ".join(f"{kind} {number}" for kind, number in self.threads.items())
+            found.append(f"its stages were made with different numbers of threads ({mixed}), and now all with one")
+        found += [
+            f"{name} was {old}, now {new}" for name, (old, new) in self.surroundings.items() if "versions" in name
+        ]
+        return tuple(found) or ("nothing that is recorded differs: is some code not covered (`qat show --why`)?",)
+
 
 def replay(folder: Path, report: Report, *, trust: bool = False) -> Replay:
-    """Train, quantize and measure the trial in `folder` again, from nothing, in a temporary place.
+    """Train, quantize and measure the trial in `folder` again, from nothing, in a temporary place, with as many threads
+    and on as many cores as it had, as far as there are.
 
     Files of its study that it needs are run where they are in the current project, or by `trust`. Raises `ValueError`
     where they are not, or the folder holds no finished trial.
@@ -65,12 +89,22 @@ def replay(folder: Path, report: Report, *, trust: bool = False) -> Replay:
         register(values, vetted(read_study(study).imports, study, trust))
     config = parse(ExperimentConfig, values)
     about = {"trial": record.trial, "labels": record.labels, "lineage": record.lineage}
-    with tempfile.TemporaryDirectory(prefix="qat-replay-") as name:
+    had = _manifest(folder)
+    number = next(iter(record.threads.values()), None) or threads()
+    cores = had.get("cpu", {}).get("usable") or os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="qat-replay-") as name, using(number), on_cores(cores):
         root = Path(name)
-        again = run_experiment(config, root, root / TRIALS / record.trial, about, report)
-        numbers = _numbers(record, again, folder, root / TRIALS / record.trial)
-        surroundings = _changed(_manifest(folder), _manifest(root / TRIALS / record.trial))
-    return Replay(record.trial, numbers, surroundings)
+        place = root / TRIALS / record.trial
+        again = run_experiment(config, root, place, about, report)
+        numbers = _numbers(record, again, folder, place)
+        surroundings = _changed(
+            had,
+            _manifest(place),
+        )
+        stages = [(kind, key, again.stages.get(kind, "")) for kind, key in record.stages.items()]
+        pairs = [(study / STAGES / f"{kind}-{old}", root / STAGES / f"{kind}-{new}") for kind, old, new in stages]
+        changed = differences([*pairs, (folder, place)])
+    return Replay(record.trial, numbers, surroundings, changed, record.threads)
 
 
 def _numbers(before: Record, after: Record, old: Path, new: Path) -> tuple[Number, ...]:
@@ -102,7 +136,7 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
         old, new = before.get(name), after.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found |= _changed(old, new, f"{path}{name}.")
-        elif old != new:
+        elif old != new and not (old is None and path + name in ADDED):
             found[path + name] = (old, new)
     return found
 
@@ -113,6 +147,9 @@ def table(found: Replay) -> Table:
     shown = Table("", "recorded", "again", "", title=Text(f"{found.trial}: {verdict}"), title_justify="left")
     for number in found.numbers:
         shown.add_row(number.name, number.recorded, number.again, "same" if number.same else "[red]differs[/]")
-    for name, (old, new) in found.surroundings.items():
-        shown.add_row(Text(f"manifest: {name}"), Text(str(old)), Text(str(new)), "")
+    told = {**{f"manifest: {name}": pair for name, pair in found.surroundings.items()}, **found.changed}
+    for name, (old, new) in told.items():
+        shown.add_row(Text(name), Text(str(old)), Text(str(new)), "")
+    if not found.same:
+        shown.caption = Text(f"It may be because {'; because '.join(found.causes)}.")
     return shown

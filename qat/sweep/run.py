@@ -12,7 +12,7 @@ from qat.report.scale import scale
 from qat.storage import folder
 from qat.sweep.alive import living
 from qat.sweep.execute import WORK, Outcome, execute
-from qat.sweep.folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_study
+from qat.sweep.folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_study, threads_for
 from qat.sweep.job import Job
 from qat.sweep.misfit import refuse_misfits
 from qat.sweep.plan import damaged, finished, plan
@@ -20,6 +20,7 @@ from qat.sweep.programs import tend
 from qat.sweep.seeds import too_few
 from qat.sweep.study import Study
 from qat.sweep.view import open_view
+from qat.threads import using
 
 
 def run_study(
@@ -37,14 +38,29 @@ def run_study(
     `runner` names a registered runner, `send` sinks. What can only be found wrong by opening it (data, models, recipes
     against them, a sink's package) is tried before any work, and raises `ValueError` with every mistake.
     """
-    place, console = folder(root), console or Console(stderr=True)
+    place = folder(root)
+    number = threads_for(place, runner)
+    with using(number):  # before data and models are opened, which starts XLA
+        return _run(study, place, number, runner, send, retries, console or Console(stderr=True), work)
+
+
+def _run(
+    study: Study,
+    place: Path,
+    threads: int,
+    runner: str,
+    send: Sequence[str],
+    retries: int,
+    console: Console,
+    work: str,
+) -> Outcome:
     for text in send:
         sinks.build(text)
     jobs = plan(study, send)
     open_trials = {job.id for job in jobs if job.kind == "trial" and not finished(place, job)}
     refuse_misfits(trial.config for trial in study.trials if f"{TRIALS}/{trial.id}" in open_trials)
     _refuse_a_second(place, study)
-    opened = open_study(place, study)
+    opened = open_study(place, study, threads)
     tend()
     spoilt = {job.id: lines for job in jobs if (lines := damaged(place, job))}
     with open_view(console, lambda job: _described(place, job)) as view:

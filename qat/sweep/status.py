@@ -36,9 +36,10 @@ class Status:
     """A study's trials by state, as its folder shows them.
 
     `damaged` are lines by job for files of finished trials and stages that are not as they were written; such trials do
-    not count as finished. `running` and `failed` are of stages that trials share as well, by job id. `abandoned` jobs
-    were begun by a process that has died since: the next sweep takes them up. `seconds_left` is what the running
-    processes estimate, None where they cannot or there are none.
+    not count as finished. `threads` are the numbers that XLA computed the finished ones with. `running` and `failed`
+    are of stages that trials share as well, by job id. `abandoned` jobs were begun by a process that has died since:
+    the next sweep takes them up. `seconds_left` is what the running processes estimate, None where they cannot or there
+    are none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Status:
     abandoned: tuple[Held, ...]
     seconds_left: float | None
     damaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    threads: tuple[int, ...] = ()
 
     def __rich__(self) -> RenderableType:
         return rendered(self)
@@ -69,8 +71,26 @@ def status(root: Path, check: bool = False) -> Status:
     abandoned = [held for held in dead if held.id not in {*ids, *failed} and not _is_done(root, held.id)]
     left = 1 / sum(1 / seconds for seconds in estimates) if estimates and min(estimates) > 0 else None
     return Status(
-        study.name, len(study.trials), tuple(finished), tuple(running), failed, tuple(abandoned), left, damaged
+        name=study.name,
+        trials=len(study.trials),
+        finished=tuple(finished),
+        running=tuple(running),
+        failed=failed,
+        abandoned=tuple(abandoned),
+        seconds_left=left,
+        damaged=damaged,
+        threads=_threads(root, finished),
     )
+
+
+def _threads(root: Path, trials: list[str]) -> tuple[int, ...]:
+    """All numbers of threads that finished trials and their stages were made with."""
+    found: set[int] = set()
+    for name in trials:
+        with suppress(ValueError):
+            record = read_record(root / TRIALS / name)
+            found |= set(record.threads.values()) if record is not None else set()
+    return tuple(sorted(found))
 
 
 def _damaged(root: Path, trials: list[str], check: bool) -> dict[str, tuple[str, ...]]:
@@ -128,6 +148,10 @@ def rendered(found: Status) -> RenderableType:
     for title, jobs in (("running", found.running), ("abandoned: run the same sweep again", found.abandoned)):
         if jobs:
             parts += [Text(), _jobs(title, jobs)]
+    if len(found.threads) > 1:
+        numbers = " and ".join(map(str, found.threads))
+        note = f"made with {numbers} threads: equal trials may differ in last digits, and in what follows from them"
+        parts += [Text(), Text(note, style="yellow")]
     if found.damaged:
         parts += [Text(), Text("damaged: run the same sweep again, which does these alone again", style="yellow")]
         parts += [Text(f"  {line}") for lines in found.damaged.values() for line in lines]

@@ -8,7 +8,9 @@ from jobs import silent
 
 from qat.record import RECORD_FILE, read_record
 from qat.sealed import write_sealed
-from qat.sweep.replay import replay
+from qat.sweep.replay import replay, table
+from qat.tables import as_text
+from qat.threads import asked
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,52 @@ def test_another_number_and_another_version_are_told(trial, tmp_path, monkeypatc
 def test_a_folder_without_a_record_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no finished trial"):
         replay(tmp_path, silent)
+
+
+def again_with(trial, study, changes):
+    """Instead of a replay: the same trial, with what its files say changed."""
+
+    def run(config, root, folder, about, report):
+        for stage in (study / "stages").iterdir():
+            shutil.copytree(stage, root / "stages" / stage.name)
+        record = read_record(shutil.copytree(trial, folder))
+        for path in [*root.glob("stages/*/*.json"), *folder.glob("*.json")]:
+            for name, (old, new) in changes.items():
+                if path.name == name:
+                    assert old in path.read_text()
+                    path.write_text(path.read_text().replace(old, new))
+        metrics = {**record.metrics, "accuracy": record.metrics["accuracy"] + 1e-9}
+        return record.model_copy(update={"metrics": metrics})
+
+    return run
+
+
+def test_other_threads_and_other_code_are_named_as_causes(trial, monkeypatch):
+    study = trial.parent.parent
+    threads = json.loads((trial / "manifest.json").read_text())["cpu"]["threads"]
+    changes = {
+        "manifest.json": (f'"threads": {threads}', '"threads": 99'),
+        "key.json": ('"qat/data/digits.py": "', '"qat/data/digits.py": "0'),
+    }
+    monkeypatch.setattr("qat.sweep.replay.run_experiment", again_with(trial, study, changes))
+    found = replay(trial, silent)
+    assert not found.same
+    assert list(found.changed) == ["code qat/data/digits.py"]
+    assert found.causes[0] == "code qat/data/digits.py has changed"
+    assert f"XLA computed with {threads} threads and now with 99" in found.causes[1]
+    assert "because code qat/data/digits.py has changed" in as_text(table(found))
+
+
+def test_a_replay_computes_with_the_threads_that_were_recorded(trial, tmp_path, monkeypatch):
+    seen = []
+
+    def run(config, root, folder, about, report):
+        seen.append(asked())
+        return read_record(shutil.copytree(trial, folder))
+
+    monkeypatch.setattr("qat.sweep.replay.run_experiment", run)
+    shutil.copytree(trial, tmp_path, dirs_exist_ok=True)
+    record = json.loads((tmp_path / RECORD_FILE).read_text())
+    write_sealed(tmp_path / RECORD_FILE, {**record, "threads": {"float": 3, "trial": 3}})
+    assert replay(tmp_path, silent).same
+    assert seen == [3]

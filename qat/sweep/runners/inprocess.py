@@ -6,10 +6,10 @@ import time
 from qat.storage import folder
 from qat.sweep.events import End, Errand, Failed, Started, Tell
 from qat.sweep.log import append_log, header, where
-from qat.sweep.machine import threads
 from qat.sweep.perform import perform
 from qat.sweep.programs import kept
 from qat.sweep.runners.runner import Opening, register
+from qat.threads import threads
 
 
 class InProcess:

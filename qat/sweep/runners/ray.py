@@ -18,6 +18,7 @@ from qat.sweep.machine import GB
 from qat.sweep.perform import perform_logged
 from qat.sweep.programs import variables
 from qat.sweep.runners.runner import Opening, register
+from qat.threads import asked
 
 KNOCK = 5.0  # seconds in which a machine must accept a connection
 COUNT_EVERY = 2.0  # seconds between two counts of the nodes
@@ -75,7 +76,7 @@ class OnRay:
         self._in_flight, self._counted, self._fitting = in_flight, -math.inf, 0
         self._errands: dict[Any, Errand] = {}
         amounts = needs.amounts
-        self._environment = {"NPROC": str(max(1, math.floor(amounts["CPU"])))}
+        self._environment = {"NPROC": str(asked() or max(1, math.floor(amounts["CPU"])))}
         if not any(amount for name, amount in amounts.items() if name not in ("CPU", "memory")):
             self._environment["JAX_PLATFORMS"] = "cpu"  # the devices of its node are not for such a job
         self._mailbox = _beside_us(ray)

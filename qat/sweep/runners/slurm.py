@@ -17,6 +17,7 @@ from qat.sweep.events import End, Errand, Failed, Finished, Kind, News, Overtake
 from qat.sweep.perform import perform_logged
 from qat.sweep.programs import variables
 from qat.sweep.runners.runner import Opening, register
+from qat.threads import asked
 
 FOLDER = "claims/slurm"
 WRITE_EVERY = 2.0  # seconds between two signs of progress that a job writes
@@ -57,7 +58,7 @@ class OnSlurm:
 
     def __init__(self, executor: Any, place: str | None, in_flight: int, cpus: int, tell: Tell):
         self._make, self._place, self._in_flight, self._tell = executor, place, in_flight, tell
-        self._environment = {"NPROC": str(cpus)}
+        self._environment = {"NPROC": str(asked() or cpus)}
         self._executor: Any = None
         self._token, self._numbers = secrets.token_hex(4), itertools.count(1)
         self._submitted: list[Submitted] = []
