@@ -73,6 +73,7 @@ def test_one_sweep_in_workers_uses_all_that_a_users_files_register_and_an_edit_i
     assert sweep() == ALL
     assert (root / "told.txt").read_text() == f"{trial.id}\n"
     first = read_record(folder)
+    assert first is not None
     assert sweep() == set()
     observer = own.with_name("own_observer.py")
     text = observer.read_text()
@@ -81,6 +82,7 @@ def test_one_sweep_in_workers_uses_all_that_a_users_files_register_and_an_edit_i
     observer.write_text(text.replace("    return replace(observers.build('minmax'))\n", halved))
     assert sweep() == QUANTIZED
     second = read_record(folder)
+    assert second is not None
     assert second.metrics != first.metrics, "the workers computed with the old observer"
     assert replay(folder, lambda *_: None).same
     assert (folder / RECORD_FILE).exists()

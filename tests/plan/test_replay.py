@@ -64,6 +64,7 @@ def again_with(trial, study, changes):
                 if path.name == name:
                     assert old in path.read_text()
                     path.write_text(path.read_text().replace(old, new))
+        assert record is not None
         metrics = {**record.metrics, "accuracy": record.metrics["accuracy"] + 1e-9}
         return record.model_copy(update={"metrics": metrics})
 
