@@ -17,12 +17,14 @@ from qat.signature import Signature, write_signature
 from qat.sweep.replay import replay
 from qat.sweep.status import status
 from qat.sweep.trust import is_own
+from qat.sweep.why import why
 from qat.texts.compare import compare
 
 USES = {
     "replay": (lambda trial, trust: replay(trial, lambda *_: None, trust=trust), "classification"),
     "detect": (lambda trial, trust: load_detector(trial, trust=trust), "detection"),
     "detect beside float": (lambda trial, trust: load_float_stage(trial, trust=trust), "detection"),
+    "show": (lambda trial, trust: why(trial.parent.parent, trial.name, {}, None, trust=trust), "classification"),
     "texts": (lambda trial, trust: compare(trial, trust=trust), "text_classification"),
 }
 NOBODY = Console(file=io.StringIO())
@@ -121,4 +123,4 @@ def test_every_command_that_takes_a_run_folder_is_one_that_only_reads_or_asks_fo
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == (
         reads | trusting | files
     )
-    assert trusting == {"replay", "detect", "texts"}
+    assert trusting == {"replay", "detect", "texts", "show"}  # `show --why RUNS`
