@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from qat.convert import Structure, structure_of
 from qat.engines import engines
-from qat.jaxpr import Contraction, Rewriting, bind, rewrite
+from qat.jaxpr import Contraction, Rewriting, bind, laid_out_by_xla, rewrite
 from qat.observers import observers
 from qat.plan import Plan, SitePlan, make_plan
 from qat.quantizers import quantizers
@@ -56,6 +56,10 @@ def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[s
     """An operand's observations with the values of one call added; one without elements adds nothing."""
     if x.size == 0:
         return entry
+    return laid_out_by_xla(partial(_observed, spec), entry, x)
+
+
+def _observed(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
     values = jax.lax.stop_gradient(x).astype(jnp.float32).reshape(1, -1)
     finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # the extremes that most observers take anyway
     entry = {**entry, "finite": entry["finite"] & finite[0], "seen": jnp.array(True)}

@@ -11,9 +11,9 @@ from jaxtyping import Array
 
 from qat.bundle import Bundle, bundle, unbundle
 from qat.engines import engines
-from qat.jaxpr import bind, evaluate, used_inputs
+from qat.jaxpr import abstract, bind, evaluate, used_inputs
 from qat.numerics import QTensor
-from qat.plan import Plan, abstract, make_plan
+from qat.plan import Plan, make_plan
 from qat.simulate import activations_given, run, weights_given
 from qat.state import QuantState, activations, check_state, require_state
 from qat.tensors import Activation, Weight

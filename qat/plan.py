@@ -20,6 +20,7 @@ from qat.jaxpr import (
     find,
     joined,
     leaf_path,
+    placed,
     trace,
 )
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
@@ -72,7 +73,7 @@ class _HoldsTracersError(Exception):
 @forgotten_on_change
 @lru_cache(maxsize=64)
 def _cached(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[Any, ...], settings: Any) -> Plan:
-    del settings  # jax's, which change what tracing gives
+    del settings  # of jax and of the mesh around, which change what tracing gives
     plan = _make(fn, recipe, tree, avals)
     if closes_over_tracers(plan.jaxpr):
         raise _HoldsTracersError(plan)
@@ -85,19 +86,12 @@ def make_plan(fn: Callable[..., Any], recipe: QuantRecipe, params: Any, inputs: 
     Raises `ValueError` for a rule that no site gets, or where no site is quantized at all.
     """
     leaves, tree = jax.tree.flatten((params, *inputs))
-    avals = tuple(abstract(leaf) for leaf in leaves)
+    avals = tuple(placed(leaf) for leaf in leaves)
+    mesh = jax.sharding.get_abstract_mesh()
     try:
-        return _cached(fn, recipe, tree, avals, tuple(getattr(jax.config, name) for name in SETTINGS))
+        return _cached(fn, recipe, tree, avals, (*(getattr(jax.config, name) for name in SETTINGS), mesh))
     except _HoldsTracersError as uncached:
         return uncached.args[0]
-
-
-def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of an array, a number or what already is abstract."""
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf
-    aval = jax.typeof(leaf)
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
 
 
 def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[Any, ...]) -> Plan:

@@ -86,10 +86,11 @@ def _offsets(parts: tuple[Part, ...], layout: Layout, totals: Callable[[int], Ar
     ]
     out: Any = 0
     if zeros[0] is not None:
-        out = out + jax.lax.optimization_barrier(zeros[0] * layout.place(1, totals(1)))
+        other = layout.place(1, totals(1))  # float where the other operand is
+        out = out + jax.lax.optimization_barrier(zeros[0].astype(other.dtype) * other)
     if zeros[1] is not None:
-        other = totals(0)
-        out = out + zeros[1] * (other if conv else layout.place(0, other))
+        other = totals(0) if conv else layout.place(0, totals(0))
+        out = out + zeros[1].astype(other.dtype) * other
     return out - length * zeros[0] * zeros[1] if zeros[0] is not None and zeros[1] is not None else out
 
 

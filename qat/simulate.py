@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array
 
 from qat.engines import Engine
-from qat.jaxpr import Contraction, Rewriting, rewrite
+from qat.jaxpr import Contraction, Rewriting, placed_as, rewrite
 from qat.numerics import QParams, QTensor, params_of_range, quantize
 from qat.plan import Plan, SitePlan
 from qat.product import forward, product
@@ -91,12 +91,12 @@ def site_result(
         elif isinstance(how, Activation):
             place = in_scope(how, x)
             if place not in scope:
-                scope[place] = activation(c, side, how, x, given[how.key], train)
+                scope[place] = activation(c, side, how, x, placed_as(given[how.key], x), train)
             hat, part = scope[place]
         else:
             key, perm = how
-            part = in_operand_layout(given[key]["q"], perm)
-            hat = given[key]["hat"].transpose(perm) if train else None
+            part = placed_as(in_operand_layout(given[key]["q"], perm), x)
+            hat = placed_as(given[key]["hat"].transpose(perm), x) if train else None
             w = plan.weights[key]
             groups = next(iter(w.groups.values()), groups)
         hats.append(hat)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from qat.jaxpr import known_operands
+from qat.jaxpr import known_operands, laid_out_by_xla
 from qat.numerics import QParams, QTensor, quantize
 from qat.observers import observers
 from qat.plan import Plan
@@ -47,6 +48,10 @@ def by_channel(w: Weight, x: Array) -> Float[Array, "channels values"]:
 
 def observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array, Array]:
     """The clip range (low, high) that the weight's observer finds for a grid of so many steps, shaped as its scale."""
+    return laid_out_by_xla(partial(_observed_range, w), x, steps)
+
+
+def _observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array, Array]:
     observer = observers.build(w.spec.observer)
     rows = by_channel(w, x)
     low, high = observer.range(observer.update(observer.init(rows.shape[0]), rows), steps, w.spec.grid == "symmetric")

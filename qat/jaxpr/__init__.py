@@ -5,7 +5,16 @@ The one package that needs jax's extend layer and its dead-code elimination (`la
 
 from qat.jaxpr.find import find, trace
 from qat.jaxpr.known import known_operands
-from qat.jaxpr.layouts import bind, closes_over_tracers, evaluate, used_inputs
+from qat.jaxpr.layouts import (
+    abstract,
+    bind,
+    closes_over_tracers,
+    evaluate,
+    laid_out_by_xla,
+    placed,
+    placed_as,
+    used_inputs,
+)
 from qat.jaxpr.parts import Joined, by_parts, joined
 from qat.jaxpr.rewrite import Rewriting, rewrite
 from qat.jaxpr.sites import Contraction, Location, Operand, Origin, contracted, leaf_path
@@ -17,6 +26,7 @@ __all__ = [
     "Operand",
     "Origin",
     "Rewriting",
+    "abstract",
     "bind",
     "by_parts",
     "closes_over_tracers",
@@ -25,7 +35,10 @@ __all__ = [
     "find",
     "joined",
     "known_operands",
+    "laid_out_by_xla",
     "leaf_path",
+    "placed",
+    "placed_as",
     "rewrite",
     "trace",
     "used_inputs",

@@ -4,13 +4,16 @@ Written for jax 0.11 and 0.12. `scan` keeps its constant, carry and sliced opera
 remat hold one jaxpr; `custom_jvp_call` and `custom_vjp_call` hold their forward code; `cond` and `while` hold several.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from jax.core import Tracer
 from jax.extend.core import Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_lin"}
 INLINED = {"jit", "pjit", "closed_call", "core_call"} | CUSTOM
@@ -70,6 +73,57 @@ def inlined_jaxpr(eqn: JaxprEqn) -> Any:
     return eqn.params["call_jaxpr"] if "call_jaxpr" in eqn.params else eqn.params["jaxpr"]
 
 
+def abstract(x: Any) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of an array, a number or what already is abstract."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return x
+    aval: Any = jax.typeof(x)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+
+
+def placed(x: Any) -> jax.ShapeDtypeStruct:
+    """`abstract`, with how it lies on a mesh whose axes are explicit or, inside `shard_map`, manual: what a function
+    traced there needs to know."""
+    aval: Any = jax.typeof(x) if not isinstance(x, jax.ShapeDtypeStruct) else x
+    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    if isinstance(x, jax.ShapeDtypeStruct) or mesh is None or set(mesh.axis_types) <= {AxisType.Auto}:
+        return abstract(x)
+    varying = {name: getattr(aval, name) for name in ("vma", "manual_axis_type") if hasattr(aval, name)}
+    weak = getattr(aval, "weak_type", False)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak, sharding=aval.sharding, **varying)
+
+
+def laid_out_by_xla(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)`; replicated where an argument lies on a mesh with explicit axes: inside, XLA places what it makes."""
+    meshes = [getattr(getattr(jax.typeof(x), "sharding", None), "mesh", None) for x in jax.tree.leaves(args)]
+    mesh = next((m for m in meshes if m is not None and AxisType.Explicit in m.axis_types), None)
+    if mesh is None:
+        return fn(*args)
+    names = tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.sharding.auto_axes(fn, axes=names, out_sharding=PartitionSpec())(*args)
+
+
+def varying(x: Any) -> frozenset[str]:
+    """The axes of a mesh along which a value inside `shard_map` may differ."""
+    aval: Any = jax.typeof(x)
+    return aval.vma if hasattr(aval, "vma") else getattr(aval, "manual_axis_type", aval).varying
+
+
+def placed_as(x: Any, like: Any) -> Any:
+    """The arrays of a tree under the mesh that `like` is under, as values that may differ wherever it may; their
+    gradients add up over these axes."""
+    mesh = jax.typeof(like).sharding.mesh
+
+    def one(leaf: Any) -> Any:
+        if mesh != jax.typeof(leaf).sharding.mesh and AxisType.Auto in mesh.axis_types:
+            leaf = jax.sharding.reshard(leaf, NamedSharding(mesh, PartitionSpec()))
+        axes = tuple(sorted(varying(like) - varying(leaf)))
+        return jax.lax.pcast(leaf, axes, to="varying") if axes else leaf
+
+    return jax.tree.map(one, x)
+
+
 def bind(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
     """Evaluate one equation as it stands."""
     params = eqn.primitive.get_bind_params(eqn.params)
@@ -100,6 +154,14 @@ def used_inputs(jaxpr: Any) -> tuple[Any, list[bool]]:
     return alive, list(used)
 
 
+def _mesh_of(eqn: JaxprEqn) -> contextlib.AbstractContextManager[Any]:
+    """The mesh under which an equation was traced, which functions change within themselves (`auto_axes`)."""
+    mesh = eqn.ctx.cur_abstract_mesh
+    return (
+        contextlib.nullcontext() if mesh == jax.sharding.get_abstract_mesh() else jax.sharding.use_abstract_mesh(mesh)
+    )
+
+
 def evaluate(jaxpr: Any, args: list[Any], rule: Callable[[int, JaxprEqn, list[Any]], list[Any]]) -> list[Any]:
     """Outputs of `jaxpr`, each equation evaluated by `rule(index, equation, operands)`."""
     inner, consts = open_jaxpr(jaxpr)
@@ -111,7 +173,8 @@ def evaluate(jaxpr: Any, args: list[Any], rule: Callable[[int, JaxprEqn, list[An
 
     for index, eqn in enumerate(inner.eqns):
         operands = [read(v) for v in eqn.invars]
-        env.update(zip(eqn.outvars, rule(index, eqn, operands), strict=True))
+        with _mesh_of(eqn):
+            env.update(zip(eqn.outvars, rule(index, eqn, operands), strict=True))
     return [read(v) for v in inner.outvars]
 
 

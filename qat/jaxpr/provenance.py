@@ -8,6 +8,14 @@ import jax.numpy as jnp
 from qat.jaxpr.sites import Location, Origin
 
 RESHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim"}
+PLACINGS = {
+    "pvary",
+    "reshard",
+    "sharding_constraint",
+    "mesh_cast",
+    "copy",
+    "copy_p",
+}  # the same array, said to lie otherwise
 FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 
@@ -49,6 +57,8 @@ def _same_value(eqn: Any, args: list[Info]) -> Any:
     name = eqn.primitive.name
     if name == "convert_element_type":
         return ("cast", args[0].value, str(eqn.params["new_dtype"]))
+    if name in PLACINGS:
+        return args[0].value
     resized = name == "broadcast_in_dim" and eqn.outvars[0].aval.size != eqn.invars[0].aval.size
     return args[0].value if name in RESHAPES and not resized else None
 
@@ -57,6 +67,8 @@ def _moved(eqn: Any, origin: Origin) -> Origin:
     name = eqn.primitive.name
     if origin.perm is not None and name == "transpose":
         return replace(origin, perm=tuple(origin.perm[i] for i in eqn.params["permutation"]))
+    if name in PLACINGS:
+        return origin
     dtype = eqn.outvars[0].aval.dtype
     if origin.perm is not None and name == "convert_element_type" and not origin.cast and dtype in FLOATS:
         return replace(origin, dtype=dtype, cast=True)

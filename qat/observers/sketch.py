@@ -75,7 +75,7 @@ def _count(counts: Array, span: Array, x: Array) -> Array:
 
 def centers(s: Sketch) -> Float[Array, "channels bins"]:
     """The value that each bin's count stands for: its middle, within the extremes."""
-    middle = ((jnp.arange(BINS) + 0.5) / (BINS // 2) - 1.0)[None] * s.span[:, None]
+    middle = ((jnp.arange(BINS, dtype=jnp.float32) + 0.5) / (BINS // 2) - 1.0)[None] * s.span[:, None]
     return jnp.clip(middle, s.low[:, None], s.high[:, None])
 
 
@@ -83,5 +83,5 @@ def quantile(s: Sketch, fraction: Float[Array, ""] | float) -> Float[Array, " ch
     """The value below which the given fraction of all values lies, to within a bin and never beyond the extremes."""
     cumulative = jnp.cumsum(s.counts, -1)
     index = jnp.argmax(cumulative >= fraction * cumulative[:, -1:], -1)
-    edge = index + (jnp.asarray(fraction) > 0.5)
-    return jnp.clip((edge / (BINS // 2) - 1.0) * s.span, s.low, s.high)
+    edge = index + (jnp.asarray(fraction) > 0.5).astype(index.dtype)
+    return jnp.clip((edge.astype(jnp.float32) / (BINS // 2) - 1.0) * s.span, s.low, s.high)
