@@ -17,6 +17,7 @@ from qat.jaxpr import (
     by_parts,
     closes_over_tracers,
     contracted,
+    exceeds,
     find,
     joined,
     leaf_path,
@@ -197,11 +198,14 @@ def _too_long(c: Contraction, rule: QuantRule) -> str | None:
         return None
     longest = LARGEST_SUM // math.prod(127 if s.grid == "symmetric" else 255 for s in specs if s is not None)
     length = contracted(c.op, c.operands, c.params)
-    return (
-        f"contracts {length} products, over the {longest} whose sum fits int32 on its grids"
-        if length > longest
-        else None
-    )
+    longer = exceeds(length, longest)
+    if longer is None:
+        raise ValueError(
+            f"{c.path or c.op} contracts {length} products, a symbolic length without an upper bound, and the sum of "
+            f"over {longest} may not fit int32. Say what it is at most: "
+            f"jax.export.symbolic_shape({str(length)!r}, constraints=['{length} <= {longest}'])."
+        )
+    return f"contracts {length} products, over the {longest} whose sum fits int32 on its grids" if longer else None
 
 
 def _no_groups(c: Contraction, spec: TensorSpec) -> str | None:

@@ -55,7 +55,8 @@ def _dot(engine: Engine, parts: tuple[Part, ...], numbers: Any, precision: Any) 
 def _conv(c: Contraction, engine: Engine, parts: tuple[Part, ...]) -> tuple[Array, Layout]:
     params, numbers = conv_parameters(c.params), c.params["dimension_numbers"]
     lhs, rhs = parts
-    if isinstance(lhs, QTensor) and lhs.zero_point is not None:
+    symbolic = not all(isinstance(n, int) for pair in params["padding"] for n in pair)  # as no convolution takes it
+    if symbolic or (isinstance(lhs, QTensor) and lhs.zero_point is not None):
         lhs, params = _padded(lhs, params)
     layout, parts = conv_layout(numbers), (lhs, rhs)
     codes = [p.codes if isinstance(p, QTensor) else p for p in parts]
@@ -123,23 +124,25 @@ def _windows(c: Contraction, engine: Engine, parts: tuple[Part, ...], params: di
     return jnp.repeat(sums, rhs.shape[numbers.rhs_spec[0]] // groups, numbers.out_spec[1])
 
 
-def _padded(lhs: QTensor, params: dict[str, Any]) -> tuple[QTensor, dict[str, Any]]:
+def _padded(lhs: Part, params: dict[str, Any]) -> tuple[Part, dict[str, Any]]:
     """The convolution's padding and input dilation done beforehand, with the code of zero."""
     spatial = params["dimension_numbers"].lhs_spec[2:]
-    config = [(0, 0, 0)] * lhs.codes.ndim
+    codes = lhs.codes if isinstance(lhs, QTensor) else lhs
+    config = [(0, 0, 0)] * codes.ndim
     for axis, (low, high), dilation in zip(spatial, params["padding"], params["lhs_dilation"], strict=True):
         config[axis] = (low, high, dilation - 1)
     if all(c == (0, 0, 0) for c in config):
         return lhs, params
-    assert lhs.zero_point is not None
-    zero = lhs.zero_point.astype(jnp.int8)
-    if zero.ndim == 0:
-        codes = jax.lax.pad(lhs.codes, zero, config)
+    done = {**params, "padding": ((0, 0),) * len(spatial), "lhs_dilation": (1,) * len(spatial)}
+    zero = jnp.zeros((), codes.dtype)
+    if not isinstance(lhs, QTensor):
+        return jax.lax.pad(codes, zero, config), done
+    if lhs.zero_point is not None and lhs.zero_point.ndim:
+        inside = jax.lax.pad(jnp.ones(codes.shape, bool), False, config)
+        filled = jnp.where(inside, jax.lax.pad(codes, zero, config), lhs.zero_point.astype(jnp.int8))
     else:
-        inside = jax.lax.pad(jnp.ones(lhs.codes.shape, bool), False, config)
-        codes = jnp.where(inside, jax.lax.pad(lhs.codes, jnp.int8(0), config), zero)
-    done = {"padding": ((0, 0),) * len(spatial), "lhs_dilation": (1,) * len(spatial)}
-    return replace(lhs, codes=codes), {**params, **done}
+        filled = jax.lax.pad(codes, zero if lhs.zero_point is None else lhs.zero_point.astype(jnp.int8), config)
+    return replace(lhs, codes=filled), done
 
 
 def _grouped(parts: tuple[Part, ...], numbers: Any, groups: int) -> tuple[tuple[Part, ...], Any]:

@@ -183,7 +183,9 @@ def _blocked(op: str, eqn: Any, args: list[Info], operands: tuple[Operand, ...])
     if op == "conv" and eqn.params["batch_group_count"] != 1:
         return "a convolution with batch groups is not rewritten"
     length = contracted(op, (operands[0], operands[1]), eqn.params)
-    return f"contracts {length} products, over the {LONGEST} whose sum fits int32" if length > LONGEST else None
+    if layouts.exceeds(length, LONGEST):
+        return f"contracts {length} products, over the {LONGEST} whose sum fits int32"
+    return None
 
 
 def _not_lookup(params: dict[str, Any], shape: tuple[int, ...]) -> str | None:

@@ -147,6 +147,16 @@ def is_literal(atom: Any) -> bool:
     return hasattr(atom, "val")
 
 
+def exceeds(length: Any, most: int) -> bool | None:
+    """Whether a length is over `most`; None where it is symbolic and its bounds do not say."""
+    try:
+        return bool(length > most)
+    except Exception as error:
+        if type(error).__name__ != "InconclusiveDimensionOperation":  # jax does not export it
+            raise
+        return None
+
+
 def used_inputs(jaxpr: Any) -> tuple[Any, list[bool]]:
     """`jaxpr` without dead code, and which of its inputs the rest still reads. Uses jax's own dead-code elimination."""
     inner, _ = open_jaxpr(jaxpr)

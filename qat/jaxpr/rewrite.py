@@ -95,8 +95,10 @@ def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, 
         )
         return (outs[: s.carry], {k: new[k] for k in carried}), (outs[s.carry :], {k: new[k] for k in kept_here})
 
+    slices = (xs, sliced, kept_xs)
+    length = None if jax.tree.leaves(slices) else s.length  # which may be symbolic, and then can be read of them alone
     (carry, kept_carry), (ys, kept_ys) = jax.lax.scan(
-        body, (carry, kept_carry), (xs, sliced, kept_xs), s.length, reverse=s.reverse, unroll=s.unroll
+        body, (carry, kept_carry), slices, length, reverse=s.reverse, unroll=s.unroll
     )
     return [*carry, *ys], {**kept_carry, **kept_ys}
 
