@@ -23,9 +23,13 @@ Part = QTensor | Array
 
 
 def forward(c: Contraction, engine: Engine, parts: tuple[Part, ...], groups: int | None) -> Array:
-    """The site's result from its operands: codes multiply as integers, sums become float by one rescale."""
+    """The site's result from its operands: codes multiply as integers, sums become float by one rescale.
+
+    All float arithmetic is in float32 at most; a float64 result is that of float32.
+    """
     if c.op == "embedding":
         return look_up(c, *parts).astype(c.out_dtype)
+    parts = tuple(p.astype(jnp.float32) if isinstance(p, jax.Array) and p.dtype == jnp.float64 else p for p in parts)
     if c.op == "conv":
         sums, layout = _conv(c, engine, parts)
     else:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+import jax.numpy as jnp
+
 from qat.plan import Plan, SitePlan, macs
 from qat.recipes import QuantRule
 from qat.tensors import Activation
@@ -19,7 +21,8 @@ class Site:
     where they are float (32 stands in the table). `macs` counts multiply-accumulates of one call at the traced
     shapes, all turns of its scans included; `bytes` is the size of its weights as stored, `float_bytes` in their own
     dtype; shared weights count at their first site only. `joins` is how many arrays an activation joins under one
-    range, so that the small ones may lose their numbers; 0 where it is not joined.
+    range, so that the small ones may lose their numbers; 0 where it is not joined. `narrowed` says that its operands
+    are float64 and that it is computed in float32 from them.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Site:
     bytes: float
     float_bytes: int
     joins: int = 0
+    narrowed: bool = False
 
 
 class Sites(Sequence[Site]):
@@ -115,4 +119,5 @@ def _site(plan: Plan, s: SitePlan, counted: set[str]) -> Site:
         stored,
         whole,
         s.joins,
+        s.reason is None and any(o.dtype == jnp.float64 for o in c.operands),
     )

@@ -73,5 +73,7 @@ def _sites_table(sites: Sites, folded: int | None) -> Table:
             f"\none range for several joined arrays: {', '.join(joining[:3])}{', ...' if len(joining) > 3 else ''}; "
             "per='part' gives each its own"
         )
+    if narrowed := [s.path for s in done if s.narrowed]:
+        caption += f"\nfloat64 computed in float32: {', '.join(narrowed[:3])}{', ...' if len(narrowed) > 3 else ''}"
     table.caption = caption
     return table

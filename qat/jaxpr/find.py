@@ -177,7 +177,7 @@ def _blocked(op: str, eqn: Any, args: list[Info], operands: tuple[Operand, ...])
         return "an operand is a constant of the function; pass it in the parameters to quantize it"
     bad = [str(o.dtype) for o in operands[: 1 if op == "embedding" else 2] if o.dtype not in FLOATS]
     if bad:
-        return f"{bad[0]} operand; float32, bfloat16 and float16 are rewritten"
+        return f"{bad[0]} operand; float64, float32, bfloat16 and float16 are rewritten"
     if op == "embedding":
         return _not_lookup(eqn.params, operands[0].shape)
     if op == "conv" and eqn.params["batch_group_count"] != 1:

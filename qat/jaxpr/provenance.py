@@ -16,7 +16,7 @@ PLACINGS = {
     "copy",
     "copy_p",
 }  # the same array, said to lie otherwise
-FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
+FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64)
 
 
 class Info(NamedTuple):
