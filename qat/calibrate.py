@@ -159,7 +159,7 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: K
 
 
 def _never_run(clip: Clip, seen: Array) -> Clip:
-    """The clip with some range where a branch that constants choose is never taken: the other layers' widest."""
+    """The clip with some range where a branch that constants choose is never taken: the widest of others and of one."""
     assert clip.low is not None and clip.high is not None
     least = jnp.min(clip.low, where=seen, initial=-1.0)
     most = jnp.max(clip.high, where=seen, initial=1.0)

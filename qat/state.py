@@ -141,8 +141,8 @@ def check_state(plan: Plan, state: QuantState) -> None:
             near = _some(k for k in state.clips if k not in specs(plan))
             raise ValueError(
                 f"`state` has no range for {key!r}; it was calibrated for other sites ({near}). "
-                "Calibrate with this function, these parameters and this recipe, and with inputs of these shapes too "
-                "where the function's sites depend on them."
+                "Calibrate with this function, these parameters and this recipe; where the function's sites depend on "
+                "the shapes of its inputs, with batches of the shapes that it is to run at."
             )
         clip = state.clips[key]
         if (clip.low is None) != spec.dynamic:

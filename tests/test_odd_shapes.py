@@ -101,7 +101,7 @@ def test_an_associative_scan_of_matrices_is_served_at_its_length_and_refused_at_
     x, longer = (jax.random.normal(jax.random.key(n), (n, 2, 8)) for n in (5, 9))
     _, state = both(associative, params, x)
     q = qat.quantize(associative, qat.recipe("w8a8"))
-    with pytest.raises(ValueError, match="sites depend on them"):
+    with pytest.raises(ValueError, match="with batches of the shapes that it is to run at"):
         q.simulate(params, state, longer)
     with pytest.raises(ValueError, match="calibrate and convert with inputs of the shapes to serve"):
         q.serve(q.convert(params, state, x), longer)
