@@ -29,8 +29,10 @@ QUICK = [
     "text_cnn", "general_dense", "lstm", "gru",
     "greedy_decoder", "moe_switch", "early_exit", "equilibrium", "hopfield", "siamese", "lora",
     "hypernetwork", "recommender", "custom_vjp_matmul", "custom_rules", "force_field", "nnx_cnn", "nnx_lstm",
+    "picked_ensemble", "callbacks", "token_router", "two_heads", "stack_again", "slowed_weight",
 ]  # fmt: skip
 SLOW_RECIPES = ["w8a8", "w8a8_dynamic", "w4a4", "w8", "w2a4(quantizer='lsq')"]
+AT_HOME = {"callbacks"}  # call functions of this process, which jax exports for no other platform
 NEED_BRANCHES = {"moe_switch"}  # routes by its input: few batches do not reach every branch
 
 
@@ -48,9 +50,10 @@ def _compare(name: str, recipe: str) -> None:
     other = case.inputs(3, 7 if case.length_varies else None, 9)
     simulated, served = _arrays(q.simulate(case.params, state, *other)), _arrays(q.serve(int8, *other))
     assert all(np.isfinite(x).all() for x in served)
-    assert "i32" not in convolutions(q.serve, int8, *other, platform="cuda")
-    assert "i32" not in convolutions(q.simulate, case.params, state, *other, platform="cuda")
-    convolutions(q.serve, int8, *other, platform="tpu")
+    if name not in AT_HOME:
+        assert "i32" not in convolutions(q.serve, int8, *other, platform="cuda")
+        assert "i32" not in convolutions(q.simulate, case.params, state, *other, platform="cuda")
+        convolutions(q.serve, int8, *other, platform="tpu")
     for a, b in zip(simulated, served, strict=True):
         if name in UNEQUAL:
             assert np.abs(a - b).max() <= 1e-6 * (a.max() - a.min())

@@ -17,9 +17,11 @@ from . import (
     linen_depthwise,
     linen_encoders,
     linen_text,
+    mixed,
     nnx_models,
     plain,
     recurrent,
+    transformed,
     two_towers,
 )
 from .case import Case
@@ -39,6 +41,8 @@ _MODULES = (
     two_towers,
     plain,
     derivatives,
+    transformed,
+    mixed,
     nnx_models,
 )
 
