@@ -122,3 +122,20 @@ def test_inside_shard_map_sites_are_those_outside():
 
     jax.eval_shape(jax.shard_map(look, mesh=mesh, in_specs=(P(), P("d")), out_specs=P("d")), PARAMS, X)
     assert found == [[(s.id, s.operands, s.reason) for s in q.sites(PARAMS, X)]]
+
+
+def test_a_bias_and_gradients_pass_the_checks_of_shard_map():
+    def dense(params, x):
+        return jnp.tanh(x @ params["layers"][0] + params["bias"])
+
+    x = jax.random.normal(KEYS[0], (4, 16))
+    q = qat.quantize(dense, qat.recipe("w8a8"))
+    state = q.calibrate(PARAMS, [x])
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+
+    def slope(params, x):
+        return jax.grad(partial(squared, q, state, x))(params)
+
+    inside = shards(slope, mesh, in_specs=(P(), P("d")), out_specs=P())
+    for name in ("layers", "bias"):
+        assert_close(inside(PARAMS, x)[name], slope(PARAMS, x)[name])
