@@ -16,8 +16,9 @@ from qat.jaxpr import Contraction, Rewriting, bind, laid_out_by_xla, rewrite
 from qat.observers import observers
 from qat.plan import Plan, SitePlan, make_plan
 from qat.quantizers import quantizers
+from qat.ranges import usable
 from qat.recipes import TensorSpec
-from qat.simulate import activations_given, run, weights_given
+from qat.simulate import all_given, run
 from qat.state import Clip, QuantState, activations, base_grid, check_state, make_clip, specs, start_learning
 from qat.tensors import Activation
 from qat.weights import map_stack, observed_range, weight_values
@@ -155,6 +156,7 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: K
         spec, stack, _ = specs(plan)[key]
         clip = _ranges(replace(spec, bits=8), len(stack), entry, clips[key])  # bits are data, in the clip
         clips[key] = _never_run(clip, entry["seen"]) if key in settled else clip
+    clips = usable(plan, clips)
     return QuantState(clips, start_learning(plan, clips), entries)
 
 
@@ -177,7 +179,7 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     leaves = jax.tree.leaves(params)
-    given = weights_given(plan, leaves, state) | activations_given(plan, state)
+    given = all_given(plan, leaves, state)
     kept: dict[str, Any] = {}
     for site in plan.sites:  # every reader of a shared activation observes it, to use the new range as the first does
         for _, a in _read(site):
@@ -197,9 +199,8 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
                 given[a.key] = {"grid": base_grid(a.spec, clip, 0)}
         return kept, given
 
-    out, kept = run(
-        plan, engines.build(program.engine), [*leaves, *jax.tree.leaves(inputs)], given, True, observe, kept
-    )
+    args = [*leaves, *jax.tree.leaves(inputs)]
+    out, kept = run(plan, engines.build(program.engine), args, given, True, observe, kept, program.check_nan)
     fresh = {key: e for entry in kept.values() for key, e in entry.items()}
     clips = {**state.clips, **{key: e["clip"] for key, e in fresh.items()}}
     seen = {**state.observers, **{key: e["seen"] for key, e in fresh.items()}}

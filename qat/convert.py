@@ -14,10 +14,11 @@ from qat.engines import engines
 from qat.jaxpr import abstract, bind, evaluate, used_inputs
 from qat.numerics import QTensor
 from qat.plan import Plan, make_plan
+from qat.ranges import refuse_nan, refuse_not_finite, warn_of_stale
 from qat.simulate import activations_given, run, weights_given
 from qat.state import QuantState, activations, check_state, require_state
 from qat.tensors import Activation, Weight
-from qat.weights import reduced_shape
+from qat.weights import is_far_outside, reduced_shape, weight_values
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,16 @@ class Converted:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict]:
-    plan = make_plan(program.fn, program.recipe, params, like.abstract)
-    weights = {key: g["q"] for key, g in weights_given(plan, jax.tree.leaves(params), state).items()}
+def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict, dict]:
+    """Integer weights, the activations' grids, and which weights lie far outside of their range."""
+    plan, leaves = make_plan(program.fn, program.recipe, params, like.abstract), jax.tree.leaves(params)
+    weights = {key: g["q"] for key, g in weights_given(plan, leaves, state).items()}
     weights = {key: replace(q, bits=_bits(state.clips[key].qmax)) for key, q in weights.items()}
     grids = {key: {k: g[k] for k in ("grid", "codes") if k in g} for key, g in activations_given(plan, state).items()}
-    return weights, grids
+    fixed = {key: w for key, w in plan.weights.items() if not w.spec.dynamic and key not in state.learned}
+    values = weight_values(plan, leaves)
+    bounds = {key: (state.clips[key].low, state.clips[key].high) for key in fixed}
+    return weights, grids, {key: is_far_outside(w, values[key], *bounds[key]) for key, w in fixed.items()}
 
 
 def _bits(qmax: Array) -> Array:
@@ -86,15 +91,22 @@ def _bits(qmax: Array) -> Array:
 
 
 def convert(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Converted:
-    """The served form of `params`; of `inputs` only shapes and dtypes count, and those of later calls may differ."""
+    """The served form of `params`; of `inputs` only shapes and dtypes count, and those of later calls may differ.
+
+    Raises `ValueError` for a weight that is not finite or another parameter that is NaN; warns of a weight far
+    outside of its calibrated range.
+    """
     require_state(state)
     told, state = state.recipe, state.bare
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
-    weights, grids = _integers(program, structure_of(inputs), params, state)
+    weights, grids, stale = _integers(program, structure_of(inputs), params, state)
+    refuse_not_finite(weights, grids)
+    warn_of_stale(stale)
     converted = Converted({}, weights, grids, structure_of(params), told)
     _, used = _served_jaxpr(program, plan, converted, inputs)
     leaves = {path: leaf for path, leaf, u in zip(plan.leaves, jax.tree.leaves(params), used, strict=False) if u}
+    refuse_nan(leaves)
     return replace(converted, leaves=leaves)
 
 
@@ -104,7 +116,14 @@ def _served_jaxpr(program: Any, plan: Plan, converted: Converted, inputs: tuple[
 
     def served(leaves: tuple[Any, ...], weights: dict[str, QTensor], grids: dict[str, Any], inputs: tuple[Any, ...]):
         given = {key: {"q": replace(q, bits=None)} for key, q in weights.items()} | grids
-        return run(plan, engines.build(program.serving), [*leaves, *jax.tree.leaves(inputs)], given, train=False)[0]
+        return run(
+            plan,
+            engines.build(program.serving),
+            [*leaves, *jax.tree.leaves(inputs)],
+            given,
+            False,
+            check_nan=program.check_nan,
+        )[0]
 
     jaxpr = jax.make_jaxpr(served)(converted.structure.leaves, converted.weights, converted.grids, inputs)
     return used_inputs(jaxpr)

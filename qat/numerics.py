@@ -18,6 +18,7 @@ ROUNDING = 2.0**-12  # of a step: more than float32 rounding moves a number of a
 ROUNDER = 1.5 * 2.0**23  # added to a small float32 it leaves the nearest integer, ties to even, in the lowest bits
 ROUNDER_BITS = 0x4B400000  # of the rounder itself; on a CPU faster than to round, then to convert
 SMALLEST_SCALE = 1e-30  # its reciprocal is finite in float32; an all-zero tensor never divides by zero
+LARGEST_SCALE = 2.0**126  # its reciprocal is no subnormal number, which a CPU takes for zero
 
 
 def code_range(bits: int, grid: str) -> tuple[int, int]:
@@ -71,10 +72,11 @@ class QTensor:
 def affine_params(low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
     """The grid on which [low, high], widened to hold zero, just fits; zero is exactly a code.
 
-    No product followed by a sum: it could be contracted in one compiled program and not in another.
+    No product followed by a sum, which could be contracted in one compiled program and not in another, but for exact
+    ones: halves, whose difference does not overflow.
     """
     low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
-    scale = _guarded((high - low) * _reciprocal(qmax - qmin))
+    scale = _guarded((0.5 * high - 0.5 * low) * _reciprocal(qmax - qmin) * 2.0)
     return QParams(scale, qmin - jnp.round(low / scale).astype(jnp.int32), qmin, qmax)
 
 
@@ -99,7 +101,13 @@ def params_of_range(grid: str, low: Array, high: Array, qmin: Array, qmax: Array
 
 
 def _guarded(scale: Array) -> Array:
-    return jnp.where(scale > SMALLEST_SCALE, scale, jnp.ones_like(scale))
+    """One for no scale at all; NaN stays NaN."""
+    return jnp.where(scale <= SMALLEST_SCALE, jnp.ones_like(scale), scale)
+
+
+def is_zero_range(low: Array, high: Array) -> Array:
+    """Whether a clip range holds zero alone, or too little beside it for any grid."""
+    return jnp.maximum(-low, high) <= 2**MAX_BITS * SMALLEST_SCALE
 
 
 def expand(scale: Array, shape: tuple[int, ...]) -> Array:

@@ -16,7 +16,7 @@ from qat.engines import engines
 from qat.plan import make_plan
 from qat.presets import label
 from qat.recipes import QuantRecipe, QuantRule, TensorSpec
-from qat.simulate import activations_given, run, weights_given
+from qat.simulate import all_given, run
 from qat.sites import Sites, describe
 from qat.state import QuantState, as_characters, check_state, require_recipe, require_state
 
@@ -32,13 +32,14 @@ class Program:
     recipe: QuantRecipe
     engine: str = "aqt"
     serving: str = "integer"
+    check_nan: bool = False
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.fn, self.recipe, self.engine, self.serving))
+        return hash((self.fn, self.recipe, self.engine, self.serving, self.check_nan))
 
     def simulate(self, params: Any, state: QuantState, *inputs: Any) -> Any:
         """The function's result with integer products and straight-through gradients."""
@@ -60,8 +61,8 @@ def _simulate(program: Program, params: Any, state: QuantState, inputs: tuple[An
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     leaves = jax.tree.leaves(params)
-    given = weights_given(plan, leaves, state) | activations_given(plan, state)
-    out, _ = run(plan, engines.build(program.engine), [*leaves, *jax.tree.leaves(inputs)], given, train=True)
+    given, args = all_given(plan, leaves, state), [*leaves, *jax.tree.leaves(inputs)]
+    out, _ = run(plan, engines.build(program.engine), args, given, train=True, check_nan=program.check_nan)
     return jax.tree.unflatten(plan.out_tree, out)
 
 
@@ -96,19 +97,23 @@ class Quantized:
     recipe: QuantRecipe
     engine: str = "aqt"
     serving: str = "integer"
+    check_nan: bool = False
 
     @cached_property
     def program(self) -> Program:
         """What `simulate` and `serve` compile: equal for recipes that differ only in bit widths and observers."""
-        return Program(self.fn, _skeleton(self.recipe, keep_observers=False), self.engine, self.serving)
+        return self._compiled(_skeleton(self.recipe, keep_observers=False))
 
     @cached_property
     def _exact(self) -> Program:
-        return Program(self.fn, self.recipe, self.engine, self.serving)
+        return self._compiled(self.recipe)
 
     @cached_property
     def _observing(self) -> Program:
-        return Program(self.fn, _skeleton(self.recipe, keep_observers=True), self.engine, self.serving)
+        return self._compiled(_skeleton(self.recipe, keep_observers=True))
+
+    def _compiled(self, recipe: QuantRecipe) -> Program:
+        return Program(self.fn, recipe, self.engine, self.serving, self.check_nan)
 
     @cached_property
     def label(self) -> str:
@@ -181,10 +186,14 @@ def _keyworded(q: Quantized, static: Items) -> Quantized:
     return replace(q, fn=Keyworded(q.fn, static))
 
 
-def quantize(fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving: str = "integer") -> Quantized:
+def quantize(
+    fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving: str = "integer", check_nan: bool = False
+) -> Quantized:
     """`fn(params, *inputs)` transformed so that its contractions and look-ups run on integers, as `recipe` says.
 
-    `engine` multiplies in `simulate`, `serving` in `serve`; all engines give the same integers.
+    `engine` multiplies in `simulate`, `serving` in `serve`; all engines give the same integers. NaN in parameters, and
+    in activations of dynamic range, gives NaN; `check_nan` makes it so for those of static range, at the cost of a pass
+    over each.
     """
     if not callable(fn):
         raise ValueError(f"`fn` must be a function of (params, *inputs), got {type(fn).__name__}.")
@@ -197,4 +206,4 @@ def quantize(fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving:
         raise ValueError(f"`recipe` must be a QuantRecipe, got {recipe!r}. For a preset write qat.recipe('w8a8').")
     for name in (engine, serving):
         engines.build(name)
-    return Quantized(fn, recipe, engine, serving)
+    return Quantized(fn, recipe, engine, serving, check_nan)

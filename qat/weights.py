@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qat.jaxpr import known_operands, laid_out_by_xla
-from qat.numerics import QParams, QTensor, quantize
+from qat.numerics import QParams, QTensor, expand, is_zero_range, quantize
 from qat.observers import observers
 from qat.plan import Plan
 from qat.tensors import Weight
+
+FAR = 4.0  # times its clip range
 
 
 def weight_values(plan: Plan, leaves: list[Any]) -> dict[str, Array]:
@@ -61,8 +63,17 @@ def _observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array
 
 def present_range(w: Weight, x: Array) -> tuple[Array, Array]:
     """The range (low, high) of the very values, shaped as the weight's scale."""
-    rows, shape = by_channel(w, x), reduced_shape(w)
-    return rows.min(-1).reshape(shape), rows.max(-1).reshape(shape)
+    x, axes = _stretches(x.astype(jnp.float32), reduced_shape(w))
+    return x.min(axes, initial=0), x.max(axes, initial=0)  # grids hold zero anyway
+
+
+def is_far_outside(w: Weight, x: Array, low: Array | None, high: Array | None) -> Array:
+    """Whether most values that share some scale lie far outside of their clip range, as no observer leaves them."""
+    assert low is not None and high is not None
+    size = jnp.abs(x.astype(jnp.float32))
+    beyond, axes = _stretches(size > FAR * expand(jnp.maximum(-low, high), x.shape), reduced_shape(w))
+    other, _ = _stretches(size > 0, reduced_shape(w))
+    return jnp.any((2 * beyond.sum(axes) > other.sum(axes)) & ~is_zero_range(low, high))
 
 
 def integers(w: Weight, x: Array, grid: QParams) -> QTensor:
@@ -78,8 +89,14 @@ def code_totals(w: Weight, codes: Array) -> Array:
 
 def sums_to(codes: Array, shape: tuple[int, ...]) -> Array:
     """Sums of equal stretches of the codes along each axis, as many as `shape` has there."""
-    split = [n for have, want in zip(codes.shape, shape, strict=True) for n in (want, have // want)]
-    return codes.astype(jnp.int32).reshape(split).sum(tuple(range(1, len(split), 2)))
+    split, axes = _stretches(codes.astype(jnp.int32), shape)
+    return split.sum(axes)
+
+
+def _stretches(x: Array, shape: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
+    """The array with each axis split into as many equal stretches as `shape` has there, and the axes along them."""
+    split = [n for have, want in zip(x.shape, shape, strict=True) for n in (want, have // want)]
+    return x.reshape(split), tuple(range(1, len(split), 2))
 
 
 def in_operand_layout(q: QTensor, perm: tuple[int, ...]) -> QTensor:

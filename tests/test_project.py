@@ -24,8 +24,8 @@ LEVELS = {
     "members": ["observers", "quantizers"],
     "recipes": ["recipes", "presets", "engines"],
     "transform": [
-        "plan", "tensors", "layout", "sites", "state", "weights", "product", "simulate", "calibrate", "convert",
-        "transform", "store", "tables", "wellformed",
+        "plan", "tensors", "layout", "sites", "state", "ranges", "weights", "product", "simulate", "calibrate",
+        "convert", "transform", "store", "tables", "wellformed",
     ],
     "analysis": ["analysis"],
     "experiment": ["code", "config", "files", "signature", "objective", "pipeline", "record", "manifest", "superseded"],

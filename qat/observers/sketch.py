@@ -45,9 +45,12 @@ def take_in(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
 
 
 def _power_of_two(bound: Array) -> Array:
-    """The smallest power of two not below `bound`, exactly: the compiled `exp2` and `log2` are off by a bit."""
+    """The smallest power of two not below `bound`, exactly: the compiled `exp2` and `log2` are off by a bit.
+
+    At most the largest whose reciprocal is no subnormal number; values beyond count in the outermost bins.
+    """
     mantissa, exponent = jnp.frexp(bound)
-    return jnp.ldexp(jnp.ones_like(bound), jnp.where(mantissa == 0.5, exponent - 1, exponent))
+    return jnp.ldexp(jnp.ones_like(bound), jnp.minimum(jnp.where(mantissa == 0.5, exponent - 1, exponent), 126))
 
 
 def _sample(x: Array, batch: Array) -> Array:
@@ -74,8 +77,10 @@ def _count(counts: Array, span: Array, x: Array) -> Array:
 
 
 def centers(s: Sketch) -> Float[Array, "channels bins"]:
-    """The value that each bin's count stands for: its middle, within the extremes."""
+    """The value that each bin's count stands for: its middle, within the extremes; an extreme beyond the outermost."""
     middle = ((jnp.arange(BINS, dtype=jnp.float32) + 0.5) / (BINS // 2) - 1.0)[None] * s.span[:, None]
+    middle = middle.at[:, 0].min(jnp.where(s.low < -s.span, s.low, 0.0))
+    middle = middle.at[:, -1].max(jnp.where(s.high > s.span, s.high, 0.0))
     return jnp.clip(middle, s.low[:, None], s.high[:, None])
 
 
@@ -84,4 +89,5 @@ def quantile(s: Sketch, fraction: Float[Array, ""] | float) -> Float[Array, " ch
     cumulative = jnp.cumsum(s.counts, -1)
     index = jnp.argmax(cumulative >= fraction * cumulative[:, -1:], -1)
     edge = index + (jnp.asarray(fraction) > 0.5).astype(index.dtype)
-    return jnp.clip((edge.astype(jnp.float32) / (BINS // 2) - 1.0) * s.span, s.low, s.high)
+    value = jnp.clip((edge.astype(jnp.float32) / (BINS // 2) - 1.0) * s.span, s.low, s.high)
+    return jnp.where(edge >= BINS, s.high, jnp.where(edge <= 0, s.low, value))
