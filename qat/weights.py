@@ -63,17 +63,16 @@ def _observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array
 
 def present_range(w: Weight, x: Array) -> tuple[Array, Array]:
     """The range (low, high) of the very values, shaped as the weight's scale."""
-    x, axes = _stretches(x.astype(jnp.float32), reduced_shape(w))
-    return x.min(axes, initial=0), x.max(axes, initial=0)  # grids hold zero anyway
+    x, shape = x.astype(jnp.float32), reduced_shape(w)  # grids hold zero anyway
+    return _reduced(partial(jnp.min, initial=0), x, shape), _reduced(partial(jnp.max, initial=0), x, shape)
 
 
 def is_far_outside(w: Weight, x: Array, low: Array | None, high: Array | None) -> Array:
     """Whether most values that share some scale lie far outside of their clip range, as no observer leaves them."""
     assert low is not None and high is not None
-    size = jnp.abs(x.astype(jnp.float32))
-    beyond, axes = _stretches(size > FAR * expand(jnp.maximum(-low, high), x.shape), reduced_shape(w))
-    other, _ = _stretches(size > 0, reduced_shape(w))
-    return jnp.any((2 * beyond.sum(axes) > other.sum(axes)) & ~is_zero_range(low, high))
+    size, shape = jnp.abs(x.astype(jnp.float32)), reduced_shape(w)
+    beyond = _reduced(jnp.sum, size > FAR * expand(jnp.maximum(-low, high), x.shape), shape)
+    return jnp.any((2 * beyond > _reduced(jnp.sum, size > 0, shape)) & ~is_zero_range(low, high))
 
 
 def integers(w: Weight, x: Array, grid: QParams) -> QTensor:
@@ -89,14 +88,16 @@ def code_totals(w: Weight, codes: Array) -> Array:
 
 def sums_to(codes: Array, shape: tuple[int, ...]) -> Array:
     """Sums of equal stretches of the codes along each axis, as many as `shape` has there."""
-    split, axes = _stretches(codes.astype(jnp.int32), shape)
-    return split.sum(axes)
+    return _reduced(jnp.sum, codes.astype(jnp.int32), shape)
 
 
-def _stretches(x: Array, shape: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
-    """The array with each axis split into as many equal stretches as `shape` has there, and the axes along them."""
+def _reduced(reduce: Callable[..., Array], x: Array, shape: tuple[int, ...]) -> Array:
+    """The array reduced to `shape`, over each whole axis that has length one there, then over equal stretches."""
+    x = reduce(x, axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
+    if x.shape == shape:
+        return x
     split = [n for have, want in zip(x.shape, shape, strict=True) for n in (want, have // want)]
-    return x.reshape(split), tuple(range(1, len(split), 2))
+    return reduce(x.reshape(split), axis=tuple(range(1, len(split), 2)))
 
 
 def in_operand_layout(q: QTensor, perm: tuple[int, ...]) -> QTensor:
