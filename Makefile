@@ -17,12 +17,12 @@ demo: $(ACTIVE)  ## float, control, PTQ and QAT on handwritten digits, with a ta
 
 # The tests of the Ray cluster run by themselves: two clusters at once do not get along.
 test: $(ACTIVE_DEV)  ## the tests but for the slow ones
-	$(BIN)/pytest -n auto --dist worksteal -m "not slow" --ignore tests/test_ray.py $(PYTEST_ARGS)
-	$(BIN)/pytest -m "not slow" tests/test_ray.py $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" --ignore tests/lab/jobs/test_ray.py $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" tests/lab/jobs/test_ray.py $(PYTEST_ARGS)
 
 test-all: $(ACTIVE_DEV)  ## every test
-	$(BIN)/pytest -n auto --dist worksteal --ignore tests/test_ray.py $(PYTEST_ARGS)
-	$(BIN)/pytest tests/test_ray.py $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal --ignore tests/lab/jobs/test_ray.py $(PYTEST_ARGS)
+	$(BIN)/pytest tests/lab/jobs/test_ray.py $(PYTEST_ARGS)
 
 notebooks: $(ACTIVE_DEV)  ## run every notebook from start to end
 	$(BIN)/pytest tests/test_notebooks.py $(PYTEST_ARGS)

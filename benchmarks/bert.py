@@ -15,8 +15,8 @@ from shared.step import step_rows
 from shared.verdict import report
 
 import qat
-from qat.latency import medians
-from qat.objective import forward
+from qat.lab.experiment.objective import forward
+from qat.runtime import medians
 
 MODEL, CLASSES = "bert(size='minilm')", 2
 SHAPES = ((1, 64), (8, 128))  # texts and their tokens

@@ -13,7 +13,7 @@ from shared.encoder import encoder
 from shared.verdict import report
 
 import qat
-from qat.calibrate import CHECK_EVERY
+from qat.core.calibrate import CHECK_EVERY
 
 OBSERVERS = ["minmax", "ema", "percentile(99.99)", "histogram", "mse"]
 ROUNDS = 4

@@ -7,7 +7,7 @@ python benchmarks/coverage.py [recipe]
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import jax
 import jax.numpy as jnp

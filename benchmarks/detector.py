@@ -14,9 +14,8 @@ from shared.verdict import report
 
 import qat
 from qat import tasks
-from qat.latency import medians
-from qat.memory import keep_freed_memory
-from qat.objective import float_loss, forward
+from qat.lab.experiment.objective import float_loss, forward
+from qat.runtime import keep_freed_memory, medians
 from qat.train import TrainConfig, fit
 
 MODEL, CLASSES, SIDE, CROP, BATCH, STEPS = "yolo_lite(width=48)", 6, 640, 320, 16, 30

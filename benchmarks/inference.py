@@ -11,7 +11,7 @@ from shared.encoder import encoder
 from shared.verdict import report
 
 import qat
-from qat.latency import medians
+from qat.runtime import medians
 
 RECIPES = ["w8a8", "w8a8(products=False)", "w8a8_dynamic"]
 LARGE = 2048

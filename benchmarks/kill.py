@@ -21,12 +21,12 @@ import psutil
 from rich.console import Console
 from shared.verdict import report
 
-from qat.sweep.folder import read_study
+from qat.lab.runs.study_folder import read_study
 
 SEED = 0
 IN_A_ROW = 5  # kills of one sweep, before it may end
 STUDY = """
-from qat.config import ExperimentConfig
+from qat.lab.experiment.config import ExperimentConfig
 from qat.train import TrainConfig
 
 BASE = ExperimentConfig(
@@ -60,7 +60,7 @@ class Sweeps:
     def start(self, runs: Path) -> psutil.Popen:
         """Begin a sweep, or go on with it."""
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.study.parent / "compiled")}
-        command = [sys.executable, "-m", "qat.cli", "sweep", str(self.study), "--runs", str(runs)]
+        command = [sys.executable, "-m", "qat.lab.cli", "sweep", str(self.study), "--runs", str(runs)]
         log = (runs.parent / f"{runs.name}.log").open("ab")
         with log:
             return psutil.Popen(

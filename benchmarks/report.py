@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.verdict import report
 
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from run_folders import make_runs
 
@@ -19,8 +19,8 @@ TRIALS, SEEDS, SITES, POINTS, EXAMPLES = 2_000, 5, 21, 100, 1_000
 
 def main() -> None:
     """Print what the whole report takes, from a run folder to its files, and its parts."""
-    from qat.report.contents import read_contents
-    from qat.report.files import rows_of, write_report
+    from qat.lab.report.contents import read_contents
+    from qat.lab.report.write import rows_of, write_report
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

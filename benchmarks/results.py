@@ -11,11 +11,11 @@ from pathlib import Path
 
 from shared.verdict import report
 
-from qat.config import ExperimentConfig
-from qat.record import Arm, Lineage, Record, write_record
-from qat.results import curves, load
-from qat.sweep.folder import open_study
-from qat.sweep.study import Study, Trial
+from qat.lab.experiment.config import ExperimentConfig
+from qat.lab.runs import curves, load
+from qat.lab.runs.record import Arm, Lineage, Record, write_record
+from qat.lab.runs.study_folder import open_study
+from qat.lab.sweep.study import Study, Trial
 from qat.train import TrainConfig
 
 RECIPES = [f"w{weights}a{activations}" for weights in (2, 3, 4, 6, 8) for activations in (4, 8)]
@@ -24,7 +24,7 @@ SEEDS = 5
 
 
 def main() -> None:
-    """Write a study with as many finished trials, and print the seconds that `qat.results.load` takes."""
+    """Write a study with as many finished trials, and print the seconds that `qat.lab.runs.load` takes."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "runs"
@@ -39,9 +39,9 @@ def main() -> None:
         report(
             f"{count:,} records, {len(frame.columns)} columns (written in {written - started:.0f} s)",
             [
-                ("`qat.results.load`, s", seconds, 10.0),
+                ("`qat.lab.runs.load`, s", seconds, 10.0),
                 ("milliseconds a record", 1e3 * seconds / count, None),
-                (f"`qat.results.curves`, {len(lines):,} rows, s", time.perf_counter() - loaded, None),
+                (f"`qat.lab.runs.curves`, {len(lines):,} rows, s", time.perf_counter() - loaded, None),
             ],
         )
 

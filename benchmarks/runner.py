@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 from shared.verdict import report
 
-from qat.sweep.execute import execute
-from qat.sweep.job import Job, Report
-from qat.sweep.view import Lines
+from qat.lab.jobs.display import Lines
+from qat.lab.jobs.execute import execute
+from qat.lab.jobs.job import Job, Report
 
 JOBS = 50
 DONE = "done"

@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.progress import track
 from shared.verdict import report
 
-from qat.sweep.study import Trial, load_study
+from qat.lab.sweep.study import Trial, load_study
 
 STUDY = Path(__file__).parent.parent / "experiments" / "quickstart.py"
-CONFIG = """from qat.config import ExperimentConfig
+CONFIG = """from qat.lab.experiment.config import ExperimentConfig
 
 
 def get_config():
@@ -47,7 +47,7 @@ def _alone(trial: Trial, folder: Path) -> float:
 def _seconds(*arguments: str | Path) -> float:
     """Wall time of a `qat` command."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "qat.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "qat.lab.cli", *map(str, arguments)]
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
 

@@ -3,7 +3,7 @@
 QAT_SST2=.../SST-2 qat run configs/bert_sst2.py
 """
 
-from qat.config import ExperimentConfig
+from qat.lab.experiment.config import ExperimentConfig
 from qat.train import TrainConfig
 
 CHECKPOINT = "hf:sentence-transformers/all-MiniLM-L6-v2"

@@ -3,7 +3,7 @@
 qat run configs/cnn_digits.py
 """
 
-from qat.config import ExperimentConfig
+from qat.lab.experiment.config import ExperimentConfig
 from qat.train import TrainConfig
 
 

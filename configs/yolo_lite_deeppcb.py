@@ -3,7 +3,7 @@
 QAT_DEEPPCB=.../DeepPCB qat run configs/yolo_lite_deeppcb.py
 """
 
-from qat.config import ExperimentConfig
+from qat.lab.experiment.config import ExperimentConfig
 from qat.train import TrainConfig
 
 

@@ -42,8 +42,8 @@ pooling (the mean of all tokens: 88.0), the rate (4e-5 to 1e-4), frozen embeddin
 from pathlib import Path
 from typing import Any
 
-from qat.config import override
-from qat.sweep.study import arms, load_config
+from qat.lab.experiment.config import override
+from qat.lab.sweep.study import arms, load_config
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w4"]
 SHARE = 0.1  # of the weights may go to 8 bits where that helps most

@@ -17,8 +17,8 @@ in the mean by 0.015 ± 0.016: three seeds are too few to be sure. In the search
 four bits help the second layer most; the last convolution, which has two thirds of the weights, does with two.
 """
 
-from qat.config import ExperimentConfig
-from qat.sweep.space import Search
+from qat.lab.experiment.config import ExperimentConfig
+from qat.lab.sweep.space import Search
 from qat.train import TrainConfig
 
 BASE = ExperimentConfig(

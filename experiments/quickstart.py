@@ -15,7 +15,7 @@ back: it ends 0.1 ± 1.2 points below the control, in a file 7.6 times smaller. 
 float model, and so does the control.
 """
 
-from qat.config import ExperimentConfig
+from qat.lab.experiment.config import ExperimentConfig
 from qat.train import TrainConfig
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w2a4"]

@@ -30,8 +30,8 @@ had 72.82, mAP50 97.3, AP 97.8; moved onto their boards 74.14, 97.6, 97.9, witho
 
 from pathlib import Path
 
-from qat.config import override
-from qat.sweep.study import arms, load_config
+from qat.lab.experiment.config import override
+from qat.lab.sweep.study import arms, load_config
 
 RECIPES = ["w8a8", "w4a8", "w4a4", "w3a3"]
 SHARE = 0.1  # of the weights may go to 8 bits where that helps most

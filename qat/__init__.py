@@ -12,40 +12,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qat import results as results
-    from qat.convert import Converted as Converted
-    from qat.presets import recipe as recipe
-    from qat.recipes import QuantRecipe as QuantRecipe
-    from qat.recipes import QuantRule as QuantRule
-    from qat.recipes import TensorSpec as TensorSpec
-    from qat.sites import Site as Site
-    from qat.state import QuantState as QuantState
-    from qat.store import load as load
-    from qat.store import save as save
+    from qat.core.convert import Converted as Converted
+    from qat.core.sites import Site as Site
+    from qat.core.state import QuantState as QuantState
+    from qat.export.safetensors import load as load
+    from qat.export.safetensors import save as save
+    from qat.recipes.presets import recipe as recipe
+    from qat.recipes.recipe import QuantRecipe as QuantRecipe
+    from qat.recipes.recipe import QuantRule as QuantRule
+    from qat.recipes.recipe import TensorSpec as TensorSpec
     from qat.transform import Quantized as Quantized
     from qat.transform import quantize as quantize
 
 _HOME = {
-    "Converted": "qat.convert",
-    "QuantRecipe": "qat.recipes",
-    "QuantRule": "qat.recipes",
-    "QuantState": "qat.state",
+    "Converted": "qat.core.convert",
+    "QuantRecipe": "qat.recipes.recipe",
+    "QuantRule": "qat.recipes.recipe",
+    "QuantState": "qat.core.state",
     "Quantized": "qat.transform",
-    "Site": "qat.sites",
-    "TensorSpec": "qat.recipes",
-    "load": "qat.store",
+    "Site": "qat.core.sites",
+    "TensorSpec": "qat.recipes.recipe",
+    "load": "qat.export.safetensors",
     "quantize": "qat.transform",
-    "recipe": "qat.presets",
-    "save": "qat.store",
+    "recipe": "qat.recipes.presets",
+    "save": "qat.export.safetensors",
 }
-_MODULES = ("results",)
-__all__ = sorted([*_HOME, *_MODULES])
+_WINGS = {
+    name: f"qat.{name}"
+    for name in (
+        "analysis", "data", "engines", "export", "lab", "models", "observers", "ptq", "quantizers", "recipes",
+        "tasks", "train",
+    )
+} | {"results": "qat.lab.runs"}  # fmt: skip
+__all__ = sorted([*_HOME, *_WINGS])
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used, so that `import qat` and `qat --help` are quick."""
-    if name in _MODULES:
-        return importlib.import_module(f"qat.{name}")
+    if name in _WINGS:
+        return importlib.import_module(_WINGS[name])
     if name not in _HOME:
         raise AttributeError(f"module 'qat' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
@@ -53,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_WINGS])

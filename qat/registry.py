@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from qat.mistake import place, told
+from qat.fileio import place, told
 
 PLUGINS = "qat.plugins"
 _LOADED: set[importlib.metadata.EntryPoint] = set()

@@ -7,18 +7,18 @@ from typing import Any, TypeVar
 
 import jax
 
-from qat import calibrate as calibration
-from qat import convert as conversion
-from qat.arguments import Items, Keyworded, refuse_constants, split_keywords
-from qat.batches import stream
-from qat.convert import Converted
+from qat.core import calibrate as calibration
+from qat.core import convert as conversion
+from qat.core.arguments import Items, Keyworded, refuse_constants, split_keywords
+from qat.core.calibrate import stream
+from qat.core.convert import Converted
+from qat.core.evaluate import all_given, run
+from qat.core.plan import make_plan
+from qat.core.sites import Sites, describe
+from qat.core.state import QuantState, as_characters, check_state, require_recipe, require_state
 from qat.engines import engines
-from qat.plan import make_plan
-from qat.presets import label
-from qat.recipes import QuantRecipe, QuantRule, TensorSpec
-from qat.simulate import all_given, run
-from qat.sites import Sites, describe
-from qat.state import QuantState, as_characters, check_state, require_recipe, require_state
+from qat.recipes.presets import label
+from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 
 Function = Callable[..., Any]
 Made = TypeVar("Made", QuantState, Converted)

@@ -10,7 +10,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 @pytest.fixture(autouse=True)
 def room_for_programs():
     """Thousands of programs in one process end in a crash of XLA's compiler."""
-    from qat.compiled import make_room
+    from qat.runtime import make_room
 
     make_room()
 

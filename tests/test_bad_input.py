@@ -10,8 +10,8 @@ import pytest
 from flax import linen as nn
 
 import qat
-from qat import recipes
-from qat.recipes import QuantRecipe, QuantRule, weight_spec
+from qat.recipes import recipe as recipes
+from qat.recipes.recipe import QuantRecipe, QuantRule, weight_spec
 
 TensorSpec: Any = recipes.TensorSpec  # so that a type checker lets wrong values pass
 quantize: Any = qat.quantize

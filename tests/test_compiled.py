@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from qat.compiled import LIMIT, make_room, mappings
+from qat.runtime import LIMIT, make_room, mappings
 
 pytestmark = pytest.mark.skipif(not LIMIT.exists(), reason="only Linux counts memory mappings")
 

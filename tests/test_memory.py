@@ -7,7 +7,7 @@ import pytest
 
 COUNT = """
 import ctypes, resource
-from qat.memory import keep_freed_memory
+from qat.runtime import keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

@@ -5,14 +5,14 @@ import sys
 import pytest
 import typer
 
-from qat.clear import one_clear_error
-from qat.cli import app
-from qat.mistake import place
+from qat.fileio import place
+from qat.lab.cli import app
+from qat.lab.cli.app import one_clear_error
+from qat.lab.sweep.study import load_any
+from qat.lab.sweep.validate import validate
 from qat.registry import parse_call
-from qat.sweep.study import load_any
-from qat.sweep.validate import validate
 
-HEAD = """from qat.config import ExperimentConfig
+HEAD = """from qat.lab.experiment.config import ExperimentConfig
 from qat.train import TrainConfig
 BASE = ExperimentConfig(name="base", model="cnn(width=4)", data="digits", train=TrainConfig(steps=10))
 """

@@ -1,39 +1,59 @@
-"""The project's own rules: layers, sizes, pinned versions without hosts, no paths of a machine."""
+"""The project's own rules: the layout of `docs/architecture.md`, sizes, pinned versions without hosts, no paths of a
+machine."""
 
 import ast
+import functools
+import itertools
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MOST_LINES = 300
+MOST_ENTRIES = 20
+PLUMBING = {"__init__", "__main__", "py.typed"}
 
-# Imports point to the same level or downwards. `side` is the branch of float models, data and training, which knows
-# the registry alone; every level from `experiment` on may use it.
-LEVELS = {
-    "foundation": [
-        "arguments",
-        "numerics", "jaxpr", "registry", "storage", "packing", "bundle", "trees", "artifact", "compiled", "latency",
-        "batches", "memory", "mistake", "sealed", "threads",
-    ],
-    "members": ["observers", "quantizers"],
-    "recipes": ["recipes", "presets", "engines"],
-    "transform": [
-        "plan", "tensors", "layout", "sites", "state", "ranges", "weights", "product", "simulate", "calibrate",
-        "convert", "transform", "store", "tables", "wellformed",
-    ],
-    "analysis": ["analysis"],
-    "experiment": ["code", "config", "files", "signature", "objective", "pipeline", "record", "manifest", "superseded"],
-    "study": ["sweep", "stats", "report", "results", "sinks", "detect", "texts"],
-    "command": ["cli", "clear"],
-}  # fmt: skip
-SIDE = ["models", "data", "train", "tasks", "detection", "pretrained"]
-HEIGHT = {module: height for height, modules in enumerate(LEVELS.values()) for module in modules}
+
+def table(heading):
+    """The rows of the table of `docs/architecture.md` whose first column has that heading, as lists of cells."""
+    lines = PAGE.split(f"| {heading} |", 1)[1].splitlines()[2:]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+@functools.cache
+def places():
+    """By room its level, its place in the level's order, and its side: 0 quantizes, 1 is the float side, None both."""
+    found = {}
+    for level, rooms in table("level"):
+        sides = rooms.split("//")
+        for side, part in enumerate(sides):
+            for order, group in enumerate(part.split("<")):
+                for room in filter(None, (name.strip() for name in group.split(","))):
+                    found[room] = (int(level), order, side if len(sides) > 1 else None)
+    return found
+
+
+QUANTIZING = {
+    "numerics",
+    "observers",
+    "quantizers",
+    "engines",
+    "recipes",
+    "core",
+    "transform",
+    "analysis",
+    "ptq",
+    "export",
+}
+FLOAT_SIDE = {"tasks", "train", "models", "data"}
 
 
 def tracked():
@@ -43,48 +63,84 @@ def tracked():
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
-def unit(path):
-    """The module or package of `qat` that a file belongs to."""
-    return path.relative_to(ROOT / "qat").parts[0].removesuffix(".py")
+def dotted(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported(path):
-    """The modules and packages of `qat` that a file imports when it runs; not those named for type checkers alone."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name.split(".")[1] for name in names if name.startswith("qat."))
+def room_of(name):
+    """The room that a module of `qat` is in: an entry of `qat/`, or one of `qat/lab/`."""
+    parts = name.split(".")[1:]
+    return ".".join(parts[:2]) if parts[:1] == ["lab"] else "".join(parts[:1])
 
 
 FOLDERS = ("qat", "configs", "experiments", "tests", "benchmarks")
 PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-MODULES = [path for path in PYTHON if path.is_relative_to(ROOT / "qat") and unit(path) != "__init__"]
+FILES = {dotted(path): path for path in PYTHON if path.is_relative_to(ROOT / "qat")}
+MODULES = [path for name, path in FILES.items() if room_of(name) not in ("", "__main__", "lab")]
+
+
+@functools.cache
+def imported(path):
+    """The modules of `qat` that a file names in an import, for type checkers alone or in a function too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("qat.")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "qat":
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in FILES else node.module for name in names}
+    return found - {dotted(path)}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_downwards_only(path):
-    own = unit(path)
-    assert own in HEIGHT or own in SIDE, f"{own} has no level: give it one in LEVELS"
-    for other in imported(path):
-        assert other in HEIGHT or other in SIDE, f"{own} imports {other}, which has no level"
-        if own in SIDE:
-            assert other in [*SIDE, "registry"], f"{own} may not know {other}"
-        elif other in SIDE:
-            assert HEIGHT[own] >= HEIGHT["config"], f"{own} may not know {other}"
-        else:
-            assert HEIGHT[other] <= HEIGHT[own], f"{own} imports {other}, which stands above it"
+    own = room_of(dotted(path))
+    assert own in places(), f"{own} has no level: give it one in docs/architecture.md"
+    for name in imported(path):
+        other = room_of(name)
+        if other in ("", own):
+            continue
+        assert other in places(), f"{own} imports {other}, which has no level"
+        assert not (other in FLOAT_SIDE and own in QUANTIZING), f"{own} may not know {other}: it is of the float side"
+        assert not (own in FLOAT_SIDE and other in QUANTIZING), f"{own} may not know {other}: it quantizes"
+        assert places()[other][:2] < places()[own][:2], f"{own} imports {name}, which does not stand below it"
+        if own == "lab.jobs":
+            assert other in ("fileio", "registry"), f"the job engine may not know {other}"
 
 
-def test_no_level_is_for_a_module_that_is_gone():
-    assert {unit(path) for path in MODULES} >= {*HEIGHT, *SIDE}
+def test_no_files_import_each_other_in_a_circle():
+    colours = {}
+
+    def visit(name, trail):
+        colours[name] = "open"
+        for other in sorted(imported(FILES[name])):
+            if other not in FILES or other == "qat":
+                continue
+            assert colours.get(other) != "open", f"a circle: {' -> '.join([*trail, name, other])}"
+            if other not in colours:
+                visit(other, [*trail, name])
+        colours[name] = "done"
+
+    for name in FILES:
+        if name not in colours:
+            visit(name, [])
+
+
+def test_the_entries_of_the_package_are_those_of_the_architecture_page():
+    entries = {path.name.removesuffix(".py") for path in (ROOT / "qat").iterdir() if path.name != "__pycache__"}
+    told = {name for _, names, _ in table("wing") for name in re.findall(r"`(\w+)`", names)}
+    assert entries - PLUMBING == told
+    assert len(entries - {"py.typed"}) <= MOST_ENTRIES
+
+
+def test_no_level_is_for_a_room_that_is_gone():
+    assert {room_of(dotted(path)) for path in MODULES} == set(places())
+
+
+def test_modules_are_large_enough_to_find_one_s_way():
+    sizes = [len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES if path.name != "__init__.py"]
+    assert statistics.median(sizes) >= 100
+    assert sum(size < 60 for size in sizes) <= 0.18 * len(sizes)
 
 
 def test_one_file_alone_imports_aqt():

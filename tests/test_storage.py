@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from qat.cli import app
-from qat.storage import folder
+from qat.fileio import folder
+from qat.lab.cli import app
 
 
 @pytest.mark.parametrize("address", ["://x", "foo://x", "C://runs", "1://x"])

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 import qat
-from qat.convert import _serve
+from qat.core.convert import _serve
 from qat.transform import _simulate
 
 BITS = ("w8a8", "w4a8", "w4a4", "w2a4")

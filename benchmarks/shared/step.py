@@ -8,8 +8,7 @@ import jax
 import optax
 
 import qat
-from qat.latency import medians
-from qat.memory import keep_freed_memory
+from qat.runtime import keep_freed_memory, medians
 
 
 def step_rows(

@@ -1,4 +1,4 @@
-"""Shortest times of several functions taken in turns; `qat.latency` has medians."""
+"""Shortest times of several functions taken in turns; `qat.runtime` has medians."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -83,7 +83,7 @@ class Layers:
         return layers_table(self)
 
     def __repr__(self) -> str:
-        from qat.tables import as_text
+        from qat.core.tables import as_text
 
         return as_text(self.__rich__())
 

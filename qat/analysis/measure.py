@@ -11,23 +11,23 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from qat.analysis.histogram import BINS, Noise, Tally, add_noise, clip_range, take_in
 from qat.analysis.layers import Kind, Layer, Layers, Operand, Side
-from qat.analysis.seen import Energy, Seen, nothing_seen
-from qat.analysis.tally import BINS, Noise, Tally, add_noise, clip_range, take_in
-from qat.analysis.weights import weight_seen
-from qat.batches import stream
-from qat.convert import Structure, structure_of
+from qat.analysis.totals import Energy, Seen, nothing_seen, weight_seen
+from qat.core.calibrate import stream
+from qat.core.convert import Structure, structure_of
+from qat.core.evaluate import activations_given, in_scope, site_result, weights_given
+from qat.core.jaxpr import Contraction, Rewriting, bind, rewrite
+from qat.core.plan import Plan, SitePlan, make_plan
+from qat.core.state import Clip, QuantState, activations, base_grid, check_state, specs
+from qat.core.tensors import Activation
+from qat.core.weights import weight_values
 from qat.engines import engines
-from qat.jaxpr import Contraction, Rewriting, bind, rewrite
 from qat.numerics import dequantize
-from qat.plan import Plan, SitePlan, make_plan
-from qat.simulate import activations_given, in_scope, site_result, weights_given
-from qat.state import Clip, QuantState, activations, base_grid, check_state, specs
-from qat.tensors import Activation
 from qat.transform import Quantized
-from qat.weights import weight_values
 
 OUTPUT = "output"
 SIDES: tuple[Side, Side] = ("lhs", "rhs")
@@ -191,3 +191,27 @@ def _operand(key: str, side: Side, kind: Kind, grid: str, index: Index, totals: 
     seen = totals.tensors[key, index]
     sqnr_db, bits = seen.energy.checked(key).sqnr_db, int(totals.bits[key][index])
     return Operand(key, side, kind, bits, grid, seen.low, seen.high, seen.clipped_fraction, sqnr_db, seen.histogram)
+
+
+def output_error(q: Quantized, params: Any, state: QuantState, batches: Iterable[Any]) -> float | None:
+    """Energy of the float function's outputs on all batches over that of the quantized function's error, in dB.
+
+    All outputs of floating type count together, and of these the numbers that are finite in float. None where the error
+    is zero or there is no such number.
+    """
+    q.check(state)
+    total = Energy()
+    for inputs in stream(batches):
+        total += _errors(q.program, params, state.bare, inputs)
+    return total.sqnr_db
+
+
+@partial(jax.jit, static_argnums=0)
+def _errors(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Noise:
+    exact, total = program.fn(params, *inputs), Noise(jnp.zeros(()), jnp.zeros(()))
+    simulated = program.simulate(params, state, *inputs)
+    for x, hat in zip(jax.tree.leaves(exact), jax.tree.leaves(simulated), strict=True):
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            counts = jnp.isfinite(x)
+            total = add_noise(total, jnp.where(counts, x, 0), jnp.where(counts, hat, 0))
+    return total

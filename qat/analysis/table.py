@@ -1,14 +1,14 @@
 """The statistics of layers as a table for the terminal."""
 
+from typing import Any
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-
-from qat.analysis.layers import Layer, Layers, Operand
 
 KINDS = ("weight", "activation")
 
 
-def layers_table(layers: Layers) -> Table:
+def layers_table(layers: Any) -> Table:
     """A row for every site: bits, clipping and noise of its weights, then of its activations; why it is float."""
     table = Table(title="layers", title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("path", overflow="fold")
@@ -25,15 +25,15 @@ def layers_table(layers: Layers) -> Table:
     return table
 
 
-def _name(layer: Layer) -> str:
+def _name(layer: Any) -> str:
     """The path, with the site's number where it is not the first of its op there."""
     number = layer.id.rsplit(":", 1)[1].split("[")[0]
     return layer.path + (f" #{number}" if number != "0" else "")
 
 
-def _cells(layer: Layer, kind: str) -> tuple[str, str, str]:
+def _cells(layer: Any, kind: str) -> tuple[str, str, str]:
     """Bits, clipped per cent and SQNR of a layer's operands of one kind; of two activations, both."""
-    operands: list[Operand] = [operand for operand in layer.operands if operand.kind == kind]
+    operands: list[Any] = [operand for operand in layer.operands if operand.kind == kind]
     bits = ", ".join(str(operand.bits) for operand in operands)
     clipped = ", ".join(_number(operand.clipped and 100 * operand.clipped, 2) for operand in operands)
     return bits, clipped, ", ".join(_number(operand.sqnr_db) for operand in operands)

@@ -11,7 +11,8 @@ import functools
 
 from qat.data.batches import Batches, in_buckets, in_order
 from qat.data.buckets import Buckets
-from qat.data.source import Columns, Dataset, InMemory, Source, fingerprint
+from qat.data.dataset import Dataset
+from qat.data.source import Columns, InMemory, Source, fingerprint
 from qat.registry import Registry, forgotten_on_change, load_members
 
 datasets: Registry[Dataset] = Registry("data set")

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from qat.data.buckets import Buckets
-from qat.data.source import Augment, Example, Source, gather
+from qat.data.dataset import Augment
+from qat.data.source import Example, Source, gather
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from qat import data
-from qat.data.augment import Augmentation, Symmetry, check_fits
-from qat.data.coco_files import Annotated, read_annotated
-from qat.data.letterbox import sides
-from qat.data.missing import held
-from qat.data.pictures import MODES, Colour, Picture, other_colours, picture_splits
-from qat.data.problems import IMAGES, Problem, check_bad, settle
-from qat.data.source import Dataset, fingerprint
+from qat.data.dataset import Dataset
+from qat.data.images.augment import Augmentation, Symmetry, check_fits
+from qat.data.images.coco_files import Annotated, read_annotated
+from qat.data.images.pictures import MODES, Colour, Picture, other_colours, picture_splits, sides
+from qat.data.problems import IMAGES, Problem, check_bad, held, settle
+from qat.data.source import fingerprint
 
 FILES = ("annotations.json", "_annotations.coco.json")
 FOLDERS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}

@@ -3,7 +3,8 @@
 import numpy as np
 
 from qat import data
-from qat.data.source import Columns, Dataset, fingerprint
+from qat.data.dataset import Dataset
+from qat.data.source import Columns, fingerprint
 
 GREY_LEVELS = 16.0
 

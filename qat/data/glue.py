@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qat import data
-from qat.data.prepared import newest_version, records
-from qat.data.reading import shown
-from qat.data.source import Dataset, fingerprint
+from qat.data.dataset import Dataset
+from qat.data.images.reading import shown
+from qat.data.source import fingerprint
 from qat.data.text.dataset import held_out_of, text_dataset
 from qat.data.text.sentences import Labelled, Sentences
 from qat.data.text.tokenizer import CHECKPOINT, Text, Tokenizer, check_length, open_tokenizer
+from qat.data.tfds import newest_version, records
 from qat.registry import did_you_mean
 
 

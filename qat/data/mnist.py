@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from qat import data
-from qat.data.prepared import newest_version, records
-from qat.data.source import Dataset, Example, InMemory, fingerprint
+from qat.data.dataset import Dataset
+from qat.data.source import Example, InMemory, fingerprint
+from qat.data.tfds import newest_version, records
 
 REMEDY = (
     "Where TensorFlow is installed, run `tfds build mnist --file_format=array_record --data_dir=DIR`, "

@@ -1,19 +1,14 @@
-"""Sources: examples by index, as dicts of numpy arrays, and a data set as its named sources."""
+"""Sources: examples by index, as dicts of numpy arrays."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from qat.data.buckets import Buckets
-
 type Example = dict[str, np.ndarray]
-type Augment = Callable[[Example, np.random.Generator], Example]
-"""From a batch and a source of randomness to a changed batch; the same for the same state of the generator."""
 
 
 class Source(Protocol):
@@ -31,33 +26,6 @@ class Gathering(Protocol):
     def gather(self, indices: Sequence[int] | np.ndarray, /) -> Example:
         """The examples at `indices`."""
         ...
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Named splits and what a model must know of them.
-
-    `input_shape` is one example's, without the batch. `fingerprint` is a digest that changes with the data; `task`
-    names what is asked of a model. `augment` is for batches of the training split alone; `class_names` are in the order
-    of the labels, none where the classes have no names.
-    """
-
-    name: str
-    splits: Mapping[str, Source]
-    classes: int
-    input_shape: tuple[int, ...]
-    fingerprint: str
-    task: str = "classification"
-    augment: Augment | None = None
-    class_names: tuple[str, ...] = ()
-    buckets: "Buckets | None" = None
-    vocabulary: int | None = None
-
-    def __post_init__(self):
-        if self.class_names and len(self.class_names) != self.classes:
-            raise ValueError(
-                f"`class_names` must name each of the {self.classes} classes, got {len(self.class_names)} names."
-            )
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from qat import data
-from qat.data.missing import MissingDataError, held
-from qat.data.problems import check_bad
-from qat.data.source import Dataset
+from qat.data.dataset import Dataset
+from qat.data.problems import MissingDataError, check_bad, held
 from qat.data.text.dataset import chosen, content, held_out_of, sources, text_dataset
 from qat.data.text.labels import numbered
 from qat.data.text.rows import columns, read_table

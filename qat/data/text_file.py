@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from qat import data
+from qat.data.dataset import Dataset
 from qat.data.problems import check_bad
-from qat.data.source import Dataset
 from qat.data.text.dataset import chosen, content, held_out_of, sources, text_dataset
 from qat.data.text.labels import check_headed, class_names, numbered
 from qat.data.text.rows import read_table

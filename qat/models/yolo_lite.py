@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from qat import models
-from qat.detection.points import STRIDES
+from qat.tasks.detection.boxes import STRIDES
 
 BLOCK = 4  # pixels of a side that space-to-depth makes one cell
 RARE = -4.6  # logit of a probability of 0.01: at first nothing is an object (Lin et al. 2017, arXiv 1708.02002)
@@ -83,7 +83,7 @@ class Head(nn.Module):
 
 class YoloLite(nn.Module):
     """Images to logits [batch, points, classes] and distances in pixels [batch, points, 4]; see
-    `qat.detection.points`."""
+    `qat.tasks.detection.boxes`."""
 
     classes: int
     width: int = 48

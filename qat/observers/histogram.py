@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from qat.observers import sketch
-from qat.observers.clipping import code_of, least_cost_range
 from qat.observers.observer import Observer, register
+from qat.observers.sketch import code_of, least_cost_range
 
 MOST_CODES = 256
 

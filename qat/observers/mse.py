@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from qat.observers import sketch
-from qat.observers.clipping import code_of, least_cost_range
 from qat.observers.observer import Observer, register
+from qat.observers.sketch import code_of, least_cost_range
 
 
 def squared_error(center, count, low, high, steps):

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qat.tasks.cross_entropy import examples, loss
-from qat.tasks.distill import divergence
+from qat.tasks.classification import divergence, examples, loss
 from qat.tasks.task import Arrays, Batch, Task, register
 
 

@@ -3,8 +3,7 @@
 from qat.train.config import TrainConfig
 from qat.train.evaluate import evaluate, per_example
 from qat.train.fit import FitResult, fit
-from qat.train.optimizer import ParamGroup, matching, optimizers
-from qat.train.schedule import schedules
+from qat.train.optimizer import ParamGroup, matching, optimizers, schedules
 
 __all__ = [
     "FitResult",

@@ -19,7 +19,7 @@ import numpy as np
 
 from qat.train.config import TrainConfig
 from qat.train.devices import to_host
-from qat.train.structure import describe, differences
+from qat.train.feed import describe, differences
 
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager

@@ -4,8 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from qat.train.optimizer import ParamGroup, optimizers
-from qat.train.schedule import schedules
+from qat.train.optimizer import ParamGroup, optimizers, schedules
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

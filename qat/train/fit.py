@@ -15,9 +15,8 @@ from qat.train import checkpoint
 from qat.train.config import TrainConfig
 from qat.train.devices import data_mesh, from_host, replicate, split, to_host
 from qat.train.feed import RandomAccess, checked
-from qat.train.optimizer import matching
+from qat.train.optimizer import Hyper, matching, ramped, schedules, warmed_up
 from qat.train.progress import progress_bar
-from qat.train.schedule import Hyper, ramped, schedules, warmed_up
 from qat.train.step import Carry, Loss, initialiser, train_step
 
 

@@ -10,9 +10,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from qat.registry import forgotten_on_change
-from qat.train.optimizer import ParamGroup, grouped
-from qat.train.schedule import Hyper
-from qat.train.structure import describe, differences
+from qat.train.feed import describe, differences
+from qat.train.optimizer import Hyper, ParamGroup, grouped
 
 type Metrics = dict[str, jax.Array]
 

@@ -3,14 +3,14 @@
 import numpy as np
 
 from qat import data
-from qat.data.annotations import padded
-from qat.data.augment import Augmentation, check_fits
-from qat.data.bits import BinaryImages, pack
 from qat.data.boards.draw import board, most_defects
-from qat.data.deeppcb_files import CLASSES
-from qat.data.letterbox import sides
-from qat.data.reading import shown
-from qat.data.source import Columns, Dataset, fingerprint
+from qat.data.dataset import Dataset
+from qat.data.deeppcb.files import CLASSES
+from qat.data.images.augment import Augmentation, check_fits
+from qat.data.images.binary import BinaryImages, pack
+from qat.data.images.pictures import padded, sides
+from qat.data.images.reading import shown
+from qat.data.source import Columns, fingerprint
 
 SAMPLES = 2  # boards of each split in the fingerprint
 

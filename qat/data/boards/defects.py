@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from qat.data.boards.shapes import MIDDLE, blob, depth, line, normal
+from qat.data.boards.pen import MIDDLE, blob, depth, line, normal
 
 LEAST = 30  # pixels that a defect changes at least
 PIECE = 60  # pixels that a part of the copper has at least, to count as one

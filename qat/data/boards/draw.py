@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from qat.data.annotations import Objects
 from qat.data.boards.copper import copper
 from qat.data.boards.defects import DEFECTS, LEAST
+from qat.data.boards.pen import MIDDLE, PATCH
 from qat.data.boards.scan import BORDER, blurred, scan
-from qat.data.boards.shapes import MIDDLE, PATCH
+from qat.data.images.pictures import Objects
 
 MARGIN = 10  # pixels around a defect that belong to its box, as in DeepPCB
 EDGE = 4  # pixels along the image's edge without defects

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qat.data.buckets import buckets_up_to
-from qat.data.source import Dataset, fingerprint
+from qat.data.dataset import Dataset
+from qat.data.source import fingerprint
 from qat.data.text.sentences import Labelled, Sentences
 from qat.data.text.tokenizer import Tokenizer, check_length
 

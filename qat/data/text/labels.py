@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qat.data.limits import MOST_CLASSES
 from qat.data.problems import ROWS, Problem, settle
 from qat.data.text.rows import Row, Table
 from qat.data.text.sentences import Labelled
+from qat.fileio import MOST_CLASSES
 
 MOST_NAMED = 10  # classes that an error lists
 FEW_CLASSES = 100  # that may all be of one text each

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qat.data.limits import MOST_SIGNS, parse_json, read_bytes
 from qat.data.problems import Problem
+from qat.fileio import MOST_SIGNS, parse_json, read_bytes
 
 ESCAPED = range(0xDC80, 0xDD00)  # what surrogateescape makes of bytes that are no UTF-8
 UTF16 = (b"\xff\xfe", b"\xfe\xff")

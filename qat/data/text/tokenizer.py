@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from qat.data.limits import parse_json, read_bytes
-from qat.data.missing import held
+from qat.data.problems import held
 from qat.data.source import fingerprint
+from qat.fileio import parse_json, read_bytes
 
 if TYPE_CHECKING:
     import tokenizers
@@ -89,7 +89,7 @@ def check_length(length: int) -> None:
 
 def _file(place: str) -> Path:
     if place.startswith("hf:"):
-        from qat import pretrained
+        from qat.models import pretrained
 
         return pretrained.files(place.removeprefix("hf:")).tokenizer
     path = Path(place).expanduser()

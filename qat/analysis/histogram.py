@@ -1,0 +1,94 @@
+"""What is counted of a tensor on the device: a histogram, values clipped, energies of signal and noise, range.
+
+Counts are those of one batch, of fewer than 2**32 values a tensor. Bins are equal and centred on zero over a span that
+is a power of two: so counts over different spans add up exactly, and how the data is split into batches does not
+matter. The span doubles where the range is not known beforehand.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy
+from jaxtyping import Array, Float, Int32, UInt32
+
+from qat.recipes.recipe import TensorSpec
+
+BINS = 4096
+AT_BOUND = 1 + 2.0**-20  # a value at the bound counts as inside, however float32 rounds either
+SMALLEST_EXPONENT = -100  # of a span in which nothing but zeros was seen
+MANTISSA_BITS, EXPONENT_BIAS = 23, 127  # of float32
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Noise:
+    """Summed squares of float values, and of what quantization adds to them."""
+
+    signal: Float[Any, "*stack"]
+    noise: Float[Any, "*stack"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tally:
+    """Counts over [-2**exponent, 2**exponent), those of values beyond in the bins at the ends; values outside the clip
+    range; energies; and the clip range, of a dynamic one all that it was so far."""
+
+    counts: UInt32[Any, "*stack bins"]
+    exponent: Int32[Any, "*stack"]
+    clipped: UInt32[Any, "*stack"]
+    noise: Noise
+    low: Float[Any, "*stack"]
+    high: Float[Any, "*stack"]
+
+
+def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
+    """The range that a grid of that kind spans for values from `low` to `high`, arrays of numpy or jax: it holds zero,
+    a symmetric one is centred on it, an unsigned one ends there."""
+    np = jnp if isinstance(low, jax.Array) else numpy
+    if grid == "symmetric":
+        bound = np.maximum(-low, high)
+        return -bound, bound
+    return np.zeros_like(low) if grid == "unsigned" else np.minimum(low, 0), np.maximum(high, 0)
+
+
+def add_noise(n: Noise, x: Array, hat: Array) -> Noise:
+    """The energies with those of the values `x`, quantized to `hat`, added."""
+    x, hat = x.astype(jnp.float32), hat.astype(jnp.float32)
+    return Noise(n.signal + jnp.sum(x * x), n.noise + jnp.sum((x - hat) ** 2))
+
+
+def take_in(t: Tally, x: Array, hat: Array, spec: TensorSpec) -> Tally:
+    """The tally with the values `x`, quantized to `hat`, added."""
+    x = x.astype(jnp.float32)
+    low, high = t.low, t.high
+    if spec.dynamic:
+        low, high = clip_range(spec.grid, x.min(initial=0.0), x.max(initial=0.0))
+        t = replace(_grown(t, x), low=jnp.minimum(t.low, low), high=jnp.maximum(t.high, high))
+    outside = (x < low * AT_BOUND) | (x > high * AT_BOUND)
+    bin_of = jnp.floor(x.reshape(-1) * (BINS // 2 * _power_of_two(-t.exponent)))
+    index = jnp.clip(bin_of, -(BINS // 2), BINS // 2 - 1).astype(jnp.int32) + BINS // 2
+    clipped = t.clipped + outside.sum(dtype=jnp.uint32)
+    return replace(t, counts=t.counts.at[index].add(1), clipped=clipped, noise=add_noise(t.noise, x, hat))
+
+
+def _grown(t: Tally, x: Array) -> Tally:
+    """The tally over a span that holds the values: bins merge towards the centre."""
+    largest = jnp.maximum(jnp.max(jnp.abs(x), initial=0.0), 2.0 ** (SMALLEST_EXPONENT - 1))
+    above = (jax.lax.bitcast_convert_type(largest, jnp.int32) >> MANTISSA_BITS) - (EXPONENT_BIAS - 1)
+    exponent = jnp.maximum(t.exponent, above)
+    doublings = jnp.minimum(exponent - t.exponent, 31)
+
+    def merged(counts: Array) -> Array:
+        target = (jnp.arange(-(BINS // 2), BINS // 2) >> doublings) + BINS // 2
+        return jnp.zeros_like(counts).at[target].add(counts)
+
+    counts = jax.lax.cond(doublings > 0, merged, lambda counts: counts, t.counts)
+    return replace(t, counts=counts, exponent=exponent)
+
+
+def _power_of_two(exponent: Array) -> Array:
+    """2**exponent, exactly: compiled `exp2` is off by a bit."""
+    return jax.lax.bitcast_convert_type((exponent + EXPONENT_BIAS) << MANTISSA_BITS, jnp.float32)

@@ -1,0 +1,154 @@
+"""What was counted of a tensor over all batches, in numpy, and the numbers for people that follow from it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qat.analysis.histogram import AT_BOUND, BINS, SMALLEST_EXPONENT, Tally, clip_range
+from qat.analysis.layers import Histogram
+from qat.core.state import Clip
+from qat.core.tensors import Weight
+from qat.core.weights import by_channel
+from qat.numerics import QTensor
+
+SHOWN = 64  # bins of a histogram
+HALF = BINS // 2
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Summed squares of float values, and of what quantization adds to them."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def __add__(self, other: Any) -> "Energy":
+        return Energy(self.signal + float(other.signal), self.noise + float(other.noise))
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """Signal over noise in dB; None where either is zero."""
+        return 10 * math.log10(self.signal / self.noise) if self.signal > 0 and self.noise > 0 else None
+
+    def checked(self, name: str) -> "Energy":
+        """The energies; `ValueError` where they are not finite."""
+        if not math.isfinite(self.signal + self.noise):
+            raise ValueError(
+                f"NaN, infinity or numbers too large to square in {name!r}. "
+                "Check the data, the parameters and the ranges."
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Seen:
+    """As a `Tally`, over all batches."""
+
+    counts: np.ndarray
+    exponent: int
+    clipped: int
+    energy: Energy
+    low: float
+    high: float
+
+    def __add__(self, t: Tally) -> "Seen":
+        exponent = max(self.exponent, int(t.exponent))
+        counts = widened(self.counts, exponent - self.exponent) + widened(t.counts, exponent - int(t.exponent))
+        low, high = min(self.low, float(t.low)), max(self.high, float(t.high))
+        return Seen(counts, exponent, self.clipped + int(t.clipped), self.energy + t.noise, low, high)
+
+    @property
+    def clipped_fraction(self) -> float | None:
+        """The fraction of values clipped, None where there are no values."""
+        values = int(self.counts.sum())
+        return self.clipped / values if values else None
+
+    @property
+    def histogram(self) -> Histogram:
+        """64 bins over the clip range and the values, but no further out than the clip range's width on either side."""
+        exponent = self.exponent if self.exponent > SMALLEST_EXPONENT else 0
+        unit = math.ldexp(1.0, exponent) / HALF
+        low, high = math.floor(self.low / unit), math.ceil(self.high / unit)
+        places = np.flatnonzero(self.counts) - HALF
+        first, last = (int(places[0]), int(places[-1]) + 1) if places.size else (low, high)
+        start, stop = min(low, max(first, 2 * low - high)), max(high, min(last, 2 * high - low))
+        each = max(-(-(stop - start) // SHOWN), 1)
+        shown = np.zeros(SHOWN, np.int64)
+        np.add.at(shown, np.clip((np.arange(-HALF, HALF) - start) // each, 0, SHOWN - 1), self.counts)
+        edges = tuple(unit * (start + each * i) for i in range(SHOWN + 1))
+        return Histogram(edges, tuple(shown.tolist()))
+
+
+def nothing_seen(low: float = 0.0, high: float = 0.0) -> Seen:
+    """Nothing, of a tensor with the clip range [low, high]."""
+    return Seen(np.zeros(BINS, np.int64), span_of(low, high), 0, Energy(), low, high)
+
+
+def span_of(low: float, high: float) -> int:
+    """The exponent of a span that holds the clip range [low, high] and as much again on either side."""
+    bound = max(high, -low) + (high - low)
+    return max(math.frexp(bound)[1], SMALLEST_EXPONENT) if bound > 0 else SMALLEST_EXPONENT
+
+
+def widened(counts: np.ndarray, doublings: int) -> np.ndarray:
+    """Counts over a span 2**doublings as wide: bins merge towards the centre."""
+    if not doublings:
+        return counts.astype(np.int64)
+    merged = np.zeros(BINS, np.int64)
+    np.add.at(merged, (np.arange(-HALF, HALF) >> min(doublings, 31)) + HALF, counts)
+    return merged
+
+
+PIECE = 2**22  # values counted at once
+
+
+def weight_seen(w: Weight, x: Any, q: QTensor, clip: Clip, stretch: Any) -> Iterator[tuple[tuple[int, ...], Seen]]:
+    """What is seen of a stored weight, its float values `x` and its integers all in numpy; its range is `stretch` times
+    the calibrated one. By layer of the scans that slice it, an empty index where none does."""
+    stack = w.shape[: w.depth]
+
+    def rows(values: Any) -> np.ndarray:
+        return np.asarray(values).reshape(*stack, -1, values.shape[-1])
+
+    def bound(values: Any) -> np.ndarray:
+        return np.asarray(values).reshape(*stack, -1, 1)
+
+    x, codes, scale = rows(by_channel(w, x)), rows(by_channel(w, q.codes)), bound(q.scale)
+    zero = np.zeros(scale.shape, np.int32) if q.zero_point is None else bound(q.zero_point)
+    if w.spec.dynamic:
+        low, high = clip_range(w.spec.grid, x.min(-1, keepdims=True), x.max(-1, keepdims=True))
+    else:
+        ends = clip_range(w.spec.grid, bound(clip.low), bound(clip.high))
+        low, high = (end * bound(np.broadcast_to(stretch, q.scale.shape)) for end in ends)
+    hat = (codes - zero.astype(np.float32)) * scale
+    for layer in np.ndindex(*stack):
+        yield layer, _rows_seen(x[layer], hat[layer], low[layer], high[layer])
+
+
+def _rows_seen(x: np.ndarray, hat: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
+    """What is seen of rows with a clip range each, quantized to `hat`."""
+    seen = nothing_seen(float(low.min()), float(high.max()))
+    axis = int(x.shape[0] < x.shape[1])  # along which rows or columns are cut to pieces
+    whole = (np.broadcast_to(part, x.shape) for part in (x, hat, low, high))
+    for piece in zip(*(np.array_split(part, -(-x.size // PIECE), axis) for part in whole), strict=True):
+        seen = _more(seen, *piece)
+    return seen
+
+
+def _more(seen: Seen, x: np.ndarray, hat: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
+    energy = seen.energy + Energy(_squares(x), _squares(x - hat))
+    if not math.isfinite(energy.signal + energy.noise):
+        return replace(seen, energy=energy)
+    place = np.floor(x.ravel() * np.float32(math.ldexp(HALF, -seen.exponent)))
+    index = np.clip(place, -HALF, HALF - 1).astype(np.int64) + HALF
+    outside = (x < low * np.float32(AT_BOUND)) | (x > high * np.float32(AT_BOUND))
+    clipped = seen.clipped + int(np.count_nonzero(outside))
+    return replace(seen, counts=seen.counts + np.bincount(index, minlength=BINS), clipped=clipped, energy=energy)
+
+
+def _squares(x: np.ndarray) -> float:
+    """The sum of squares in float64."""
+    return float(np.sum(np.square(x, dtype=np.float64)))

@@ -1,5 +1,0 @@
-"""`python -m qat.cli`."""
-
-from qat.cli import app
-
-app()

@@ -1,0 +1,233 @@
+"""Calibration: what ranges the activations take, streamed over batches in one compiled step and bounded memory."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from qat.core.arguments import refuse_constants
+from qat.core.convert import Structure, structure_of
+from qat.core.evaluate import all_given, run
+from qat.core.jaxpr import Contraction, Rewriting, bind, laid_out_by_xla, rewrite
+from qat.core.plan import Plan, SitePlan, make_plan
+from qat.core.ranges import usable
+from qat.core.state import Clip, QuantState, activations, base_grid, check_state, make_clip, specs, start_learning
+from qat.core.tensors import Activation
+from qat.core.weights import map_stack, observed_range, weight_values
+from qat.engines import engines
+from qat.observers import observers
+from qat.quantizers import quantizers
+from qat.recipes.recipe import TensorSpec
+
+Kept = dict[str, dict[str, Any]]
+"""By site id: for each activation operand its observer's state and whether all its values were finite so far."""
+
+CHECK_EVERY = 16  # batches between two looks at the flags, which wait for the device
+
+
+def _read(site: SitePlan) -> list[tuple[int, Activation]]:
+    """The activations that this site reads, each with a side that it is on."""
+    return list({a.key: (side, a) for side, a in enumerate(site.operands) if isinstance(a, Activation)}.values())
+
+
+def _sides(site: SitePlan) -> list[tuple[int, Activation]]:
+    """The activations that are observed at this site; one that several sites share, at the first."""
+    return [(side, a) for side, a in _read(site) if a.key.startswith(f"{site.contraction.id}/")]
+
+
+def empty_observations(plan: Plan) -> Kept:
+    """Observer states that have seen nothing, with a leading axis for each layer scan; typed as what the step
+    returns."""
+    kept: Kept = {}
+    for site in plan.sites:
+        stack = site.contraction.stack
+        for _, a in _sides(site):
+            one = {"finite": jnp.array(True), "seen": jnp.array(False)}
+            one |= {} if a.spec.dynamic else {"observer": observers.build(a.spec.observer).init(1)}
+            entry = jax.tree.map(lambda x, s=stack: jnp.full((*s, *x.shape), x, x.dtype), one)
+            kept.setdefault(site.contraction.id, {})[a.key] = entry
+    return kept
+
+
+def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
+    """An operand's observations with the values of one call added; one without elements adds nothing."""
+    if x.size == 0:
+        return entry
+    return laid_out_by_xla(partial(_observed, spec), entry, x)
+
+
+def _observed(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
+    values = jax.lax.stop_gradient(x).astype(jnp.float32).reshape(1, -1)
+    finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # the extremes that most observers take anyway
+    entry = {**entry, "finite": entry["finite"] & finite[0], "seen": jnp.array(True)}
+    if not spec.dynamic:
+        entry["observer"] = observers.build(spec.observer).update(entry["observer"], values)
+    return entry
+
+
+def clip_of(spec: TensorSpec, entry: dict[str, Any], clip: Clip) -> Clip:
+    """The clip range of an operand without scanned axes, from its observations."""
+    steps = (clip.qmax - clip.qmin).astype(jnp.float32)
+    low, high = observers.build(spec.observer).range(entry["observer"], steps, spec.grid == "symmetric")
+    return replace(clip, low=low[0], high=high[0])
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(program: Any, params: Any, kept: Kept, inputs: tuple[Any, ...]) -> Kept:
+    plan = make_plan(program.fn, program.recipe, params, inputs)
+    sites = plan.quantized
+
+    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Any, entry: Any, scope: Any):
+        del given, scope
+        new = entry and {
+            a.key: observe_operand(a.spec, entry[a.key], operands[i]) for i, a in _sides(sites[c.location])
+        }
+        return bind(eqn, operands)[0], new
+
+    rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, {})
+    return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), {}, kept)[1]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _weight_ranges(
+    program: Any, like: Structure, params: Any, clips: dict[str, Clip]
+) -> dict[str, tuple[Array, Array]]:
+    plan = make_plan(program.fn, program.recipe, params, like.abstract)
+    values = weight_values(plan, jax.tree.leaves(params))
+    steps = {key: (clip.qmax - clip.qmin).max().astype(jnp.float32) for key, clip in clips.items()}
+    return {key: observed_range(w, values[key], steps[key]) for key, w in plan.weights.items() if not w.spec.dynamic}
+
+
+def calibrate(program: Any, exact: Any, params: Any, batches: Iterator[tuple[Any, ...]]) -> QuantState:
+    """The state of every site of `exact` (the program with its bit widths) after all batches, given as inputs.
+
+    Raises `ValueError` for a NaN or infinity in a site's operand (naming the
+    site and the batches it came in), or a site that no batch reached.
+    """
+    head = next(batches)
+    plan = make_plan(exact.fn, exact.recipe, params, head)
+    kept, done = empty_observations(plan), 0
+    for number, inputs in enumerate(itertools.chain([head], batches)):
+        kept = _step(program, params, kept, inputs)
+        if number % CHECK_EVERY == CHECK_EVERY - 1:
+            _refuse_not_finite(plan, kept, done, number)
+            done = number + 1
+    _refuse_not_finite(plan, kept, done, number)
+    return _state(program, plan, params, head, kept)
+
+
+def _entries(plan: Plan, kept: Kept) -> dict[str, dict[str, Any]]:
+    """The observations by key, in the order of the function's data flow."""
+    return {a.key: kept[site.contraction.id][a.key] for site in plan.sites for _, a in _sides(site)}
+
+
+def _refuse_not_finite(plan: Plan, kept: Kept, first: int, last: int) -> None:
+    bad = [key for key, e in _entries(plan, kept).items() if not bool(jnp.all(e["finite"]))]
+    if bad:
+        more = f" and {len(bad) - 1} more behind it" if len(bad) > 1 else ""
+        raise ValueError(
+            f"NaN or infinity in the activation {bad[0]!r}{more}, in calibration batches {first} to {last}. "
+            "Check the data and the parameters; the float model itself gives it."
+        )
+
+
+def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: Kept) -> QuantState:
+    entries = {key: e for key, e in _entries(plan, kept).items() if not specs(plan)[key][0].dynamic}
+    settled = {key for key, (site, _) in activations(plan).items() if site.contraction.settled}
+    unseen = [key for key, e in entries.items() if key not in settled and not bool(jnp.all(e["seen"]))]
+    if unseen:
+        raise ValueError(
+            f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken, or batches without elements?): "
+            "its range is unknown. Add batches that reach it; where none can, as in a scanned layer that never takes "
+            "its branch, make its activations dynamic or float by a rule."
+        )
+    clips = {key: make_clip(spec, stack) for key, (spec, stack, _) in specs(plan).items()}
+    weights = _weight_ranges(program, structure_of(like), params, {key: clips[key] for key in plan.weights})
+    bad = [key for key, bounds in weights.items() if not bool(jnp.isfinite(jnp.stack(bounds)).all())]
+    if bad:
+        raise ValueError(f"NaN or infinity in the parameter {bad[0]!r} ({len(bad)} in all). Was the training healthy?")
+    for key, (low, high) in weights.items():
+        clips[key] = replace(clips[key], low=low, high=high)
+    for key, entry in entries.items():
+        spec, stack, _ = specs(plan)[key]
+        clip = _ranges(replace(spec, bits=8), len(stack), entry, clips[key])  # bits are data, in the clip
+        clips[key] = _never_run(clip, entry["seen"]) if key in settled else clip
+    clips = usable(plan, clips)
+    return QuantState(clips, start_learning(plan, clips), entries)
+
+
+def _never_run(clip: Clip, seen: Array) -> Clip:
+    """The clip with some range where a branch that constants choose is never taken: the widest of others and of one."""
+    assert clip.low is not None and clip.high is not None
+    least = jnp.min(clip.low, where=seen, initial=-1.0)
+    most = jnp.max(clip.high, where=seen, initial=1.0)
+    return replace(clip, low=jnp.where(seen, clip.low, least), high=jnp.where(seen, clip.high, most))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _ranges(spec: TensorSpec, depth: int, entry: dict[str, Any], clip: Clip) -> Clip:
+    return map_stack(partial(clip_of, spec), depth)(entry, clip)
+
+
+@partial(jax.jit, static_argnums=0)
+def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> tuple[Any, QuantState]:
+    """The simulated output at ranges that first take in this call's activations, and the state with those ranges."""
+    plan = make_plan(program.fn, program.recipe, params, inputs)
+    check_state(plan, state)
+    leaves = jax.tree.leaves(params)
+    given = all_given(plan, leaves, state)
+    kept: dict[str, Any] = {}
+    for site in plan.sites:  # every reader of a shared activation observes it, to use the new range as the first does
+        for _, a in _read(site):
+            if not a.spec.dynamic and not quantizers.build(a.spec.quantizer).learned:
+                if a.key not in state.observers:
+                    raise ValueError(f"`state.observers` lacks {a.key!r}: to observe on, keep those of `calibrate`.")
+                entry = {"seen": state.observers[a.key], "clip": state.clips[a.key]}
+                kept.setdefault(site.contraction.id, {})[a.key] = entry
+
+    def observe(site: SitePlan, operands: list[Any], kept: dict[str, Any], given: dict[str, Any]):
+        kept, given = dict(kept), dict(given)
+        for side, a in _read(site):
+            if a.key in kept:
+                seen = observe_operand(a.spec, kept[a.key]["seen"], operands[side])
+                clip = clip_of(a.spec, seen, kept[a.key]["clip"])
+                kept[a.key] = {"seen": seen, "clip": clip}
+                given[a.key] = {"grid": base_grid(a.spec, clip, 0)}
+        return kept, given
+
+    args = [*leaves, *jax.tree.leaves(inputs)]
+    out, kept = run(plan, engines.build(program.engine), args, given, True, observe, kept, program.check_nan)
+    fresh = {key: e for entry in kept.values() for key, e in entry.items()}
+    clips = {**state.clips, **{key: e["clip"] for key, e in fresh.items()}}
+    seen = {**state.observers, **{key: e["seen"] for key, e in fresh.items()}}
+    return jax.tree.unflatten(plan.out_tree, out), jax.lax.stop_gradient(replace(state, clips=clips, observers=seen))
+
+
+def stream(batches: Iterable[Any], *more: Any) -> Iterator[tuple[Any, ...]]:
+    """The batches as inputs, with `more` behind those of each. Raises `ValueError` for what is no iterable of batches,
+    for no batch at all, for text, and for one whose tree, dtypes or ranks are not the first one's."""
+    if hasattr(batches, "dtype") or isinstance(batches, str | dict) or not isinstance(batches, Iterable):
+        raise ValueError(
+            f"`batches` must be an iterable of batches, got one {type(batches).__name__}. "
+            "For a single batch write [batch]."
+        )
+    first = None
+    for number, batch in enumerate(batches):
+        inputs = batch if isinstance(batch, tuple) else (batch,)
+        refuse_constants(inputs)
+        leaves, tree = jax.tree.flatten(inputs)
+        form = (tree, [(jax.typeof(x).dtype, len(jax.typeof(x).shape)) for x in leaves])
+        first = first or form
+        if form != first:
+            raise ValueError(
+                f"`batches`: batch {number} has another structure than the first: expected {first}, got {form}. "
+                "Batch sizes may differ, nothing else."
+            )
+        yield *inputs, *more
+    if first is None:
+        raise ValueError("`batches` is empty: give at least one batch, a tuple of the function's inputs.")

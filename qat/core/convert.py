@@ -1,0 +1,251 @@
+"""Conversion: everything that leads from parameters to a site's weight is computed once, and only integers are kept."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+from qat.core.evaluate import activations_given, run, weights_given
+from qat.core.jaxpr import abstract, bind, evaluate, used_inputs
+from qat.core.plan import Plan, make_plan
+from qat.core.ranges import refuse_nan, refuse_not_finite, warn_of_stale
+from qat.core.state import QuantState, activations, check_state, require_state
+from qat.core.tensors import Activation, Weight
+from qat.core.weights import is_far_outside, reduced_shape, weight_values
+from qat.engines import engines
+from qat.numerics import QTensor
+
+SMALL = 4096  # the most elements of an array that is put with others
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the leaves of a tree are: for each the dtype of the joint array that holds it (None where it is alone) and
+    its shape."""
+
+    tree: Any
+    leaves: tuple[tuple[str | None, tuple[int, ...]], ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.tree, self.leaves))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("joint", "alone"), meta_fields=("layout",))
+@dataclass(frozen=True)
+class Bundle:
+    """A tree of arrays with the small ones of each dtype one after the other in one array."""
+
+    joint: dict[str, Array]
+    alone: list[Array]
+    layout: Layout
+
+
+def bundle(tree: Any) -> Bundle:
+    """The tree with its small arrays joined; while jax traces, and of arrays on several devices, all stay alone."""
+    leaves, structure = jax.tree.flatten(tree)
+    joins = _on_one_device(leaves)
+    names = [x.dtype.name if joins and _is_small(x) else None for x in leaves]
+    parts: dict[str, list[Array]] = {}
+    for name, x in zip(names, leaves, strict=True):
+        if name:
+            parts.setdefault(name, []).append(x)
+    with jax.ensure_compile_time_eval():  # a bundle that is kept must hold no value of a trace that it was made in
+        joint = {name: jnp.concatenate([jnp.ravel(x) for x in xs]) for name, xs in parts.items()}
+    layout = Layout(structure, tuple((name, np.shape(x)) for name, x in zip(names, leaves, strict=True)))
+    return Bundle(joint, [x for name, x in zip(names, leaves, strict=True) if name is None], layout)
+
+
+def _is_small(x: Any) -> bool:
+    return isinstance(getattr(x, "dtype", None), np.dtype) and x.size <= SMALL
+
+
+def _on_one_device(leaves: list[Any]) -> bool:
+    if any(isinstance(x, Tracer) for x in leaves):
+        return False
+    return len({device for x in leaves if isinstance(x, jax.Array) for device in x.devices()}) == 1
+
+
+def unbundle(bundled: Bundle) -> Any:
+    """The tree that was bundled."""
+    alone, read, leaves = iter(bundled.alone), dict.fromkeys(bundled.joint, 0), []
+    for name, shape in bundled.layout.leaves:
+        if name is None:
+            leaves.append(next(alone))
+            continue
+        start, size = read[name], math.prod(shape)
+        leaves.append(jax.lax.slice(bundled.joint[name], (start,), (start + size,)).reshape(shape))
+        read[name] = start + size
+    return jax.tree.unflatten(bundled.layout.tree, leaves)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A tree and what its leaves are: enough to trace a function with, without their values."""
+
+    tree: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.tree, self.leaves))
+
+    @property
+    def abstract(self) -> Any:
+        """The tree with abstract leaves."""
+        return jax.tree.unflatten(self.tree, self.leaves)
+
+
+def structure_of(tree: Any) -> Structure:
+    """The structure of a tree of arrays."""
+    leaves, treedef = jax.tree.flatten(tree)
+    return Structure(treedef, tuple(abstract(leaf) for leaf in leaves))
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("leaves", "weights", "grids", "recipe"), meta_fields=("structure",)
+)
+@dataclass(frozen=True)
+class Converted:
+    """A function's parameters with its weights in integers: what `serve` needs, and nothing else.
+
+    `leaves` are the parameters that the served function still reads in float (biases, norms), `weights` the integers,
+    and `grids` those of the activations: of a dynamic one, its code range. No quantized weight has a float copy.
+    `recipe` is the label of the state's, as there.
+    """
+
+    leaves: dict[str, Array]
+    weights: dict[str, QTensor]
+    grids: dict[str, Any]
+    structure: Structure
+    recipe: Array | np.ndarray | None = None
+
+    @cached_property
+    def bundles(self) -> tuple[dict[str, Array], Bundle]:
+        """The same in fewer arrays, as `serve` hands it to the compiled function. The float leaves stay apart: the code
+        around them must be compiled as in `simulate`."""
+        return self.leaves, bundle((self.weights, self.grids))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict, dict]:
+    """Integer weights, the activations' grids, and which weights lie far outside of their range."""
+    plan, leaves = make_plan(program.fn, program.recipe, params, like.abstract), jax.tree.leaves(params)
+    weights = {key: g["q"] for key, g in weights_given(plan, leaves, state).items()}
+    weights = {key: replace(q, bits=_bits(state.clips[key].qmax)) for key, q in weights.items()}
+    grids = {key: {k: g[k] for k in ("grid", "codes") if k in g} for key, g in activations_given(plan, state).items()}
+    fixed = {key: w for key, w in plan.weights.items() if not w.spec.dynamic and key not in state.learned}
+    values = weight_values(plan, leaves)
+    bounds = {key: (state.clips[key].low, state.clips[key].high) for key in fixed}
+    return weights, grids, {key: is_far_outside(w, values[key], *bounds[key]) for key, w in fixed.items()}
+
+
+def _bits(qmax: Array) -> Array:
+    """The width of a grid whose largest code is 2**(bits - 1) - 1."""
+    return 32 - jax.lax.clz(jnp.max(qmax) + 1)
+
+
+def convert(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Converted:
+    """The served form of `params`; of `inputs` only shapes and dtypes count, and those of later calls may differ.
+
+    Raises `ValueError` for a weight that is not finite or another parameter that is NaN; warns of a weight far
+    outside of its calibrated range.
+    """
+    require_state(state)
+    told, state = state.recipe, state.bare
+    plan = make_plan(program.fn, program.recipe, params, inputs)
+    check_state(plan, state)
+    weights, grids, stale = _integers(program, structure_of(inputs), params, state)
+    refuse_not_finite(weights, grids)
+    warn_of_stale(stale)
+    converted = Converted({}, weights, grids, structure_of(params), told)
+    _, used = _served_jaxpr(program, plan, converted, inputs)
+    leaves = {path: leaf for path, leaf, u in zip(plan.leaves, jax.tree.leaves(params), used, strict=False) if u}
+    refuse_nan(leaves)
+    return replace(converted, leaves=leaves)
+
+
+def _served_jaxpr(program: Any, plan: Plan, converted: Converted, inputs: tuple[Any, ...]) -> tuple[Any, list[bool]]:
+    """The served function on (all float leaves, weights, grids, inputs), without dead code, and which of these it
+    reads."""
+
+    def served(leaves: tuple[Any, ...], weights: dict[str, QTensor], grids: dict[str, Any], inputs: tuple[Any, ...]):
+        given = {key: {"q": replace(q, bits=None)} for key, q in weights.items()} | grids
+        return run(
+            plan,
+            engines.build(program.serving),
+            [*leaves, *jax.tree.leaves(inputs)],
+            given,
+            False,
+            check_nan=program.check_nan,
+        )[0]
+
+    jaxpr = jax.make_jaxpr(served)(converted.structure.leaves, converted.weights, converted.grids, inputs)
+    return used_inputs(jaxpr)
+
+
+def serve(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Any:
+    """The function on integer weights; the float parameters that were dropped are not read."""
+    return _serve(program, converted.structure, *converted.bundles, inputs)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _serve(program: Any, structure: Structure, leaves: dict[str, Array], rest: Bundle, inputs: tuple[Any, ...]) -> Any:
+    weights, grids = unbundle(rest)
+    converted = Converted(leaves, weights, grids, structure)
+    plan = make_plan(program.fn, program.recipe, converted.structure.abstract, inputs)
+    _check_keys(plan, converted)
+    alive, used = _served_jaxpr(program, plan, converted, inputs)
+    args = [
+        *(converted.leaves.get(path) for path in plan.leaves),
+        *jax.tree.leaves((converted.weights, converted.grids, inputs)),
+    ]
+    missing = [path for path, u in zip(plan.leaves, used, strict=False) if u and path not in converted.leaves]
+    if missing:
+        raise ValueError(
+            f"at these input shapes the function reads {', '.join(missing[:3])} in float, which conversion "
+            "dropped. Convert with inputs of this shape."
+        )
+    out = evaluate(alive, [x for x, u in zip(args, used, strict=True) if u], lambda _, eqn, args: bind(eqn, args))
+    return jax.tree.unflatten(plan.out_tree, out)
+
+
+def _check_keys(plan: Plan, converted: Converted) -> None:
+    want, have = {*plan.weights, *activations(plan)}, {*converted.weights, *converted.grids}
+    missing = sorted(want - have)
+    unexpected = sorted(key for key in have - want if key.split("~")[0] not in want)  # earlier versions stored copies
+    if missing or unexpected:
+        raise ValueError(
+            f"the converted tree is of another function or recipe: missing {missing[:3]}, unexpected {unexpected[:3]}. "
+            "Where the function has other sites at other input shapes (a branch on a length, an associative scan), "
+            "calibrate and convert with inputs of the shapes to serve."
+        )
+    other = [key for key, w in plan.weights.items() if not _fits_weight(w, converted.weights[key])]
+    other += [key for key, (_, a) in activations(plan).items() if not _fits_activation(a, converted.grids[key])]
+    if other:
+        raise ValueError(
+            f"the converted tree is of another recipe: {other[0]!r} has another kind of grid or other scales. "
+            "Convert with the recipe that serves it."
+        )
+
+
+def _fits_weight(w: Weight, q: QTensor) -> bool:
+    return q.scale.shape == reduced_shape(w) and (q.zero_point is None) == (w.spec.grid == "symmetric")
+
+
+def _fits_activation(a: Activation, given: dict[str, Any]) -> bool:
+    if a.spec.dynamic or "grid" not in given:
+        return a.spec.dynamic == ("grid" not in given)
+    return (given["grid"].zero_point is None) == (a.spec.grid == "symmetric")

@@ -1,0 +1,279 @@
+"""Find and name every contraction of a function; knows no quantization."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+
+from qat.core.jaxpr import layouts
+from qat.core.jaxpr.contraction import (
+    Contraction,
+    Location,
+    Operand,
+    Origin,
+    clean_scope,
+    contracted,
+    leaf_path,
+    site_path,
+)
+from qat.core.jaxpr.provenance import FLOATS, Info, follow, repeats, sliced
+
+OPS = {"dot_general": "dot_general", "conv_general_dilated": "conv", "gather": "embedding"}
+LISTED_ONLY = {"ragged_dot_general", "ragged_dot"}
+LONGEST = 2**17 - 1  # int8 products of a longer contraction may not fit the int32 sum
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where in the nesting of jaxprs an equation stands."""
+
+    location: Location = ()
+    names: str = ""
+    scans: tuple[Location, ...] = ()
+    stack: tuple[int, ...] = ()
+    turns: int = 1
+    blocked: str | None = None
+    settled: bool = False
+    record: bool = True
+
+    def enter(self, index: int, name: str, eqn: Any, **changes: Any) -> "Scope":
+        """The scope of a jaxpr that an equation here holds."""
+        names = f"{self.names}/{eqn.source_info.name_stack}"
+        return replace(self, location=(*self.location, index, name), names=names, **changes)
+
+
+@dataclass
+class _Walk:
+    """Contractions met so far, the sites that some later weight depends on, the scans that slice a weight, and whether
+    the function was given anything without elements."""
+
+    found: list[Contraction] = field(default_factory=list)
+    followed: set[Location] = field(default_factory=set)
+    sliced: set[Location] = field(default_factory=set)
+    empty: bool = False
+
+
+def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
+    """The contractions of a traced function whose first inputs are the parameter `leaves` (key path, aval)."""
+    inner, _ = layouts.open_jaxpr(jaxpr)
+    infos = [Info(False, None, frozenset())] * len(inner.invars)
+    for i, (path, leaf) in enumerate(leaves):
+        infos[i] = Info(True, Origin(i, leaf_path(path), leaf.dtype, tuple(range(len(leaf.shape)))), frozenset())
+    walk = _Walk(empty=any(_is_empty(getattr(v.aval, "shape", ())) for v in inner.invars[len(leaves) :]))
+    _jaxpr(walk, jaxpr, infos, Scope())
+    counts: Counter[tuple[str, str]] = Counter()
+    sites = []
+    for c in walk.found:
+        number = counts[c.path, c.op]
+        counts[c.path, c.op] += 1
+        sites.append(replace(c, id=f"{c.path}:{c.op}:{number}", last=c.location not in walk.followed))
+    return sites
+
+
+def _jaxpr(walk: _Walk, jaxpr: Any, infos: list[Info], scope: Scope) -> list[Info]:
+    inner, _ = layouts.open_jaxpr(jaxpr)
+    constant = Info(True, None, frozenset())
+    env: dict[Any, Info] = dict.fromkeys(inner.constvars, constant)
+    env.update(zip(inner.invars, _identified(infos, (*scope.location, "in")), strict=True))
+
+    def read(atom: Any) -> Info:
+        return constant if layouts.is_literal(atom) else env[atom]
+
+    for index, eqn in enumerate(inner.eqns):
+        outs = _equation(walk, index, eqn, [read(v) for v in eqn.invars], scope)
+        env.update(zip(eqn.outvars, _identified(outs, (*scope.location, index)), strict=True))
+    return [read(v) for v in inner.outvars]
+
+
+def _identified(infos: list[Info], place: Location) -> list[Info]:
+    """The infos, those of a new value with its name."""
+    return [i._replace(value=(place, n)) if i.value is None else i for n, i in enumerate(infos)]
+
+
+def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    name = eqn.primitive.name
+    if name in OPS or name in LISTED_ONLY:
+        return _contraction(walk, index, eqn, args, scope)
+    if name in layouts.INLINED or name in layouts.REMAT:
+        outs = _jaxpr(walk, layouts.inlined_jaxpr(eqn), args, scope.enter(index, "call", eqn))
+        return [_ruled(out, args) for out in outs] if name in layouts.CUSTOM else outs
+    if name in CONTROL:
+        return CONTROL[name](walk, index, eqn, args, scope)
+    for sub, jaxpr in layouts.subjaxprs(eqn):
+        inside = scope.enter(index, sub, eqn, blocked=scope.blocked or f"inside `{name}`, which is not rewritten")
+        invars = layouts.open_jaxpr(jaxpr)[0].invars
+        _jaxpr(walk, jaxpr, [Info(False, None, frozenset())] * len(invars), inside)
+    return [follow(eqn, args)] * len(eqn.outvars)
+
+
+def _ruled(out: Info, args: list[Info]) -> Info:
+    """A result of a function with a derivative of its own: another value than what went in, even where it is equal.
+
+    Where its rule needs more than parameters it is no weight, since its derivative can be had in its place alone.
+    """
+    if not all(a.known for a in args):
+        return Info(False, None, out.upstream)
+    return out._replace(origin=out.origin and replace(out.origin, perm=None), value=None)
+
+
+def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    args = [
+        Info(False, None, a.upstream, value=a.value) if repeats(eqn, args, side) else a for side, a in enumerate(args)
+    ]
+    name: str = eqn.primitive.name
+    out, op = follow(eqn, args), OPS.get(name, name)
+    if op == "embedding" and args[0].origin is None:
+        return [out]
+    lhs, rhs = (
+        Operand(v.aval.shape, v.aval.dtype, a.origin if a.known else None, a.value)
+        for v, a in zip(eqn.invars[:2], args[:2], strict=True)
+    )
+    operands = (lhs, rhs)
+    if not all(a.known for a in args):
+        walk.sliced.update(scan for o in operands if o.origin for scan in o.origin.scans)
+    location, origin = (*scope.location, index), args[0].origin or args[1].origin
+    weighted = op != "embedding" and not out.known and origin is not None
+    if scope.record:
+        blocked = scope.blocked or _empty(op, operands, walk.empty) or _blocked(op, eqn, args, operands)
+        path = site_path(clean_scope(f"{scope.names}/{eqn.source_info.name_stack}"), origin.path if origin else None)
+        first = weighted and not out.upstream
+        aval = eqn.outvars[0].aval
+        walk.found.append(
+            Contraction(
+                "",
+                path,
+                op,
+                location,
+                operands,
+                aval.shape,
+                aval.dtype,
+                eqn,
+                scope.scans,
+                scope.stack,
+                scope.turns,
+                blocked,
+                first,
+                settled=scope.settled,
+            )
+        )
+        if weighted:
+            walk.followed.update(out.upstream)
+        else:
+            walk.followed.add(location)
+    return [out._replace(upstream=frozenset([location])) if weighted else out]
+
+
+def _is_empty(shape: tuple[Any, ...]) -> bool:
+    return any(isinstance(n, int) and n == 0 for n in shape)
+
+
+def _empty(op: str, operands: tuple[Operand, ...], given: bool) -> str | None:
+    """Why nothing is multiplied here, whatever the inputs hold; not where empty ones were `given`: a batch of none."""
+    sides = operands[: 1 if op == "embedding" else 2]
+    empty = any(_is_empty(o.shape) and (o.is_weight or not given) for o in sides)
+    return "an operand has no elements at these shapes" if empty else None
+
+
+def _blocked(op: str, eqn: Any, args: list[Info], operands: tuple[Operand, ...]) -> str | None:
+    """Why a contraction stays as it is, or None where it can be rewritten."""
+    if op in LISTED_ONLY:
+        return f"`{op}` is not rewritten"
+    if all(a.known for a in args):
+        return "depends on parameters and constants alone"
+    if any(a.known and a.origin is None for a in args[:2]) and op != "embedding":
+        return "an operand is a constant of the function; pass it in the parameters to quantize it"
+    bad = [str(o.dtype) for o in operands[: 1 if op == "embedding" else 2] if o.dtype not in FLOATS]
+    if bad:
+        return f"{bad[0]} operand; float64, float32, bfloat16 and float16 are rewritten"
+    if op == "embedding":
+        return _not_lookup(eqn.params, operands[0].shape)
+    if op == "conv" and eqn.params["batch_group_count"] != 1:
+        return "a convolution with batch groups is not rewritten"
+    length = contracted(op, (operands[0], operands[1]), eqn.params)
+    if layouts.exceeds(length, LONGEST):
+        return f"contracts {length} products, over the {LONGEST} whose sum fits int32"
+    return None
+
+
+def _not_lookup(params: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+    numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+    rows = set(numbers.collapsed_slice_dims)
+    whole = all(sizes[i] == shape[i] for i in range(len(shape)) if i not in rows)
+    if rows == set(numbers.start_index_map) and rows and whole and not numbers.operand_batching_dims:
+        return None
+    return "a gather that does not look up whole rows"
+
+
+def _anew(infos: list[Info]) -> list[Info]:
+    """The infos inside a loop or branch, where the values count as others."""
+    return [i._replace(value=None) for i in infos]
+
+
+def _settle(body: Callable[[list[Info]], list[Info]], carry: list[Info]) -> list[Info]:
+    """Loop-carried information once another turn adds nothing; what a loop carries is never a weight."""
+    carry = [Info(False, None, c.upstream) for c in carry]
+    while True:
+        out = body(carry)
+        merged = [Info(False, None, c.upstream | o.upstream) for c, o in zip(carry, out, strict=True)]
+        if merged == carry:
+            return carry
+        carry = merged
+
+
+def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    s = layouts.scan_layout(eqn)
+    consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
+    here: Location = (*scope.location, index)
+    slices = [sliced(x, here) for x in xs]
+    inside = scope.enter(index, "call", eqn, turns=scope.turns * s.length)
+
+    def body(c: list[Info], where: Scope) -> list[Info]:
+        return _jaxpr(walk, s.body, _anew([*consts, *c, *slices]), where)
+
+    carry = _settle(lambda c: body(c, replace(inside, record=False))[: s.carry], carry)
+    if here in walk.sliced:  # a layer scan, not one over time that only adds a parameter's row to each step
+        inside = replace(inside, scans=(*scope.scans, here), stack=(*scope.stack, s.length))
+    out = body(carry, inside)
+    ys = [Info(False, None, o.upstream) for o in out[s.carry :]]
+    return [*_settle(lambda c: out[: s.carry], carry), *ys]
+
+
+def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    p = eqn.params
+    n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+
+    def body(c: list[Info], record: bool) -> list[Info]:
+        return _jaxpr(
+            walk,
+            p["body_jaxpr"],
+            _anew([*args[n:m], *c]),
+            scope.enter(index, "call", eqn, record=record and scope.record),
+        )
+
+    carry = _settle(lambda c: body(c, False), args[m:])
+    why = "in the condition of a while loop, which returns nothing but whether to go on"
+    cond = scope.enter(index, "cond_jaxpr", eqn, blocked=scope.blocked or why)
+    _jaxpr(walk, p["cond_jaxpr"], [*args[:n], *carry], cond)
+    body(carry, True)
+    return carry
+
+
+def _cond(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    settled = scope.settled or (args[0].known and args[0].origin is None)
+    outs = [
+        _jaxpr(walk, branch, _anew(args[1:]), scope.enter(index, f"branches[{i}]", eqn, settled=settled))
+        for i, branch in enumerate(eqn.params["branches"])
+    ]
+    upstream = args[0].upstream
+    return [Info(False, None, upstream.union(*(o.upstream for o in each))) for each in zip(*outs, strict=True)]
+
+
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+
+
+def trace(fn: Callable[..., Any], args: Any) -> tuple[Any, Any]:
+    """The jaxpr of `fn(*args)` (args' leaves may be abstract), and the tree structure of what it returns."""
+    jaxpr, out = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return jaxpr, jax.tree.structure(out)

@@ -1,0 +1,140 @@
+"""Contractions of joined arrays: which ones they are, and each rewritten as one contraction a part.
+
+`concatenate([a, b]) @ w` is `a @ w[:n] + b @ w[n:]` where the joined axis is summed, and the products joined again
+where it is not. So every part is an operand of its own.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from qat.core.jaxpr import layouts
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A contraction's operand (`side`) that joins `parts` along `axis`, and the axis of the other operand that meets
+    it, or else that of the result."""
+
+    side: int
+    parts: tuple[Any, ...]
+    axis: int
+    summed_with: int | None
+    kept_as: int | None
+
+
+def joined(jaxpr: Any) -> dict[int, Joined]:
+    """By identity of an equation, the contractions in `jaxpr`, or in one inside it, that can be rewritten by parts."""
+    inner, _ = layouts.open_jaxpr(jaxpr)
+    makers = {v: eqn for eqn in inner.eqns for v in eqn.outvars}
+    found = {id(eqn): one for eqn in inner.eqns if (one := _joined(eqn, makers))}
+    for eqn in inner.eqns:
+        for _, sub in layouts.subjaxprs(eqn):
+            found |= joined(sub)
+    return found
+
+
+def _joined(eqn: Any, makers: dict[Any, Any]) -> Joined | None:
+    if eqn.primitive.name not in ("dot_general", "conv_general_dilated"):
+        return None
+    for side, v in enumerate(eqn.invars[:2]):
+        maker = None if layouts.is_literal(v) else makers.get(v)
+        if maker is None or maker.primitive.name != "concatenate":
+            continue
+        parts = tuple(_flat(v, maker.params["dimension"], makers))
+        constant = any(layouts.is_literal(p) or _is_constant(makers.get(p)) for p in parts)
+        place = _meets(eqn, side, maker.params["dimension"])
+        if place is not None and not constant:
+            return Joined(side, parts, maker.params["dimension"], *place)
+    return None
+
+
+def _flat(v: Any, axis: int, makers: dict[Any, Any]) -> Iterator[Any]:
+    """The parts of a joined array, those of parts that are joined along the same axis included."""
+    maker = None if layouts.is_literal(v) else makers.get(v)
+    if maker is None or maker.primitive.name != "concatenate" or maker.params["dimension"] != axis:
+        yield v
+        return
+    for part in maker.invars:
+        yield from _flat(part, axis, makers)
+
+
+def _is_constant(maker: Any) -> bool:
+    """Whether a value is made of literals alone, as zeros for padding are."""
+    return maker is not None and all(layouts.is_literal(v) for v in maker.invars)
+
+
+def _meets(eqn: Any, side: int, axis: int) -> tuple[int | None, int | None] | None:
+    """Which axis of the other operand meets `axis`, or which of the result it becomes; None where it is neither."""
+    if eqn.primitive.name == "dot_general":
+        summed, batch = eqn.params["dimension_numbers"]
+        if axis in batch[side]:
+            return None
+        if axis in summed[side]:
+            return summed[1 - side][list(summed[side]).index(axis)], None
+        free = [
+            (s, i)
+            for s in (0, 1)
+            for i in range(len(eqn.invars[s].aval.shape))
+            if i not in summed[s] and i not in batch[s]
+        ]
+        return None, len(batch[0]) + free.index((side, axis))
+    numbers = eqn.params["dimension_numbers"]
+    if side != 0 or eqn.params["feature_group_count"] != 1 or eqn.params["batch_group_count"] != 1:
+        return None
+    if axis == numbers.lhs_spec[1]:
+        return numbers.rhs_spec[1], None
+    return (None, numbers.out_spec[0]) if axis == numbers.lhs_spec[0] else None
+
+
+def by_parts(jaxpr: Any, chosen: Collection[int]) -> Any:
+    """`jaxpr` with the chosen equations (identities that `joined` gives) rewritten."""
+    found = {key: one for key, one in joined(jaxpr).items() if key in chosen}
+    return _by_parts(jaxpr, found) if found else jaxpr
+
+
+def _by_parts(jaxpr: Any, found: dict[int, Joined]) -> Any:
+    eqns = []
+    for eqn in layouts.open_jaxpr(jaxpr)[0].eqns:
+        if id(eqn) in found:
+            eqns.append(_rewritten(eqn, found[id(eqn)]))
+        elif any(True for _ in layouts.subjaxprs(eqn)):
+            params = {name: _inside(value, found) for name, value in eqn.params.items()}
+            eqns.append(eqn.replace(params=params))
+        else:
+            eqns.append(eqn)
+    return layouts.with_equations(jaxpr, eqns)
+
+
+def _inside(value: Any, found: dict[int, Joined]) -> Any:
+    """An equation's parameter, its jaxprs rewritten."""
+    if layouts.is_jaxpr(value):
+        return _by_parts(value, found)
+    if isinstance(value, tuple | list) and any(layouts.is_jaxpr(v) for v in value):
+        return type(value)(_inside(v, found) for v in value)
+    return value
+
+
+def _rewritten(eqn: Any, one: Joined) -> Any:
+    """One call of the contractions of all parts, in the equation's place and under its names."""
+
+    def contract(other: Any, *parts: Any) -> Any:
+        results, start = [], 0
+        for part in parts:
+            end = start + part.shape[one.axis]
+            met = other if one.summed_with is None else jax.lax.slice_in_dim(other, start, end, axis=one.summed_with)
+            results += layouts.bind(eqn, [met, part] if one.side else [part, met])
+            start = end
+        if one.kept_as is not None:
+            return jax.lax.concatenate(results, one.kept_as)
+        total = results[0]
+        for result in results[1:]:
+            total = total + result
+        return total
+
+    operands = [eqn.invars[1 - one.side], *one.parts]
+    call = jax.make_jaxpr(jax.jit(contract))(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in operands))
+    (made,) = layouts.open_jaxpr(call)[0].eqns
+    return made.replace(invars=operands, outvars=eqn.outvars, source_info=eqn.source_info)

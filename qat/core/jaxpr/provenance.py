@@ -1,0 +1,125 @@
+"""Where values come from: what is known of an equation's result from what is known of its operands."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from qat.core.jaxpr.contraction import Location, Origin
+
+RESHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim"}
+PLACINGS = {
+    "pvary",
+    "reshard",
+    "sharding_constraint",
+    "mesh_cast",
+    "copy",
+    "copy_p",
+}  # the same array, said to lie otherwise
+FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64)
+
+
+class Info(NamedTuple):
+    """What is known of a value: whether it depends on parameters and constants alone, on which leaf, behind which
+    sites.
+
+    A `spread` one is repeated along new axes (learned queries, one copy an example): its shape may follow the batch,
+    so it is no weight. `value` is the same for the same array, also across calls and equal casts, but not into a loop
+    or branch. `scans` are those that slice the value where it is made of constants alone.
+    """
+
+    known: bool
+    origin: Origin | None
+    upstream: frozenset[Location]
+    spread: bool = False
+    value: Any = None
+    scans: tuple[Location, ...] = ()
+
+
+def follow(eqn: Any, args: list[Info]) -> Info:
+    """The information on an ordinary equation's result."""
+    value = _same_value(eqn, args)
+    upstream = frozenset().union(*(a.upstream for a in args))
+    if not all(a.known for a in args) or eqn.effects:
+        return Info(False, None, upstream, value=value)
+    origins = [(v.aval.size, a.origin) for v, a in zip(eqn.invars, args, strict=True) if a.origin is not None]
+    scans = tuple(dict.fromkeys(scan for a in args for scan in (a.origin.scans if a.origin else a.scans)))
+    if not origins:
+        return Info(True, None, upstream, value=value, scans=scans)
+    origin = max(origins, key=lambda o: o[0])[1]
+    moved = _moved(eqn, origin) if len(args) == 1 else replace(origin, perm=None, scans=scans)
+    return Info(True, moved, upstream, _is_spread(eqn, args), value)
+
+
+def _same_value(eqn: Any, args: list[Info]) -> Any:
+    """The name of a value that is an old one in another shape (as `jnp.matmul` makes at batch size one), or an equal
+    cast."""
+    name = eqn.primitive.name
+    if name == "convert_element_type":
+        return ("cast", args[0].value, str(eqn.params["new_dtype"]))
+    if name in PLACINGS:
+        return args[0].value
+    resized = name == "broadcast_in_dim" and eqn.outvars[0].aval.size != eqn.invars[0].aval.size
+    return args[0].value if name in RESHAPES and not resized else None
+
+
+def _moved(eqn: Any, origin: Origin) -> Origin:
+    name = eqn.primitive.name
+    if origin.perm is not None and name == "transpose":
+        return replace(origin, perm=tuple(origin.perm[i] for i in eqn.params["permutation"]))
+    if name in PLACINGS:
+        return origin
+    dtype = eqn.outvars[0].aval.dtype
+    if origin.perm is not None and name == "convert_element_type" and not origin.cast and dtype in FLOATS:
+        return replace(origin, dtype=dtype, cast=True)
+    return replace(origin, perm=None)
+
+
+def _is_spread(eqn: Any, args: list[Info]) -> bool:
+    """Whether a value of parameters is repeated along an axis; one combined elementwise with a whole parameter is not.
+
+    Said of an equation that repeats its operand once as well, so that a batch of one gives the same.
+    """
+    shapes, out = [getattr(v.aval, "shape", ()) for v in eqn.invars], eqn.outvars[0].aval
+    spread = [a.spread for a in args if a.origin is not None]
+    name = eqn.primitive.name
+    if name == "tile" or (name in ("stack", "concatenate") and len({id(v) for v in eqn.invars}) == 1):
+        return True
+    if name == "broadcast_in_dim":
+        leading = len(out.shape) > len(shapes[0]) and 0 not in eqn.params["broadcast_dimensions"]
+        return out.size > eqn.invars[0].aval.size or leading or any(spread)
+    if len(args) > 1 and all(_broadcasts(shape, out.shape) for shape in shapes):
+        whole = [a.spread for a, shape in zip(args, shapes, strict=True) if a.origin is not None and shape == out.shape]
+        return all(whole) if whole else True
+    return any(spread)
+
+
+def _broadcasts(shape: tuple[int, ...], out: tuple[int, ...]) -> bool:
+    return not shape or (len(shape) == len(out) and all(a in (1, b) for a, b in zip(shape, out, strict=True)))
+
+
+def repeats(eqn: Any, args: list[Info], side: int) -> bool:
+    """Whether a contraction's operand stands for copies of a parameter rather than for a weight.
+
+    So does one that meets another weight along an axis of length one kept in front: a learned query with an axis for
+    the batch, where the batch is one.
+    """
+    if args[side].spread or eqn.primitive.name != "dot_general" or not all(a.known and a.origin for a in args):
+        return args[side].spread
+    shape, (summed, _) = eqn.invars[side].aval.shape, eqn.params["dimension_numbers"]
+    return len(shape) > 1 and shape[0] == 1 and 0 not in summed[side]
+
+
+def sliced(info: Info, scan: Location) -> Info:
+    """What is known of one slice of a scan along the leading axis."""
+    if info.origin is None:
+        return info._replace(scans=(*info.scans, scan)) if info.known else info
+    return info._replace(origin=_slice(info.origin, scan))
+
+
+def _slice(origin: Origin, scan: Location) -> Origin:
+    """The origin of one slice; a leaf already transposed cannot be followed further."""
+    plain = origin.perm is not None and origin.perm == tuple(range(len(origin.perm)))
+    return replace(
+        origin, perm=tuple(range(len(origin.perm) - 1)) if plain and origin.perm else None, scans=(*origin.scans, scan)
+    )

@@ -1,0 +1,132 @@
+"""Evaluate a function with its sites replaced, through every control flow that jax can reverse or loop over.
+
+A rewriting hands each site two kinds of values. `given` ones are only read (scales, integer weights); `kept` ones are
+read and returned anew (observer states). In a layer scan both are sliced along their leading axis where the rewriting
+says so; in any other loop given values are constants of the loop and kept ones are carried.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from qat.core.jaxpr import layouts
+from qat.core.jaxpr.contraction import Contraction, Location
+
+Values = dict[str, Any]
+Handler = Callable[[Contraction, Any, list[Any], Values, Any, Values], tuple[Any, Any]]
+"""(site, equation, operands, given, kept value of this site, scope) -> (the equation's result, the kept value anew).
+
+`scope` is a dict that the sites of one jaxpr, and of calls in it, share while it is evaluated: for what two of them
+need."""
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """Which equations are sites, what to do there, and which given values each layer scan slices."""
+
+    sites: Mapping[Location, Contraction]
+    handler: Handler
+    slices: Mapping[str, tuple[Location, ...]]
+
+    def inside(self, location: Location) -> list[Contraction]:
+        """The sites in the jaxprs of the equation at `location`."""
+        return [c for place, c in self.sites.items() if place[: len(location)] == location]
+
+    @cached_property
+    def nests(self) -> frozenset[Location]:
+        """Locations of the equations that hold a site in one of their jaxprs."""
+        return frozenset(place[:n] for place in self.sites for n in range(1, len(place)))
+
+
+def rewrite(rewriting: Rewriting, jaxpr: Any, args: list[Any], given: Values, kept: Values) -> tuple[list[Any], Values]:
+    """Outputs of `jaxpr` with its sites handled, and the kept values by site id."""
+    return _run(rewriting, jaxpr, args, (), given, kept, {})
+
+
+def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values, kept: Values, scope: Values):
+    kept = dict(kept)
+
+    def rule(index: int, eqn: Any, operands: list[Any]) -> list[Any]:
+        here = (*at, index)
+        if here in r.sites:
+            site = r.sites[here]
+            out, state = r.handler(site, eqn, operands, given, kept.get(site.id), scope)
+            kept.update({site.id: state} if site.id in kept else {})
+            return [out]
+        if here not in r.nests:
+            return layouts.bind(eqn, operands)
+        name = eqn.primitive.name
+        own = {c.id: kept[c.id] for c in r.inside(here) if c.id in kept}
+        if name in layouts.INLINED:
+            outs, new = _run(r, layouts.inlined_jaxpr(eqn), operands, (*here, "call"), given, own, scope)
+        else:
+            outs, new = (_remat if name in layouts.REMAT else CONTROL[name])(r, eqn, operands, here, given, own)
+        kept.update(new)
+        return outs
+
+    return layouts.evaluate(jaxpr, args, rule), kept
+
+
+def _remat(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+    p = eqn.params
+
+    def body(args: list[Any], given: Values, kept: Values):
+        return _run(r, p["jaxpr"], args, (*at, "call"), given, kept, {})
+
+    return jax.checkpoint(body, prevent_cse=p["prevent_cse"], policy=p["policy"])(args, given, kept)
+
+
+def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+    s = layouts.scan_layout(eqn)
+    consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
+    sliced = {key: value for key, value in given.items() if at in r.slices.get(key, ())}
+    layered = {c.id for c in r.inside(at) if at in c.scans}
+    kept_xs = {key: value for key, value in kept.items() if key in layered}
+    kept_carry = {key: value for key, value in kept.items() if key not in layered}
+
+    def body(state: Any, x: Any):
+        carry, carried = state
+        slices, given_here, kept_here = x
+        outs, new = _run(
+            r, s.body, [*consts, *carry, *slices], (*at, "call"), {**given, **given_here}, {**carried, **kept_here}, {}
+        )
+        return (outs[: s.carry], {k: new[k] for k in carried}), (outs[s.carry :], {k: new[k] for k in kept_here})
+
+    slices = (xs, sliced, kept_xs)
+    length = None if jax.tree.leaves(slices) else s.length  # which may be symbolic, and then can be read of them alone
+    (carry, kept_carry), (ys, kept_ys) = jax.lax.scan(
+        body, (carry, kept_carry), slices, length, reverse=s.reverse, unroll=s.unroll
+    )
+    return [*carry, *ys], {**kept_carry, **kept_ys}
+
+
+def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+    p = eqn.params
+    n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+
+    def cond(state: Any) -> Any:
+        return layouts.evaluate(p["cond_jaxpr"], [*args[:n], *state[0]], lambda _, e, v: layouts.bind(e, v))[0]
+
+    def body(state: Any):
+        return _run(r, p["body_jaxpr"], [*args[n:m], *state[0]], (*at, "call"), given, state[1], {})
+
+    return jax.lax.while_loop(cond, body, (args[m:], kept))
+
+
+def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+    def branch(i: int) -> Callable[..., Any]:
+        return lambda args, kept: _run(r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, kept, {})
+
+    branches = [branch(i) for i in range(len(eqn.params["branches"]))]
+    platforms = layouts.branch_platforms(eqn)
+    if platforms is None:
+        return jax.lax.switch(args[0], branches, args[1:], kept)
+    named = {name: one for one, names in zip(branches, platforms, strict=True) for name in names or ()}
+    default = branches[-1] if platforms[-1] is None else None
+    return jax.lax.platform_dependent(args[1:], kept, **named, default=default)
+
+
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond}

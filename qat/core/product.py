@@ -1,0 +1,275 @@
+"""The quantized product of a site: integers in, one float rescale out, and its gradient.
+
+Both operands are codes, or one of them is float (weight-only). With `x = (a - za) * sa` and `w = (b - zb) * sb`,
+`sum(x * w) = sa * sb * (sum(a * b) - za * sum(b) - zb * sum(a) + n * za * zb)`, all integer up to the one rescale.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float
+
+from qat.core.jaxpr import Contraction, bind
+from qat.engines import Engine, conv_parameters
+from qat.numerics import QTensor, dequantize, valued
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an operand's kept axes lie in the product's result: for each side, axes in the result's order and its
+    shape."""
+
+    order: tuple[tuple[int, ...], tuple[int, ...]]
+    shape: Callable[[int, tuple[int, ...]], tuple[int, ...]]
+    summed: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def place(self, side: int, value: Array) -> Array:
+        """A value shaped as an operand, with ones on its contracted axes, made to broadcast against the result."""
+        if value.ndim == 0:
+            return value
+        moved = value.transpose(*self.order[side], *self.summed[side])
+        return moved.reshape(self.shape(side, moved.shape[: len(self.order[side])]))
+
+
+def dot_layout(dimension_numbers: Any, ndims: tuple[int, int]) -> Layout:
+    """`Layout` of a dot_general: batch axes, then the left operand's free axes, then the right one's."""
+    summed, batch = dimension_numbers
+    free = [tuple(i for i in range(n) if i not in (*s, *b)) for n, s, b in zip(ndims, summed, batch, strict=True)]
+
+    def shape(side: int, kept: tuple[int, ...]) -> tuple[int, ...]:
+        n = len(batch[0])
+        ones = (1,) * len(free[1 - side])
+        return (*kept, *ones) if side == 0 else (*kept[:n], *ones, *kept[n:])
+
+    order = ((*batch[0], *free[0]), (*batch[1], *free[1]))
+    return Layout(order, shape, (tuple(summed[0]), tuple(summed[1])))
+
+
+def conv_layout(numbers: Any) -> Layout:
+    """`Layout` of a convolution: of the left operand the batch axis is kept, of the right one the output features."""
+    ndim = len(numbers.out_spec)
+
+    def shape(side: int, kept: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(kept[0] if i == numbers.out_spec[side] else 1 for i in range(ndim))
+
+    lhs, rhs = numbers.lhs_spec, numbers.rhs_spec
+    return Layout(((lhs[0],), (rhs[0],)), shape, (tuple(lhs[1:]), tuple(rhs[1:])))
+
+
+Part = QTensor | Array
+
+
+def forward(c: Contraction, engine: Engine, parts: tuple[Part, ...], groups: int | None) -> Array:
+    """The site's result from its operands: codes multiply as integers, sums become float by one rescale.
+
+    All float arithmetic is in float32 at most; a float64 result is that of float32.
+    """
+    if c.op == "embedding":
+        return look_up(c, *parts).astype(c.out_dtype)
+    parts = tuple(p.astype(jnp.float32) if isinstance(p, jax.Array) and p.dtype == jnp.float64 else p for p in parts)
+    if c.op == "conv":
+        sums, layout = _conv(c, engine, parts)
+    else:
+        numbers = c.params["dimension_numbers"]
+        if groups is not None:
+            parts, numbers = _grouped(parts, numbers, groups)
+        sums, layout = _dot(engine, parts, numbers, c.params["precision"])
+    scales = [layout.place(i, p.scale) for i, p in enumerate(parts) if isinstance(p, QTensor)]
+    out = sums.astype(jnp.float32) * jax.lax.optimization_barrier(math.prod(scales[1:], start=scales[0]))
+    return (out.sum(0) if groups is not None else out).astype(c.out_dtype)
+
+
+def _dot(engine: Engine, parts: tuple[Part, ...], numbers: Any, precision: Any) -> tuple[Array, Layout]:
+    lhs, rhs = (p.codes if isinstance(p, QTensor) else p for p in parts)
+    layout = dot_layout(numbers, (lhs.ndim, rhs.ndim))
+    if all(isinstance(p, QTensor) for p in parts):
+        sums = engine.dot(lhs, rhs, numbers)
+    else:
+        dtype = next(p.dtype for p in parts if not isinstance(p, QTensor))
+        sums = jax.lax.dot_general(
+            lhs.astype(dtype), rhs.astype(dtype), numbers, precision=precision, preferred_element_type=jnp.float32
+        )
+    length = math.prod(lhs.shape[i] for i in layout.summed[0])
+    return sums - _offsets(parts, layout, lambda side: _totals(parts[side], layout.summed[side]), length), layout
+
+
+def _conv(c: Contraction, engine: Engine, parts: tuple[Part, ...]) -> tuple[Array, Layout]:
+    params, numbers = conv_parameters(c.params), c.params["dimension_numbers"]
+    lhs, rhs = parts
+    symbolic = not all(isinstance(n, int) for pair in params["padding"] for n in pair)  # as no convolution takes it
+    if symbolic or (isinstance(lhs, QTensor) and lhs.zero_point is not None):
+        lhs, params = _padded(lhs, params)
+    layout, parts = conv_layout(numbers), (lhs, rhs)
+    codes = [p.codes if isinstance(p, QTensor) else p for p in parts]
+    if all(isinstance(p, QTensor) for p in parts):
+        sums = engine.conv(*codes, **params)
+    else:
+        dtype = next(p.dtype for p in parts if not isinstance(p, QTensor))
+        sums = jax.lax.conv_general_dilated(
+            codes[0].astype(dtype),
+            codes[1].astype(dtype),
+            **params,
+            precision=c.params["precision"],
+            preferred_element_type=jnp.float32,
+        )
+
+    def totals(side: int) -> Array:
+        return _totals(rhs, layout.summed[1]) if side == 1 else _windows(c, engine, parts, params)
+
+    length = codes[1].size // codes[1].shape[numbers.rhs_spec[0]]
+    return sums - _offsets(parts, layout, totals, length, conv=True), layout
+
+
+def _offsets(parts: tuple[Part, ...], layout: Layout, totals: Callable[[int], Array], length: int, conv: bool = False):
+    """What the zero points add to the sums of codes; the integer 0 where every grid is symmetric."""
+    zeros = [
+        layout.place(i, p.zero_point) if isinstance(p, QTensor) and p.zero_point is not None else None
+        for i, p in enumerate(parts)
+    ]
+    out: Any = 0
+    if zeros[0] is not None:
+        other = layout.place(1, totals(1))  # float where the other operand is
+        out = out + jax.lax.optimization_barrier(zeros[0].astype(other.dtype) * other)
+    if zeros[1] is not None:
+        other = totals(0) if conv else layout.place(0, totals(0))
+        out = out + zeros[1].astype(other.dtype) * other
+    return out - length * zeros[0] * zeros[1] if zeros[0] is not None and zeros[1] is not None else out
+
+
+def _totals(part: Part, axes: tuple[int, ...]) -> Array:
+    """Sums of an operand's codes over its contracted axes, which stay with length one."""
+    if not isinstance(part, QTensor):
+        return jnp.sum(part.astype(jnp.float32), axes, keepdims=True)
+    if part.totals is not None:
+        return part.totals
+
+    def by_ones(codes: Array) -> Array:  # faster on a CPU than an integer reduction
+        ones = jnp.ones([codes.shape[i] for i in axes], jnp.int8)
+        numbers = ((axes, tuple(range(len(axes)))), ((), ()))
+        return jax.lax.dot_general(codes, ones, numbers, preferred_element_type=jnp.int32)
+
+    sums = jax.lax.platform_dependent(part.codes, cpu=by_ones, default=lambda codes: jnp.sum(codes, axes, jnp.int32))
+    return jnp.expand_dims(sums, axes)
+
+
+def _windows(c: Contraction, engine: Engine, parts: tuple[Part, ...], params: dict[str, Any]) -> Array:
+    """Sums of the left operand's codes over each window of the convolution, in the result's layout."""
+    numbers, groups = params["dimension_numbers"], params["feature_group_count"]
+    lhs, rhs = (p.codes if isinstance(p, QTensor) else p for p in parts)
+    shape = [groups if i == numbers.rhs_spec[0] else n for i, n in enumerate(rhs.shape)]
+    ones = jnp.ones(shape, lhs.dtype)
+    if isinstance(parts[0], QTensor):
+        sums = engine.conv(lhs, ones, **params)
+    else:
+        sums = jax.lax.conv_general_dilated(lhs, ones, **params, preferred_element_type=jnp.float32)
+    return jnp.repeat(sums, rhs.shape[numbers.rhs_spec[0]] // groups, numbers.out_spec[1])
+
+
+def _padded(lhs: Part, params: dict[str, Any]) -> tuple[Part, dict[str, Any]]:
+    """The convolution's padding and input dilation done beforehand, with the code of zero."""
+    spatial = params["dimension_numbers"].lhs_spec[2:]
+    codes = lhs.codes if isinstance(lhs, QTensor) else lhs
+    config = [(0, 0, 0)] * codes.ndim
+    for axis, (low, high), dilation in zip(spatial, params["padding"], params["lhs_dilation"], strict=True):
+        config[axis] = (low, high, dilation - 1)
+    if all(c == (0, 0, 0) for c in config):
+        return lhs, params
+    done = {**params, "padding": ((0, 0),) * len(spatial), "lhs_dilation": (1,) * len(spatial)}
+    zero = jnp.zeros((), codes.dtype)
+    if not isinstance(lhs, QTensor):
+        return jax.lax.pad(codes, zero, config), done
+    if lhs.zero_point is not None and lhs.zero_point.ndim:
+        inside = jax.lax.pad(jnp.ones(codes.shape, bool), False, config)
+        filled = jnp.where(inside, jax.lax.pad(codes, zero, config), lhs.zero_point.astype(jnp.int8))
+    else:
+        filled = jax.lax.pad(codes, zero if lhs.zero_point is None else lhs.zero_point.astype(jnp.int8), config)
+    return replace(lhs, codes=filled), done
+
+
+def _grouped(parts: tuple[Part, ...], numbers: Any, groups: int) -> tuple[tuple[Part, ...], Any]:
+    """Operands with the one contracted axis split into (groups, products), the groups a leading batch axis."""
+    (lhs_axes, rhs_axes), (lhs_batch, rhs_batch) = numbers
+    axes = (lhs_axes[0], rhs_axes[0])
+
+    def split(x: Array, axis: int) -> Array:
+        if x.ndim == 0:
+            return x
+        pieces = groups if x.shape[axis] > 1 else 1
+        return x.reshape(*x.shape[:axis], pieces, x.shape[axis] // pieces, *x.shape[axis + 1 :])
+
+    def moved(batch: tuple[int, ...], axis: int) -> tuple[int, ...]:
+        return (axis, *(b + (b > axis) for b in batch))
+
+    new = tuple(jax.tree.map(lambda x, a=axis: split(x, a), part) for part, axis in zip(parts, axes, strict=True))
+    return new, (((axes[0] + 1,), (axes[1] + 1,)), (moved(lhs_batch, axes[0]), moved(rhs_batch, axes[1])))
+
+
+def look_up(c: Contraction, table: Part, indices: Part) -> Float[Array, "..."]:
+    """Rows of a quantized table in float32; an index out of range gives what the float look-up gives."""
+    assert isinstance(table, QTensor)
+    assert isinstance(indices, jax.Array)
+    p, rows = c.params, c.params["dimension_numbers"].collapsed_slice_dims
+
+    def gather(x: Array, fill: Any) -> Array:
+        sizes = tuple(min(n, have) for n, have in zip(p["slice_sizes"], x.shape, strict=True))
+        return jax.lax.gather(
+            x,
+            indices,
+            p["dimension_numbers"],
+            sizes,
+            unique_indices=p["unique_indices"],
+            indices_are_sorted=p["indices_are_sorted"],
+            mode=p["mode"],
+            fill_value=fill,
+        )
+
+    def by_row(x: Array) -> Array:
+        return jnp.broadcast_to(x, [table.codes.shape[i] if i in rows else 1 for i in range(table.codes.ndim)])
+
+    codes = gather(table.codes, 1).astype(jnp.int32)  # of a row out of range, so that its scale is what fills it
+    if table.zero_point is not None:
+        codes = codes - gather(by_row(table.zero_point), 0)
+    return codes.astype(jnp.float32) * gather(by_row(table.scale), p["fill_value"])
+
+
+def product(
+    c: Contraction, engine: Engine, hats: tuple[Array | None, ...], parts: tuple[Part, ...], groups: int | None
+) -> Array:
+    """`forward`, differentiable with respect to `hats`, the float values that the parts stand for, as often as wanted
+    and in either mode.
+
+    The gradient is that of fake quantization: the float product's, at the operands as the forward pass saw them. The
+    hats themselves are not read, so a compiled forward pass does not compute them.
+    """
+
+    @jax.custom_jvp
+    def run(hats: tuple[Array | None, ...], parts: tuple[Part, ...]) -> Array:
+        return forward(c, engine, parts, groups)
+
+    def tangent(primals: Any, tangents: Any):
+        hats, parts = primals
+        seen = [hat if hat is None else _seen(hat, part) for hat, part in zip(hats, parts, strict=True)]
+        moves = {i: t for i, t in enumerate(tangents[0]) if t is not None and not isinstance(t, SymbolicZero)}
+        terms = [_move(c, parts, seen, side, t) for side, t in moves.items()]
+        out = run(hats, parts)
+        return out, sum(terms[1:], start=terms[0]) if terms else jnp.zeros_like(out)
+
+    run.defjvp(tangent, symbolic_zeros=True)
+    return run(hats, jax.lax.stop_gradient(parts))
+
+
+def _seen(hat: Array, part: Part) -> Array:
+    """An operand as the forward pass saw it, which moves with its float value."""
+    return valued(dequantize(part, hat.dtype), hat) if isinstance(part, QTensor) else hat
+
+
+def _move(c: Contraction, parts: tuple[Part, ...], seen: list[Any], side: int, by: Array) -> Array:
+    """How the float result moves as one operand does; the product is linear in each."""
+    if c.op == "embedding":
+        return jax.jvp(lambda table: bind(c.equation, [table, parts[1]])[0], (seen[0],), (by,))[1]
+    return bind(c.equation, [by if i == side else x for i, x in enumerate(seen)])[0]

@@ -1,0 +1,123 @@
+"""What `sites` returns: every contraction with its rule, bits and cost, or why it stays in float; a table in the
+terminal."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import jax.numpy as jnp
+
+from qat.core.plan import Plan, SitePlan, macs
+from qat.core.tensors import Activation
+from qat.recipes.recipe import QuantRule
+
+
+@dataclass(frozen=True)
+class Site:
+    """A contraction or look-up. `rule` is None and `reason` says why where it stays in float.
+
+    `operands` names each side: weight, activation or indices. `bits` are those of its weights and its activations, None
+    where they are float (32 stands in the table). `macs` counts multiply-accumulates of one call at the traced
+    shapes, all turns of its scans included; `bytes` is the size of its weights as stored, `float_bytes` in their own
+    dtype; shared weights count at their first site only. `joins` is how many arrays an activation joins under one
+    range, so that the small ones may lose their numbers; 0 where it is not joined. `narrowed` says that its operands
+    are float64 and that it is computed in float32 from them.
+    """
+
+    id: str
+    path: str
+    op: str
+    operands: tuple[str, str]
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    rule: QuantRule | None
+    reason: str | None
+    weight_bits: int | None
+    activation_bits: int | None
+    macs: int
+    bytes: float
+    float_bytes: int
+    joins: int = 0
+    narrowed: bool = False
+
+
+class Sites(Sequence[Site]):
+    """The sites of a function in the order of its data flow."""
+
+    def __init__(self, sites: Sequence[Site]):
+        self._sites = tuple(sites)
+
+    @overload
+    def __getitem__(self, index: int) -> Site: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sites": ...
+    def __getitem__(self, index: Any) -> Any:
+        return Sites(self._sites[index]) if isinstance(index, slice) else self._sites[index]
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._sites)
+
+    def __rich__(self) -> Any:
+        """The table."""
+        from qat.core.tables import SitesTable
+
+        return SitesTable(self)
+
+    def __repr__(self) -> str:
+        from qat.core.tables import as_text
+
+        return as_text(self.__rich__())
+
+
+def describe(plan: Plan) -> Sites:
+    """The sites of a plan."""
+    counted: set[str] = set()
+    return Sites([_site(plan, s, counted) for s in plan.sites])
+
+
+def _once(counted: set[str], key: str) -> bool:
+    """Whether `key` is met for the first time."""
+    first = key not in counted
+    counted.add(key)
+    return first
+
+
+def _site(plan: Plan, s: SitePlan, counted: set[str]) -> Site:
+    c, stored, whole = s.contraction, 0.0, 0
+    sides = tuple("weight" if o.is_weight else "activation" for o in c.operands)
+    names = (sides[0], "indices" if c.op == "embedding" else sides[1])
+    weight_bits = activation_bits = None
+    for how, o in zip(s.operands, c.operands, strict=False):
+        if isinstance(how, Activation):
+            activation_bits = how.spec.bits
+        elif how is not None:
+            w = plan.weights[how[0]]
+            weight_bits = w.spec.bits
+            size = math.prod(w.shape)
+            stored += _once(counted, w.key) * size * w.spec.bits / 8
+            whole += _once(counted, f"{w.key.split('~')[0]} as given") * size * w.dtype.itemsize
+        elif o.origin is not None:
+            size = math.prod((*c.stack, *o.shape)) * o.dtype.itemsize
+            stored += _once(counted, f"{o.origin.path} in float") * size
+            whole += _once(counted, f"{o.origin.path} as given") * size
+    shapes = (c.operands[0].shape, c.operands[1].shape, c.out_shape)
+    rule = None if s.reason else s.rule
+    return Site(
+        c.id,
+        c.path,
+        c.op,
+        names,
+        shapes,
+        rule,
+        s.reason,
+        weight_bits,
+        activation_bits,
+        macs(c) * c.turns,
+        stored,
+        whole,
+        s.joins,
+        s.reason is None and any(o.dtype == jnp.float64 for o in c.operands),
+    )

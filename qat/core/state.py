@@ -1,0 +1,173 @@
+"""The quantization state: for every tensor its clip range and code range, what of it learns, and what observers saw.
+
+All of it is data: other bit widths or clip ranges of the same rules run the same compiled program.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int32
+
+from qat.core.plan import Plan, SitePlan
+from qat.core.tensors import Activation
+from qat.core.weights import reduced_shape
+from qat.numerics import QParams, broadcast_params, code_range, params_of_range
+from qat.quantizers import quantizers
+from qat.recipes.recipe import TensorSpec
+
+LABEL = 64  # characters of a label, filled up with zeros
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Clip:
+    """A tensor's clip range (None where it is taken from the values at each call) and the codes that it maps onto."""
+
+    low: Float[Array, "..."] | None
+    high: Float[Array, "..."] | None
+    qmin: Int32[Array, "..."]
+    qmax: Int32[Array, "..."]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QuantState:
+    """State by tensor: weights under their parameter's path, activations under `site id/lhs` or `/rhs`.
+
+    `learned` is the trainable part (empty unless a quantizer learns): differentiate with respect to it and put it back
+    with `dataclasses.replace(state, learned=...)`. `observers` is what calibration saw, for further observation.
+    `recipe` is the label of the one that it was calibrated for, as an array, so that none compiles anew for it; None is
+    not known, and any recipe takes it.
+    """
+
+    clips: dict[str, Clip]
+    learned: dict[str, dict[str, Array]] = field(default_factory=dict)
+    observers: dict[str, Any] = field(default_factory=dict)
+    recipe: Array | np.ndarray | None = None
+
+    @property
+    def bare(self) -> "QuantState":
+        """Ranges and learned values alone: the same program runs whatever the recipe was and the observers saw."""
+        return replace(self, observers={}, recipe=None)
+
+
+def as_tree(state: QuantState) -> dict[str, Any]:
+    """Ranges, learned values and the recipe's label as dicts of arrays, to be stored; without what observers saw."""
+    clips = {key: {f: v for f, v in vars(clip).items() if v is not None} for key, clip in state.clips.items()}
+    known = {} if state.recipe is None else {"recipe": state.recipe}
+    return {"clips": clips, "learned": state.learned, **known}
+
+
+def from_tree(tree: dict[str, Any]) -> QuantState:
+    """The state that `as_tree` wrote."""
+    clips = {key: Clip(f.get("low"), f.get("high"), f["qmin"], f["qmax"]) for key, f in tree["clips"].items()}
+    return QuantState(clips, tree["learned"], recipe=tree.get("recipe"))
+
+
+def activations(plan: Plan) -> dict[str, tuple[SitePlan, Activation]]:
+    """The activations that the plan quantizes, by key, with the first site of each."""
+    return {a.key: (s, a) for s in reversed(plan.sites) for a in s.operands if isinstance(a, Activation)}
+
+
+def specs(plan: Plan) -> dict[str, tuple[TensorSpec, tuple[int, ...], int]]:
+    """By key, a tensor's spec, the lengths of its scanned leading axes, and its number of axes (0 for one scale)."""
+    acts = {key: (a.spec, s.contraction.stack, len(s.contraction.stack)) for key, (s, a) in activations(plan).items()}
+    return {**acts, **{key: (w.spec, w.shape[: w.depth], len(w.shape)) for key, w in plan.weights.items()}}
+
+
+def make_clip(spec: TensorSpec, stack: tuple[int, ...], low: Array | None = None, high: Array | None = None) -> Clip:
+    """The clip range with the spec's code range, the latter with a leading axis for each layer scan."""
+    qmin, qmax = (jnp.full(stack, code, jnp.int32) for code in code_range(spec.bits, spec.grid))
+    return Clip(low, high, qmin, qmax)
+
+
+def base_grid(spec: TensorSpec, clip: Clip, ndim: int) -> QParams:
+    """The grid of a clip range."""
+    assert clip.low is not None and clip.high is not None
+    bounds = broadcast_params(QParams(clip.low, None, clip.qmin, clip.qmax), ndim)
+    return params_of_range(spec.grid, clip.low, clip.high, bounds.qmin, bounds.qmax)
+
+
+def start_learning(plan: Plan, clips: dict[str, Clip]) -> dict[str, dict[str, Array]]:
+    """Trainable values of every tensor whose quantizer learns, from its calibrated range."""
+    learned = {}
+    for key, (spec, _, ndim) in specs(plan).items():
+        quantizer = quantizers.build(spec.quantizer)
+        if quantizer.learned:
+            learned[key] = quantizer.init(base_grid(spec, clips[key], ndim))
+    return learned
+
+
+def require_state(state: Any) -> None:
+    """Raise `ValueError` for what is no state at all."""
+    if not isinstance(state, QuantState):
+        raise ValueError(
+            f"`state` must be the QuantState that `calibrate` returns, got {type(state).__name__}. "
+            "Call `state = q.calibrate(params, batches)` first."
+        )
+
+
+def as_characters(label: str) -> np.ndarray:
+    """A recipe's label as an array, of one length for all."""
+    return np.frombuffer(label.encode().ljust(LABEL, b"\0")[-LABEL:], np.uint8)
+
+
+def label_of(characters: Any) -> str | None:
+    """The label that an array holds; None where there is none, or a traced one that nobody can read."""
+    if characters is None or isinstance(characters, Tracer):
+        return None
+    return np.asarray(characters).astype(np.uint8).tobytes().strip(b"\0").decode(errors="replace")
+
+
+def require_recipe(name: str, characters: Any, want: str) -> None:
+    """Raise `ValueError` where the recipe of `name` is known, and another than that of the label `want`."""
+    have = label_of(characters)
+    if have is not None and have.rpartition("#")[2] != want.rpartition("#")[2]:
+        raise ValueError(
+            f"`{name}` is of the recipe {have}, this function's is {want}. Calibrate with this recipe, and convert "
+            f"by it; where the mix is meant, say so: `q.adopt({name})`."
+        )
+
+
+def check_state(plan: Plan, state: QuantState) -> None:
+    """Raise `ValueError` where `state` is no state of this plan, saying what is missing."""
+    for key, (spec, stack, _) in specs(plan).items():
+        if key not in state.clips:
+            near = _some(k for k in state.clips if k not in specs(plan))
+            raise ValueError(
+                f"`state` has no range for {key!r}; it was calibrated for other sites ({near}). "
+                "Calibrate with this function, these parameters and this recipe; where the function's sites depend on "
+                "the shapes of its inputs, with batches of the shapes that it is to run at."
+            )
+        clip = state.clips[key]
+        if (clip.low is None) != spec.dynamic:
+            kind = "dynamic" if spec.dynamic else "static"
+            raise ValueError(f"`state` of {key!r} does not fit its {kind} range. Calibrate with this recipe.")
+        if clip.qmin.shape != stack:
+            raise ValueError(
+                f"`state` of {key!r} is for layers {clip.qmin.shape}, the function has {stack}. "
+                "Calibrate with these parameters."
+            )
+        have, want = sorted(state.learned.get(key, {})), sorted(quantizers.build(spec.quantizer).learned)
+        if have != want:
+            raise ValueError(
+                f"`state` of {key!r} learns {have or 'nothing'}, its quantizer {spec.quantizer!r} learns "
+                f"{want or 'nothing'}. Calibrate with this recipe."
+            )
+    for key, w in plan.weights.items():
+        low = state.clips[key].low
+        if low is not None and low.shape != reduced_shape(w):
+            raise ValueError(
+                f"`state` of {key!r} has scales of shape {low.shape}, the weight {w.shape} needs "
+                f"{reduced_shape(w)}. Calibrate with these parameters and this recipe."
+            )
+
+
+def _some(keys: Iterable[str]) -> str:
+    found = list(keys)
+    return ", ".join(found[:3]) + (", ..." if len(found) > 3 else "") if found else "none besides"

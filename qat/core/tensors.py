@@ -1,0 +1,150 @@
+"""The tensors that a plan quantizes: stored weights, shared where several sites use one alike, and activations."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qat.core.jaxpr import Contraction, Location, Origin
+from qat.recipes.recipe import QuantRule, TensorSpec
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight tensor as it is stored: a parameter leaf, or (leaf None) a value computed from several at one site.
+
+    Its leading `depth` axes are those that layer scans slice off; `slices` names these scans, of all sites that use it.
+    Computed ones of equal `value` are one array. `channels` are the axes with a scale for each index,
+    `summed` those that its sites contract, `group` the axis whose products share scales in groups. `totals` says
+    whether a product needs the sums of its codes, as an affine activation's does.
+    """
+
+    key: str
+    spec: TensorSpec
+    shape: tuple[int, ...]
+    dtype: Any
+    leaf: int | None
+    depth: int
+    channels: Axes
+    summed: Axes
+    group: int | None
+    slices: tuple[Location, ...]
+    place: tuple[Location, int]
+    value: Any
+    totals: bool
+
+    @property
+    def groups(self) -> dict[int, int]:
+        """The number of groups along the grouped axis, by axis; empty where scales are not in groups."""
+        if self.group is None or self.spec.group_size is None:
+            return {}
+        return {self.group: self.shape[self.group] // self.spec.group_size}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation operand of a site: its name in the state and its spec.
+
+    An array that several sites of one rule read (the input of query, key and value) is quantized once, under the
+    first's, at the most bits that any asks.
+    """
+
+    key: str
+    spec: TensorSpec
+
+
+@dataclass
+class Tensors:
+    """What is stored so far: weights by key, and the activations that a site already quantizes, by value and rule."""
+
+    leaves: list[Any]
+    weights: dict[str, Weight] = field(default_factory=dict)
+    activations: dict[Any, Activation] = field(default_factory=dict)
+
+
+def contracted_axes(c: Contraction, side: int) -> Axes:
+    """The axes of an operand that the contraction sums over; of an embedding, those of a row."""
+    ndim = len(c.operands[side].shape)
+    if c.op == "dot_general":
+        return tuple(c.params["dimension_numbers"][0][side])
+    if c.op == "embedding":
+        rows = c.params["dimension_numbers"].collapsed_slice_dims
+        return tuple(i for i in range(ndim) if i not in rows)
+    numbers = c.params["dimension_numbers"]
+    kept = numbers.lhs_spec[0] if side == 0 else numbers.rhs_spec[0]
+    return tuple(i for i in range(ndim) if i != kept)
+
+
+def share_activation(c: Contraction, side: int, value: Any, spec: TensorSpec, tensors: Tensors) -> Activation:
+    """Enter an activation of a site among those quantized, or find it there, by its `value` and its rule's place."""
+    place = (value, _bare(spec))
+    made = Activation(f"{c.id}/{('lhs', 'rhs')[side]}", spec)
+    found = tensors.activations.setdefault(place, made)
+    if spec.bits > found.spec.bits:
+        found = tensors.activations[place] = replace(found, spec=spec)
+    return found
+
+
+def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -> tuple[str, Axes]:
+    """Enter a site's weight among the stored ones, or find it there; its key and its permutation to the operand's
+    layout.
+
+    What several sites use alike (a tied embedding, a shared layer, a stack scanned twice) is stored once, at the most
+    bits that any asks.
+    """
+    operand, spec, weights = c.operands[side], rule.weights, tensors.weights
+    origin = operand.origin
+    assert isinstance(origin, Origin) and spec is not None
+    totals = c.op != "embedding" and rule.activations is not None and rule.activations.grid != "symmetric"
+    ndim, summed = len(operand.shape), contracted_axes(c, side)
+    direct = origin.perm is not None
+    perm = origin.perm if origin.perm is not None else tuple(range(ndim))
+    depth = len(origin.scans) if direct else len(c.scans)
+
+    def stored(axes: Axes) -> Axes:
+        return tuple(sorted(depth + perm[i] for i in axes))
+
+    inner = tuple(i for i in range(ndim) if i not in summed) if spec.per in ("channel", "group") else ()
+    channels = (*range(depth), *stored(inner))
+    group = stored(summed)[0] if spec.per == "group" else None
+    shape = tensors.leaves[origin.leaf][1].shape if direct else (*c.stack, *operand.shape)
+    made = Weight(
+        "",
+        spec,
+        tuple(shape),
+        operand.dtype,
+        origin.leaf if direct else None,
+        depth,
+        channels,
+        stored(summed),
+        group,
+        origin.scans if direct else c.scans,
+        (c.location, side),
+        None if direct else operand.value or (c.location, side),
+        totals,
+    )
+    found = next((w for w in weights.values() if _alike(w, made)), None)
+    if found is None:
+        key = _free_key(origin.path if direct else f"{c.id}/{('lhs', 'rhs')[side]}", weights)
+        weights[key] = replace(made, key=key)
+        return key, perm
+    weights[found.key] = replace(
+        found,
+        spec=replace(found.spec, bits=max(spec.bits, found.spec.bits)),
+        slices=tuple(dict.fromkeys((*found.slices, *made.slices))),
+        totals=found.totals or totals,
+    )
+    return found.key, perm
+
+
+def _free_key(base: str, weights: dict[str, Weight]) -> str:
+    return next(key for n in range(len(weights) + 1) if (key := f"{base}~{n}" if n else base) not in weights)
+
+
+def _alike(a: Weight, b: Weight) -> bool:
+    same = ("shape", "dtype", "leaf", "depth", "channels", "summed", "group", "value")
+    return _bare(a.spec) == _bare(b.spec) and all(getattr(a, n) == getattr(b, n) for n in same)
+
+
+def _bare(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, bits=8, observer="minmax")

@@ -1,1 +1,0 @@
-"""What detectors share beside their network: boxes, assignment, losses, suppression, COCO metrics, pictures."""

@@ -1,0 +1,1 @@
+"""Files of converted models and of trees of arrays."""

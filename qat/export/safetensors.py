@@ -1,0 +1,267 @@
+"""Converted models on disk: one safetensors file with packed codes, the float rest under its own names, and an index.
+
+The file holds `codes/KEY` for every weight (uint8, packed), `leaves/PATH` for every float parameter that is still
+read, and all scales and zero points of weights and activations in a few flat arrays. What lies where stands in the
+metadata `index`: JSON, compressed, in base64.
+"""
+
+import base64
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int8, UInt8
+from safetensors import safe_open
+from safetensors.numpy import save as serialize
+
+from qat.core.convert import Converted, Structure
+from qat.core.state import as_characters, label_of
+from qat.core.weights import sums_to
+from qat.export.trees import check_content, finished, refusing_damage, skeleton, tree_of
+from qat.fileio import folder, write_atomically
+from qat.numerics import MAX_BITS, MIN_BITS, QParams, QTensor
+
+CODES = (-(2 ** (MAX_BITS - 1)), 2 ** (MAX_BITS - 1) - 1)
+
+
+def packed_size(key: str, bits: Any, shape: Any) -> int:
+    """The bytes of a weight's packed codes. Raises `ValueError` for bits or a shape that none can have."""
+    if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"weight {key!r} must have {MIN_BITS} to {MAX_BITS} bits, got {bits!r}")
+    if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError(f"weight {key!r} must have a shape of whole numbers, got {shape!r}")
+    size = 1
+    for length in shape:
+        size *= length
+    return (size * bits + 7) // 8
+
+
+def check_weight(key: str, q: QTensor, bits: int) -> None:
+    """Raise `ValueError` for scales that are not positive and finite, and zero points that are no code."""
+    _check_scale(f"weight {key!r}", q.scale)
+    if q.zero_point is not None:
+        _check_within(f"zero points of weight {key!r}", q.zero_point, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def check_grid(key: str, grid: dict[str, Any]) -> None:
+    """The same for an activation; its codes must be a range within int8."""
+    p = grid.get("grid")
+    low, high = (p.qmin, p.qmax) if isinstance(p, QParams) else grid["codes"]
+    _check_within(f"codes of {key!r}", low, *CODES)
+    _check_within(f"codes of {key!r}", high, *CODES)
+    if np.shape(low) != np.shape(high) or (np.asarray(low) >= np.asarray(high)).any():
+        raise ValueError(f"codes of {key!r} must range from a smaller to a larger one")
+    if isinstance(p, QParams):
+        _check_scale(repr(key), p.scale)
+        if p.zero_point is not None:
+            _check_within(f"zero points of {key!r}", p.zero_point, int(np.min(low)), int(np.max(high)))
+
+
+def _check_scale(name: str, scale: Any) -> None:
+    values = np.asarray(scale)
+    wrong = values[~(np.isfinite(values) & (values > 0))]
+    if wrong.size:
+        raise ValueError(f"scales of {name} must be positive and finite, got {wrong[0]}")
+
+
+def _check_within(name: str, values: Any, low: int, high: int) -> None:
+    found = np.asarray(values)
+    wrong = found[(found < low) | (found > high)]
+    if wrong.size:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {wrong[0]}")
+
+
+def pack(codes: Int8[np.ndarray, "..."], bits: int) -> UInt8[np.ndarray, " bytes"]:
+    """Codes in [-2**(bits-1), 2**(bits-1)) as a string of bits, first code first: 4 bits are two to a byte."""
+    if bits == 8:
+        return codes.reshape(-1).view(np.uint8)
+    shifted = (codes.reshape(-1).astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
+    return np.packbits(np.unpackbits(shifted[:, None], axis=1)[:, 8 - bits :])
+
+
+def unpack(packed: UInt8[np.ndarray, " bytes"], bits: int, shape: tuple[int, ...]) -> Int8[np.ndarray, "..."]:
+    """The codes that `pack` was given."""
+    if bits == 8:
+        return packed.view(np.int8).reshape(shape)
+    size = int(np.prod(shape))
+    each = np.unpackbits(packed, count=size * bits).reshape(size, bits)
+    shifted = np.packbits(np.pad(each, ((0, 0), (8 - bits, 0))), axis=1)[:, 0]
+    return (shifted.astype(np.int16) - 2 ** (bits - 1)).astype(np.int8).reshape(shape)
+
+
+FORMAT = "qat-1"
+MOST_INDEX = 1 << 28  # characters
+REMEDY = "Save the model again."
+
+
+class _Flat:
+    """Small arrays gathered into one array for each dtype, and taken out again in the same order."""
+
+    def __init__(self, arrays: dict[str, np.ndarray] | None = None):
+        self.parts: dict[str, list[np.ndarray]] = {}
+        self.arrays = arrays or {}
+        self.read: dict[str, int] = {}
+
+    def put(self, x: Any) -> list[int] | None:
+        """Append an array; what it takes to get it back."""
+        if x is None:
+            return None
+        value = np.asarray(x)
+        self.parts.setdefault(value.dtype.name, []).append(value.reshape(-1))
+        return list(value.shape)
+
+    def get(self, shape: list[int] | None, dtype: str) -> Any:
+        """The next array of that dtype."""
+        if shape is None:
+            return None
+        start, size = self.read.get(dtype, 0), int(np.prod(shape, dtype=np.int64))
+        self.read[dtype] = start + size
+        return jnp.asarray(self.arrays[f"flat/{dtype}"][start : start + size].reshape(shape))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {f"flat/{dtype}": np.concatenate(parts) for dtype, parts in self.parts.items()}
+
+
+def save(path: str | Path, model: Converted | None = None) -> None:
+    """Write a converted model; the file appears whole or not at all. Raises `ValueError` for anything else."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(model, Converted):
+        raise ValueError(
+            f"`save` takes a path and what `convert` returns, got {type(path).__name__} and {type(model).__name__}. "
+            "Call `qat.save('model.safetensors', q.convert(params, state, *inputs))`."
+        )
+    flat, tensors, weights = _Flat(), {}, {}
+    for key, q in sorted(model.weights.items()):
+        bits = 8 if q.bits is None else int(q.bits)
+        tensors[f"codes/{key}"] = pack(np.asarray(q.codes), bits)
+        weights[key] = [
+            bits,
+            list(q.codes.shape),
+            flat.put(q.scale),
+            flat.put(q.zero_point),
+            None if q.totals is None else list(q.totals.shape),
+        ]
+    grids = {key: _put_grid(flat, grid) for key, grid in sorted(model.grids.items())}
+    leaves = {}
+    for leaf_path, leaf in sorted(model.leaves.items()):
+        tensors[f"leaves/{leaf_path}"], leaves[leaf_path] = _to_numpy(leaf)
+    tree, avals = model.structure.tree, model.structure.leaves
+    index = {
+        "weights": weights,
+        "grids": grids,
+        "leaves": leaves,
+        "tree": skeleton(tree),
+        "avals": [[list(a.shape), str(a.dtype), a.weak_type] for a in avals],
+    }
+    if model.recipe is not None:
+        index["recipe"] = label_of(model.recipe)
+    packed = base64.b64encode(zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)).decode()
+    content = serialize({**tensors, **flat.tensors()}, {"format": FORMAT, "index": packed})
+    write_atomically(folder(path), finished(content))
+
+
+def load(path: str | Path, like: Any = None) -> Converted:
+    """Read a converted model. `like` is the tree of float parameters (arrays or abstract), needed only where it is
+    made of other nodes than dicts, lists and tuples, as NNX states are.
+
+    Raises `ValueError` for a file that is damaged or of another kind.
+    """
+    where = Path(path)
+    if not where.is_file():
+        raise ValueError(f"there is no model at {str(where)!r}. `qat.save(path, converted)` writes one.")
+    with refusing_damage(where, REMEDY):
+        found, tensors, index = _read(where)
+    if found != FORMAT:
+        raise ValueError(
+            f"{str(where)!r} is no model of this format: expected {FORMAT!r}, got {found!r}. "
+            "Convert and save the model again."
+        )
+    with refusing_damage(where, REMEDY):
+        leaves, weights, grids, avals = _loaded(tensors, index)
+    tree, told = tree_of(index["tree"], like), index.get("recipe")
+    if tree.num_leaves != len(avals):
+        raise ValueError(
+            f"`like` has {tree.num_leaves} leaves, the saved parameters have {len(avals)}. "
+            "Give the tree of parameters that was converted."
+        )
+    return Converted(leaves, weights, grids, Structure(tree, avals), told and as_characters(told))
+
+
+def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Float leaves, integer weights, grids of activations, and what all parameters were. Raises `ValueError` for
+    values that nothing can be served with."""
+    flat, weights = _Flat(tensors), {}
+    for key, (bits, shape, scale, zero, totals) in index["weights"].items():
+        packed = tensors[f"codes/{key}"]
+        if packed.size != (expected := packed_size(key, bits, shape)):
+            raise ValueError(f"weight {key!r} must have {expected} bytes of codes, got {packed.size}")
+        codes = jnp.asarray(unpack(packed, bits, tuple(shape)))
+        sums = None if totals is None else sums_to(codes, tuple(totals))
+        weights[key] = QTensor(codes, flat.get(scale, "float32"), flat.get(zero, "int32"), jnp.int32(bits), sums)
+        check_weight(key, weights[key], bits)
+    grids = {key: _get_grid(flat, entry) for key, entry in index["grids"].items()}
+    for key, grid in grids.items():
+        check_grid(key, grid)
+    leaves = {name: _from_numpy(tensors[f"leaves/{name}"], dtype) for name, dtype in index["leaves"].items()}
+    avals = tuple(
+        jax.ShapeDtypeStruct(tuple(shape), _dtype(name), weak_type=weak) for shape, name, weak in index["avals"]
+    )
+    return leaves, weights, grids, avals
+
+
+def _put_grid(flat: _Flat, grid: dict[str, Any]) -> list[Any]:
+    if "codes" in grid:
+        return ["codes", *(flat.put(c) for c in grid["codes"])]
+    p = grid["grid"]
+    return ["grid", flat.put(p.scale), flat.put(p.zero_point), flat.put(p.qmin), flat.put(p.qmax)]
+
+
+def _get_grid(flat: _Flat, entry: list[Any]) -> dict[str, Any]:
+    if entry[0] == "codes":
+        return {"codes": (flat.get(entry[1], "int32"), flat.get(entry[2], "int32"))}
+    scale = flat.get(entry[1], "float32")
+    return {"grid": QParams(scale, *(flat.get(shape, "int32") for shape in entry[2:]))}
+
+
+def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
+    """A float parameter as safetensors can hold it, and the name of its dtype; keys of random numbers as their bits."""
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(leaf)), str(leaf.dtype)
+    value = np.asarray(leaf)
+    known = value.dtype.isbuiltin == 1  # of numpy itself: bfloat16, float8 and int4 are others
+    return (value if known else value.view(f"u{value.dtype.itemsize}")), value.dtype.name
+
+
+def _from_numpy(value: np.ndarray, dtype: str) -> jax.Array:
+    if dtype.startswith("key<"):
+        return jax.random.wrap_key_data(jnp.asarray(value), impl=_key_impl(dtype))
+    return jnp.asarray(value.view(jnp.dtype(dtype)))
+
+
+def _dtype(name: str) -> Any:
+    return jax.random.key(0, impl=_key_impl(name)).dtype if name.startswith("key<") else jnp.dtype(name)
+
+
+def _key_impl(name: str) -> str:
+    short = name.removeprefix("key<").removesuffix(">")
+    return {"fry": "threefry2x32", "rbg": "rbg", "urbg": "unsafe_rbg"}[short]
+
+
+def _read(path: Path) -> tuple[str | None, dict[str, np.ndarray], dict[str, Any]]:
+    """The format that a file says it has and, where that is this one, its tensors and its index."""
+    with path.open("rb") as file:
+        check_content(file)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            return metadata.get("format"), {}, {}
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(base64.b64decode(metadata["index"]), MOST_INDEX)
+        if not unpacker.eof:
+            raise ValueError("its index is cut off or too long")
+        return FORMAT, {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118

@@ -1,0 +1,184 @@
+"""Arrays on disk: trees as safetensors files that say their own structure, outcomes of examples; damage is refused."""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax
+import numpy as np
+from safetensors import deserialize
+from safetensors.flax import save as serialize
+
+from qat.fileio import write_atomically
+
+
+def skeleton(treedef: Any) -> Any:
+    """The structure as JSON, or None where it has other nodes (NNX states, named tuples)."""
+    try:
+        return _encode(jax.tree.unflatten(treedef, range(treedef.num_leaves)))
+    except TypeError:
+        return None
+
+
+def tree_of(encoded: Any, like: Any) -> Any:
+    """The tree structure that `skeleton` wrote, or that of `like`; `ValueError` where neither says it."""
+    if like is not None:
+        return jax.tree.structure(like)
+    if encoded is None:
+        raise ValueError(
+            "the parameters are a tree of other nodes than dicts, lists and tuples. "
+            "Give such a tree: `qat.load(path, like=params)`; abstract arrays will do."
+        )
+    return jax.tree.structure(_decode(encoded))
+
+
+def _encode(node: Any) -> Any:
+    if type(node) is dict and all(isinstance(k, str) for k in node):
+        return {"d": {k: _encode(v) for k, v in node.items()}}
+    if type(node) in (list, tuple):
+        return {"l" if type(node) is list else "t": [_encode(v) for v in node]}
+    if node is None or type(node) is int:
+        return None if node is None else 0
+    raise TypeError(type(node).__name__)
+
+
+def _decode(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    (kind, inside), *_ = node.items()
+    if kind == "d":
+        return {k: _decode(v) for k, v in inside.items()}
+    values = [_decode(v) for v in inside]
+    return values if kind == "l" else tuple(values)
+
+
+STRUCTURE, DTYPES = "structure", "dtypes"
+METADATA, DIGEST = "__metadata__", "digest"
+DIGITS = 16
+MOST_HEADER = 100_000_000  # bytes, as the library has it
+MOST_BYTES = 1 << 30  # of the outcomes of a split's examples
+BLOCK = 1 << 20
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Write a tree of dicts, lists and tuples of arrays; of anything else `ValueError`."""
+    leaves, treedef = jax.tree.flatten(tree)
+    structure = skeleton(treedef)
+    if structure is None:
+        raise ValueError(f"`tree` must be of dicts, lists and tuples, got {treedef}. Turn other nodes into dicts.")
+    arrays = {f"{i:06}": jax.numpy.asarray(leaf) for i, leaf in enumerate(leaves)}
+    metadata = {STRUCTURE: json.dumps(structure), DTYPES: json.dumps([x.dtype.name for x in arrays.values()])}
+    write_atomically(path, finished(serialize(arrays, metadata=metadata)))
+
+
+def load_tree(path: Path) -> Any:
+    """The tree that `save_tree` wrote. Raises `ValueError` where the file is not whole."""
+    with refusing_damage(path, "Run the sweep again: it redoes this stage alone."):
+        content = path.read_bytes()
+        check_content(io.BytesIO(content))
+        found = sorted(deserialize(content))
+        metadata = _header(io.BytesIO(content))[METADATA]
+        leaves = [
+            jax.numpy.asarray(np.frombuffer(x["data"], jax.numpy.dtype(name)).reshape(x["shape"]))
+            for (_, x), name in zip(found, json.loads(metadata[DTYPES]), strict=True)
+        ]
+        return jax.tree.unflatten(tree_of(json.loads(metadata[STRUCTURE]), None), leaves)
+
+
+def load_json(path: Path) -> Any:
+    """What a stage's JSON file holds. Raises `ValueError` where it is damaged."""
+    with refusing_damage(path, "Run the sweep again: it redoes this stage alone."):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def refusing_damage(path: Path, remedy: str) -> Iterator[None]:
+    """Whatever reading raises, a damaged file can make libraries raise anything, as one `ValueError` that names it."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        problem = str(error).strip() or type(error).__name__
+        raise ValueError(f"{str(path)!r} is damaged ({problem.removesuffix('.')}). {remedy}") from error
+
+
+def finished(content: bytes) -> bytes:
+    """A safetensors file with a digest of its content in its metadata, and these in the order of their names: the
+    library's own order is another each time, and equal models should be equal files."""
+    header = _header(io.BytesIO(content))
+    data = memoryview(content)[8 + int.from_bytes(content[:8], "little") :]
+    header[METADATA] = {**header.get(METADATA, {}), DIGEST: _digest(header, io.BytesIO(data))}
+    header[METADATA] = dict(sorted(header[METADATA].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def check_content(file: BinaryIO) -> None:
+    """Raise `ValueError` where an open safetensors file is not what was written; one without a digest passes."""
+    header = _header(file)
+    digest = header.get(METADATA, {}).get(DIGEST)
+    if digest is not None and digest != _digest(header, file):
+        raise ValueError("its content is not what was written")
+
+
+def _header(file: BinaryIO) -> dict[str, Any]:
+    """The header of a safetensors file, which is read up to its tensors."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER:
+        raise ValueError("its header is too long")
+    header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    return header
+
+
+def _digest(header: dict[str, Any], data: BinaryIO) -> str:
+    """Of the header without its digest, and of what follows it."""
+    metadata = {name: text for name, text in header.get(METADATA, {}).items() if name != DIGEST}
+    total = hashlib.sha256(json.dumps({**header, METADATA: metadata}, sort_keys=True).encode())
+    while block := data.read(BLOCK):
+        total.update(block)
+    return total.hexdigest()[:DIGITS]
+
+
+def save_examples(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays over the examples of a split, as numpy's `.npz`."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    write_atomically(path, buffer.getvalue())
+
+
+def load_examples(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Some of the arrays that `save_examples` wrote, by default all.
+
+    Raises `ValueError` where the file is damaged, or would take more memory than any split's outcomes do.
+    """
+    with refusing_damage(path, "Run the sweep again: it redoes this trial alone."):
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:  # pyright: ignore[reportArgumentType]
+            kept = [one for one in archive.infolist() if names is None or one.filename.removesuffix(".npy") in names]
+            if (size := sum(one.file_size for one in kept)) > MOST_BYTES:
+                raise ValueError(f"its arrays take {size} bytes, more than {MOST_BYTES}")
+            found = {one.filename.removesuffix(".npy"): archive.read(one) for one in kept}
+        if missing := set(names or ()) - set(found):
+            raise ValueError(f"it holds no {', '.join(sorted(missing))}")
+        return {name: _array(content) for name, content in found.items()}
+
+
+def _array(content: bytes) -> np.ndarray:
+    """A `.npy` file's array. Its header may promise more than the file holds, which numpy would make room for."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"an array of shape {shape} is not {len(content) - file.tell()} bytes")
+    file.seek(0)
+    return np.lib.format.read_array(file)

@@ -1,0 +1,227 @@
+"""Files written whole or not at all, and what to say when the disk refuses."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import linecache
+import os
+import sysconfig
+import tempfile
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MEGA = 1 << 20
+MOST_BYTES = {"texts": 4096 * MEGA, "annotations": 4096 * MEGA, "tokenizer": 256 * MEGA, "settings": 16 * MEGA}
+MOST_SIGNS = 1_000_000  # of one text
+MOST_CLASSES = 10_000
+MOST_PIXELS = 100_000_000  # of one image
+MOST_IMAGE_BYTES = 1024 * MEGA
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # of images; none calls another program
+
+
+def read_bytes(path: Path, kind: str) -> bytes:
+    """The content of a file of a kind in `MOST_BYTES`. Raises `ValueError` for one that is larger, `OSError`."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES[kind] + 1)
+    if len(content) > MOST_BYTES[kind]:
+        raise ValueError(f"expected at most {MOST_BYTES[kind]:,} bytes of {kind}. Is it another file?")
+    return content
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says. Raises `ValueError` for what is none, or is nested deeper than anything that is meant."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+
+type Stamp = tuple[float, int] | tuple[int, int, int]
+
+
+def folder(path: str | Path) -> Path:
+    """A local path, or, of an address such as `gs://bucket/runs` or `s3://...`, an `etils.epath` path: the same API.
+
+    Raises `ValueError` for an address of a kind that is not known, or whose package is not installed.
+    """
+    if "://" not in str(path):
+        return Path(path)
+    import fsspec
+    from etils import epath
+
+    try:
+        fsspec.get_filesystem_class(str(path).split("://")[0])
+        return epath.Path(path)  # pyright: ignore[reportReturnType]
+    except (ImportError, KeyError, ValueError) as error:
+        why = f": {error}" if isinstance(error, ImportError) else ""
+        raise ValueError(
+            f"a run folder must be a local path, or an address such as gs://bucket/runs or s3://bucket/runs whose "
+            f"package is installed, got {str(path)!r}{why}."
+        ) from None
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is one of this machine's file systems."""
+    return "://" not in str(path)
+
+
+def local_twin(path: Path) -> Path:
+    """`path` itself, or of an address a folder in the user's cache, for libraries that need a local file system."""
+    if is_local(path):
+        return path
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "qat" / hashlib.sha256(str(path).encode()).hexdigest()[:24]
+
+
+def stamp(path: Path) -> Stamp | None:
+    """What changes when the file does: its time and its size; None where there is no file."""
+    try:
+        found: Any = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if hasattr(found, "st_mtime_ns"):
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    return float(found.mtime), int(found.length)  # as `etils.epath` tells it of other stores
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Make `path` hold `content`. A process killed at any moment leaves the old file or the new one, never a part.
+
+    An object store does so by itself.
+    """
+    if not is_local(path):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        share(temporary)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def share(temporary: Path) -> None:
+    """Give a temporary file, which is its owner's alone, the permissions of any other new file."""
+    temporary.chmod(0o666 & ~UMASK)
+
+
+def refusal(error: BaseException) -> str | None:
+    """What to tell the user where `error` means that the disk is full or a file out of reach, else None.
+
+    Libraries wrap such errors in their own, so the whole chain of causes is read.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        if getattr(chain, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(chain):
+            return (
+                f"No space left on the disk{_where(chain)}. Finished trials are safe: "
+                "free some space, then run the same command again."
+            )
+        if isinstance(chain, OSError) and chain.errno in FORBIDDEN:
+            return f"No permission{_where(chain)}: {chain.strerror}. Choose another folder, or change its permissions."
+        chain = chain.__cause__ or chain.__context__
+    return None
+
+
+def _where(error: BaseException) -> str:
+    name = getattr(error, "filename", None)
+    return f" for {str(name)!r}" if name else ""
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself last through a power cut, where the system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+INSTALLED = {"site-packages", "dist-packages"}
+NOT_THEIRS = [Path(__file__).parent, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))]
+LASTING = (
+    *(ValueError, TypeError, NameError, AttributeError, LookupError, AssertionError, ImportError, SyntaxError),
+    *(NotImplementedError, FloatingPointError, ZeroDivisionError, SystemExit),
+)
+"""Raised by the same code from the same settings again; whatever else there is may be the machine's."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file."""
+
+    file: Path
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_short(self.file)!r}, line {self.line}" + (f": `{self.text}`" if self.text else "")
+
+
+def place(error: BaseException) -> Place | None:
+    """The innermost line that an exception, or what caused it, passed in files that are neither installed nor part of
+    Python or of qat; None where it passed none."""
+    for one in reversed([*_causes(error)]):
+        lines = [*_lines(one)]
+        if lines:
+            file, number, text = lines[-1]
+            return Place(Path(file), number, (text or linecache.getline(file, number)).strip())
+    return None
+
+
+def told(error: BaseException) -> str:
+    """An exception with its type; one that ends the process says so."""
+    if isinstance(error, SystemExit):
+        return f"it ended its process with exit code {error.code}"
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {message}".rstrip(": ")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same work may succeed when it is tried again: not after an error of code or settings, unless the
+    system is to blame for it."""
+    return not isinstance(error, LASTING) or any(isinstance(one, (OSError, MemoryError)) for one in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception, what it was raised from, and so on."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _lines(error: BaseException) -> Iterator[tuple[str, int, str | None]]:
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if _is_theirs(frame.f_code.co_filename):
+            yield frame.f_code.co_filename, number, None
+    if isinstance(error, SyntaxError) and error.filename and _is_theirs(error.filename):
+        yield error.filename, error.lineno or 1, error.text
+
+
+def _is_theirs(file: str) -> bool:
+    path = Path(file)
+    if file.startswith("<") or INSTALLED & set(path.parts):
+        return False
+    return not any(path.is_relative_to(folder) for folder in NOT_THEIRS)
+
+
+def _short(file: Path) -> str:
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

@@ -1,0 +1,1 @@
+"""The laboratory: experiments, sweeps and searches of them, and what they leave."""

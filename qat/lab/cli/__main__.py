@@ -1,0 +1,5 @@
+"""`python -m qat.lab.cli`."""
+
+from qat.lab.cli import app
+
+app()

@@ -1,0 +1,92 @@
+"""What would fail later, found before any long work."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from qat import data
+from qat.data.problems import MissingDataError
+from qat.fileio import place, told
+from qat.lab.experiment.config import ExperimentConfig
+from qat.lab.experiment.quantizing import quantized
+from qat.lab.experiment.training import setting
+from qat.models.pretrained import check_init
+
+
+def check(configs: "Iterable[ExperimentConfig]") -> None:
+    """Raise `ValueError` for data that cannot be read, and for a recipe, a checkpoint or a teacher that does not fit
+    the model, its data or its task."""
+    for config in _different(configs):
+        where = setting(config.model, config.data, config.engine)
+        for name in ("distillation", "consistency"):
+            if getattr(config, name) is not None and where.task.distill is None:
+                raise ValueError(
+                    f"`{name}`: {config.data!r} asks for a task that cannot compare outputs. Leave it out."
+                )
+        if config.recipe is None and config.init is None:
+            continue
+        variables = where.abstract_variables()
+        if config.init is not None:
+            check_init(config.init, variables)
+        if config.recipe is not None:
+            quantized(where, config.recipe).inference.sites(variables, *where.example())
+
+
+def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
+    fields = ("model", "data", "recipe", "init", "distillation", "consistency")
+    return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()
+
+
+DECISIVE = ("model", "data", "recipe", "init", "distillation", "consistency")
+
+
+def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
+    """Raise `ValueError` with every misfit, one a line."""
+    found = [f"`{field}`: {said}" for field, said in misfits(configs)]
+    if found:
+        raise ValueError("\n".join(found))
+
+
+def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
+    """For each model, data set and recipe that do not fit, the field to blame and what is wrong; data that are not
+    here are passed over, and what should fit them."""
+    seen: set[tuple[Any, ...]] = set()
+    for config in configs:
+        key = tuple(getattr(config, field) for field in DECISIVE)
+        if key not in seen:
+            seen.add(key)
+            found = _misfit(config)
+            if found is not None:
+                yield found
+
+
+def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
+    def variables() -> Any:
+        return setting(config.model, config.data).abstract_variables()
+
+    steps = {
+        "data": lambda: data.load(config.data),
+        "model": variables,
+        "init": lambda: config.init and check_init(config.init, variables()),
+        "recipe": lambda: check([config]),
+    }
+    for field, step in steps.items():
+        try:
+            step()
+        except MissingDataError:
+            return None
+        except (Exception, SystemExit) as error:
+            said = str(error).strip() if isinstance(error, ValueError) else told(error)
+            found = place(error)
+            return field, f"{getattr(config, field)!r}: {said}" + (f" ({found})" if found else "")
+    return None
+
+
+def missing(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
+    """The field and the reason for each data set that is not here, so that what should fit it is not checked."""
+    for name in dict.fromkeys(config.data for config in configs):
+        try:
+            data.load(name)
+        except MissingDataError as error:
+            yield "data", f"{name!r} is not here, and nothing was checked against it: {error}"
+        except (Exception, SystemExit):
+            continue  # a misfit

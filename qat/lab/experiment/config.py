@@ -1,0 +1,224 @@
+"""The settings of one experiment: validated at once, frozen, with every mistake named and a likely remedy."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from qat import data, models
+from qat.engines import engines
+from qat.lab.runs.record import Arm, Lineage
+from qat.recipes.presets import recipe as build_recipe
+from qat.registry import did_you_mean, parse_call
+from qat.train import ParamGroup, TrainConfig
+
+QUANTIZED: tuple[Arm, ...] = ("ptq", "qat")
+
+
+class ExperimentConfig(BaseModel):
+    """One model on one data set, ending in one of the arms of the comparison.
+
+    `float` is the trained model; `control` the same trained on for `finetune`, still in float; `ptq` quantizes it by
+    `recipe` after calibration; `qat` then trains the quantized function for `finetune`. `seed` decides initialisation,
+    order of the data and calibration batches, in all stages; with `float_seed` the float model has that seed, and
+    trials of several seeds share it. `init` is a checkpoint that the float training starts from, `hf:` and a folder or
+    a name. `sensitive_share` gives 8 bits to the layers whose lower bits cost most loss, found in calibration, as many
+    as have that share of the weights. `engine` names what multiplies integers, in training and when served.
+    `distillation` is the part of QAT's loss that the float model's outputs make. `consistency` weighs, in float
+    training and the control, how unlike the outputs of two draws of dropout are.
+
+    `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
+    of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
+    so many batches.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    model: str
+    data: str
+    init: str | None = None
+    arm: Arm = "float"
+    recipe: str | None = None
+    engine: str | None = None
+    train: TrainConfig
+    finetune: TrainConfig | None = None
+    calibration_batches: Annotated[int, Field(ge=1)] = 8
+    sensitive_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    distillation: Annotated[float, Field(gt=0, le=1)] | None = None
+    consistency: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
+    more_splits: tuple[Literal["train", "validation"], ...] = ()
+    latency_batch_size: Annotated[int, Field(ge=1)] | None = None
+    analysis_batches: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    float_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+    @property
+    def first_seed(self) -> int:
+        """The seed of the float model."""
+        return self.seed if self.float_seed is None else self.float_seed
+
+    @property
+    def later_seed(self) -> tuple[int, ...]:
+        """The seed of what follows the float model, where it is another one's."""
+        return () if self.float_seed is None else (self.seed,)
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, text: str) -> str:
+        models.build(text, classes=2)
+        return text
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, text: str) -> str:
+        data.datasets.check(parse_call(text)[0])
+        return text
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, text: str | None) -> str | None:
+        if text is not None:
+            engines.build(text)
+        return text
+
+    @field_validator("init")
+    @classmethod
+    def _known_init(cls, text: str | None) -> str | None:
+        if text is not None and not text.startswith("hf:"):
+            raise ValueError(f"`init` must be 'hf:' and a checkpoint's folder or name, got {text!r}.")
+        return text
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, text: str | None) -> str | None:
+        if text is not None:
+            build_recipe(text)
+        return text
+
+    @field_validator("train", "finetune")
+    @classmethod
+    def _one_seed(cls, stage: TrainConfig | None) -> TrainConfig | None:
+        if stage is not None and stage.seed:
+            raise ValueError("`seed` of one stage would hide the experiment's. Set the experiment's `seed` instead.")
+        return stage
+
+    @model_validator(mode="after")
+    def _arm_has_what_it_needs(self) -> Self:
+        if self.arm in QUANTIZED and self.recipe is None:
+            raise ValueError(f"`recipe` must be given for arm {self.arm!r}. Name one, such as 'w8a8'.")
+        if self.arm not in QUANTIZED and self.recipe is not None:
+            raise ValueError(f"`recipe` must be left out for arm {self.arm!r}, got {self.recipe!r}.")
+        if self.recipe is None and self.engine is not None:
+            raise ValueError(f"`engine` must be left out where nothing is quantized, got {self.engine!r}.")
+        if self.arm != "qat" and self.distillation is not None:
+            raise ValueError(f"`distillation` must be left out for arm {self.arm!r}, which does not train quantized.")
+        if self.arm not in QUANTIZED and self.sensitive_share is not None:
+            raise ValueError(f"`sensitive_share` must be left out for arm {self.arm!r}, which has no bits.")
+        if self.arm == "float" and self.float_seed not in (None, self.seed):
+            raise ValueError(
+                f"`seed` must be `float_seed` for arm 'float', got {self.seed} and {self.float_seed}: one trial is all."
+            )
+        if self.arm in ("control", "qat") and self.finetune is None:
+            raise ValueError(f"`finetune` must be given for arm {self.arm!r}: how it trains on from the float model.")
+        return self
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    schema.__name__: schema for schema in (ExperimentConfig, TrainConfig, ParamGroup)
+}
+
+
+def override(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
+    """`config` with each dotted path set to a value: `{"train.steps": 300}`. Raises `ValueError` with every mistake."""
+    values = config.model_dump(exclude_unset=True)
+    for path, value in changes.items():
+        *parents, name = path.split(".")
+        place = values
+        for i, parent in enumerate(parents):
+            if place.get(parent) is None:
+                place[parent] = {}
+            place = place[parent]
+            if not isinstance(place, dict):
+                raise ValueError(f"`{path}`: {'.'.join(parents[: i + 1])} is a value and has no fields.")
+        place[name] = value
+    return parse(ExperimentConfig, values)
+
+
+def parse[T: BaseModel](schema: type[T], values: Mapping[str, Any]) -> T:
+    """`values` as the schema's model. Raises `ValueError` with one line per mistake."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """One line per mistake: its path, what is wrong, and the nearest known name for an unknown field."""
+    root = SCHEMAS.get(error.title)
+    lines = [f"`{_path(e['loc']) or error.title}`: {_problem(e, root)}" for e in error.errors(include_url=False)]
+    return "\n".join(lines)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Path and value of `train.steps=300`; what is no Python literal is a string."""
+    path, equals, value = text.partition("=")
+    if not (equals and path.strip()):
+        raise ValueError(f"`--set` takes path=value, such as train.steps=300, got {text!r}.")
+    try:
+        return path.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return path.strip(), value.strip()
+
+
+def given(*values: Any) -> tuple[Any, ...]:
+    """Those that are not None: settings that count only where they are set."""
+    return tuple(value for value in values if value is not None)
+
+
+def digest(*parts: BaseModel | Mapping[str, Any] | str | int | None) -> str:
+    """Twelve hexadecimal digits that change with any of the parts."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def lineage(config: ExperimentConfig) -> Lineage:
+    """What the outcome of `config` depends on."""
+    stage = digest(config.model, config.data, config.train, config.first_seed, *given(config.init))
+    group = config.model_dump(mode="json", exclude={"name", "seed"})
+    return Lineage(
+        float_stage=stage,
+        control=digest(stage, config.finetune, *config.later_seed) if config.finetune else None,
+        group=digest(*(f"{name}={value}" for name, value in group.items())),
+    )
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _problem(mistake: Any, root: type[BaseModel] | None) -> str:
+    if mistake["type"] == "extra_forbidden":
+        known = _fields(root, mistake["loc"][:-1])
+        hint = did_you_mean(str(mistake["loc"][-1]), known)
+        return f"unknown field.{hint or ' Known: ' + ', '.join(known) + '.'}"
+    if mistake["type"] == "missing":
+        return "missing; it has no default."
+    if mistake["type"] == "value_error":
+        return str(mistake["ctx"]["error"])
+    return f"{mistake['msg']}, got {mistake['input']!r}."
+
+
+def _fields(schema: type[BaseModel] | None, location: tuple[int | str, ...]) -> list[str]:
+    """The fields at a place inside the schema; nested models are those of `SCHEMAS`."""
+    for name in location:
+        if isinstance(name, int):
+            continue  # a place in a tuple of nested models
+        field = schema.model_fields.get(str(name)) if schema else None
+        names = str(field.annotation) if field else ""
+        schema = next((nested for title, nested in SCHEMAS.items() if title in names), None)
+    return list(schema.model_fields) if schema else []

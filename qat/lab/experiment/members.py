@@ -1,0 +1,80 @@
+"""Which registered parts an experiment is made of: those that its config names, and those that its recipe does."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qat import data, models, tasks
+from qat.engines import engines
+from qat.observers import observers
+from qat.quantizers import quantizers
+from qat.recipes.presets import raised, recipe
+from qat.recipes.recipe import QuantRecipe
+from qat.registry import Registry, parse_call
+from qat.train import TrainConfig, optimizers, schedules
+from qat.transform import Program
+
+if TYPE_CHECKING:
+    from qat.lab.experiment.config import ExperimentConfig
+
+type Member = tuple[Registry[Any], str]
+
+ANY_LAYER = ("layer",)
+ENGINES = (Program.engine, Program.serving)
+
+
+def members(config: "ExperimentConfig", kind: str) -> list[Member]:
+    """The registered parts that run in a stage of that kind, each with its registry."""
+    named = [(models.models, config.model), (data.datasets, config.data), (tasks.tasks, data.load(config.data).task)]
+    if kind == "float":
+        return [*named, *_of_training(config.train)]
+    if kind in ("control", "qat") and config.finetune is not None:
+        named += _of_training(config.finetune)
+    if config.recipe is not None:
+        named += _of_recipe(recipe(config.recipe))
+        if config.sensitive_share is not None:
+            named += _of_recipe(recipe(raised(config.recipe, ANY_LAYER)))
+        named += [(engines, name) for name in ((config.engine,) if config.engine else ENGINES)]
+    return list(dict.fromkeys(named))
+
+
+def sources(found: list[Member]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The files of registered parts, and those parts that no file defines."""
+    files = {member: member[0].sources(member[1]) for member in found}
+    typed = [f"the {registry.kind} {text!r} is in no file" for (registry, text), paths in files.items() if not paths]
+    return tuple(sorted({path for paths in files.values() for path in paths})), tuple(typed)
+
+
+def is_known(values: Mapping[str, Any]) -> bool:
+    """Whether all that a config names, given as plain values, is registered in this process."""
+    named: list[Member] = [(models.models, values["model"]), (data.datasets, values["data"])]
+    if values.get("recipe"):
+        options = parse_call(values["recipe"])[2]
+        named += [(registry, options[name]) for registry, name in RECIPE_OPTIONS if isinstance(options.get(name), str)]
+    if values.get("engine"):
+        named.append((engines, values["engine"]))
+    for stage in (values.get("train"), values.get("finetune")):
+        for part in (stage or {}, *(stage or {}).get("groups", ())):
+            named += [(optimizers, part["optimizer"])] if part.get("optimizer") else []
+            named += [(schedules, part["schedule"])] if part.get("schedule") else []
+    return all(parse_call(text)[0] in registry for registry, text in named)
+
+
+RECIPE_OPTIONS = ((observers, "observer"), (quantizers, "quantizer"))
+
+
+def _of_training(train: TrainConfig) -> Iterator[Member]:
+    yield schedules, train.schedule
+    for text in (train.optimizer, *(group.optimizer for group in train.groups)):
+        if text is not None:
+            yield optimizers, text
+
+
+def _of_recipe(built: QuantRecipe) -> Iterator[Member]:
+    rules = [rule for rule in (*built.rules, built.first, built.last) if rule is not None]
+    specs = [spec for rule in rules for spec in (rule.weights, rule.activations)]
+    specs += [spec for _, spec in (*built.weights, *built.activations)]
+    for spec in specs:
+        if spec is not None:
+            yield observers, spec.observer
+            yield quantizers, spec.quantizer

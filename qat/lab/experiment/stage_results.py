@@ -1,0 +1,70 @@
+"""How the result of each kind of stage is made from those that it needs; what they left is read here too."""
+
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qat.core.state import as_tree, from_tree
+from qat.export.trees import load_json, load_tree
+from qat.fileio import write_atomically
+from qat.lab.experiment.quantizing import Calibration, calibrate, train_quantized
+from qat.lab.experiment.stages import Stage
+from qat.lab.experiment.training import Run, setting, train_control, train_float
+from qat.lab.experiment.trial import Trained
+from qat.lab.runs.files import ARTIFACT_FILE, DONE_FILE, RAISED_FILE, STAGES
+from qat.recipes.presets import raised
+
+if TYPE_CHECKING:
+    from qat.lab.experiment.config import ExperimentConfig
+
+
+def stage_folder(root: Path, stage: Stage) -> Path:
+    """Where a shared stage of the study in `root` is kept."""
+    return root / STAGES / stage.name
+
+
+def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
+    """The arrays that a shared stage leaves, made from what its needs left in `root`."""
+    where, seed = setting(config.model, config.data, config.engine), config.seed
+    if stage.kind == "float":
+        return {"variables": train_float(where, config, run)}
+    before = trained_in(root, stage.needs[0])
+    if stage.kind == "control":
+        return {"variables": train_control(where, before.variables, config, run)}
+    assert config.recipe is not None
+    if stage.kind == "calibration":
+        run.report("calibration", 0, config.calibration_batches, None)
+        how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
+        ranges, paths = calibrate(where, config.recipe, before.variables, how)
+        write_atomically(run.folder / RAISED_FILE, json.dumps(paths) + "\n")
+        return {"ranges": as_tree(ranges)}
+    assert config.finetune is not None and before.ranges is not None
+    recipe = raised(config.recipe, before.raised)
+    learnt = config.finetune, seed, run, config.distillation
+    result = train_quantized(where, recipe, before.variables, before.ranges, *learnt)
+    return {"variables": result[0], "ranges": as_tree(result[1])}
+
+
+def trained_in(root: Path, stage: Stage) -> Trained:
+    """What a finished stage left; a calibration leaves the variables to the training before it, training the bits to
+    the calibration."""
+    found = _load(stage_folder(root, stage) / ARTIFACT_FILE)
+    if "ranges" not in found:
+        return Trained(found["variables"])
+    before, ranges = stage.needs[0], from_tree(found["ranges"])
+    if "variables" in found:
+        return Trained(found["variables"], ranges, trained_in(root, before).raised)
+    paths = _load(stage_folder(root, stage) / RAISED_FILE)
+    return Trained(trained_in(root, before).variables, ranges, tuple(paths))
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: Path) -> Any:
+    """A file of a finished stage, kept for the next trial that starts from it; of a damaged one `ValueError`, and the
+    stage is no longer finished."""
+    try:
+        return load_tree(path) if path.name == ARTIFACT_FILE else load_json(path)
+    except (ValueError, FileNotFoundError):
+        (path.parent / DONE_FILE).unlink(missing_ok=True)
+        raise

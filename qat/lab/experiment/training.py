@@ -1,0 +1,145 @@
+"""The stages that train in float: the model itself, and the control that trains on as long as a quantized arm does."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from qat import data, models, tasks
+from qat.fileio import is_local, local_twin, write_atomically
+from qat.lab.experiment.objective import Forward, float_loss, forward
+from qat.lab.runs.files import CHECKPOINTS, METRICS_FILE
+from qat.models.pretrained import initial
+from qat.tasks import Task
+from qat.train import FitResult, TrainConfig, fit, matching, per_example
+
+if TYPE_CHECKING:
+    from qat.lab.experiment.config import ExperimentConfig
+
+type Report = Callable[[str, int, int, float | None], None]
+"""Told while a stage runs: what it is, steps done, steps in all, and the newest loss."""
+
+OTHER_ORDER = 1_000_003  # training on sees the data in another order than the float stage did
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model on a data set: its functions and its task; `engine` multiplies the integers of quantized functions, None
+    being the usual ones."""
+
+    dataset: data.Dataset
+    task: Task
+    functions: Forward
+    engine: str | None = None
+
+    def batches(self, size: int, seed: int) -> data.Batches:
+        """Shuffled batches of the training split, augmented and cut to buckets where the data set says how."""
+        return data.Batches(self.dataset.splits["train"], size, seed, self.dataset.augment, self.dataset.buckets)
+
+    def full_batches(self, size: int, seed: int) -> data.Batches:
+        """Batches that all have the full length, for calibration."""
+        return replace(self.batches(size, seed), buckets=None)
+
+    def abstract_variables(self) -> Any:
+        """Shapes and dtypes of the model's variables."""
+        return jax.eval_shape(self.functions.init, jax.random.key(0), *self.example())
+
+    def outcomes(self, examples: Any, variables: Any, split: str, size: int) -> dict[str, np.ndarray]:
+        """What `examples(variables, batch)` gives for each example of a split, in its order."""
+        order, batches = data.in_buckets(self.dataset.splits[split], size, self.dataset.buckets)
+        return per_example(examples, variables, batches, order=order)
+
+    def example(self, size: int = 1) -> tuple[Any, ...]:
+        """The model's inputs for the first examples of the training split."""
+        return self.task.inputs(next(iter(data.in_order(self.dataset.splits["train"], size))))
+
+
+def setting(model: str, name: str, engine: str | None = None) -> Setting:
+    """The registered model on the registered data set.
+
+    Raises `ValueError` where the data have more words than the model's embedding has rows.
+    """
+    dataset = data.load(name)
+    rows = getattr(models.build(model, classes=dataset.classes), "vocabulary", None)
+    if rows is not None and dataset.vocabulary is not None and rows < dataset.vocabulary:
+        raise ValueError(
+            f"model {model!r} has an embedding of {rows} rows, but {name!r} has a vocabulary of {dataset.vocabulary}. "
+            f"Give the model vocabulary={dataset.vocabulary}, or the data the tokenizer of the model's checkpoint."
+        )
+    return Setting(dataset, tasks.build(dataset.task), forward(model, dataset.classes), engine)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training in a stage's folder: checkpoints that it goes on from, and its metrics in `metrics.jsonl`.
+
+    `identity` names what the result depends on beside the training's own settings; `watch(step, metrics)` is told of
+    the metrics as they come. Checkpoints of a folder that is not local are kept on this machine.
+    """
+
+    kind: str
+    identity: str
+    folder: Path
+    report: Report
+    watch: Callable[[str, int, dict[str, float]], None]
+
+    def fit(self, loss: Any, start: tuple[Any, Any], where: Setting, train: TrainConfig, seed: int) -> FitResult:
+        """`qat.train.fit` on the setting's batches."""
+        path = self.folder / METRICS_FILE
+        self.report(self.kind, 0, train.steps, None)
+
+        def on_metrics(step: int, metrics: dict[str, float]) -> None:
+            self.report(self.kind, step, train.steps, metrics["loss"])
+            self.watch(self.kind, step, metrics)
+            if is_local(path):
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"stage": self.kind, "step": step, **metrics}) + "\n")
+
+        result = fit(
+            loss,
+            *start,
+            where.batches(train.batch_size, seed),
+            train.model_copy(update={"seed": seed}),
+            checkpoints=local_twin(self.folder / CHECKPOINTS),
+            identity=self.identity,
+            progress=False,
+            on_metrics=on_metrics,
+        )
+        write_atomically(path, "".join(json.dumps({"stage": self.kind, **e}) + "\n" for e in result.history))
+        return result
+
+
+def train_float(where: Setting, config: "ExperimentConfig", run: Run) -> Any:
+    """Variables of the trained float model, which starts from random ones or the checkpoint `init`."""
+    seed = config.first_seed
+    variables = dict(jax.jit(where.functions.init)(jax.random.key(seed), *where.example()))
+    if config.init is not None:
+        variables = initial(config.init, variables)
+    return _train(where, variables, config.train, seed, config.consistency, run)
+
+
+def train_control(where: Setting, variables: Any, config: "ExperimentConfig", run: Run) -> Any:
+    """Variables of the float model trained on, with the order of the data that quantized arms see.
+
+    Groups of parameters that the float model has none of, such as learned scales, are left out.
+    """
+    assert config.finetune is not None
+    groups = matching(config.finetune.groups, variables["params"])
+    finetune = config.finetune.model_copy(update={"groups": groups})
+    return _train(where, variables, finetune, config.seed + OTHER_ORDER, config.consistency, run)
+
+
+def _train(where: Setting, variables: Any, train: TrainConfig, seed: int, consistency: float | None, run: Run) -> Any:
+    state = {name: part for name, part in variables.items() if name != "params"}
+    loss = float_loss(where.task, where.functions, consistency)
+    result = run.fit(loss, (variables["params"], state), where, train, seed)
+    return {"params": final(result), **result.state}
+
+
+def final(result: FitResult) -> Any:
+    """The weights that count: their average where one was kept."""
+    return result.params if result.ema_params is None else result.ema_params

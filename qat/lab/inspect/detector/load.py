@@ -1,0 +1,111 @@
+"""The detector that a trial left in its folder, ready to run; the data that it was trained on are not needed."""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from qat.export import safetensors as store
+from qat.export.trees import check_content, load_tree, refusing_damage
+from qat.lab.inspect.trial import Finished, read_finished
+from qat.lab.runs.files import ARTIFACT_FILE, MODEL_FILE, STAGES
+from qat.lab.runs.manifest import Signature
+from qat.recipes.presets import raised
+from qat.recipes.presets import recipe as build_recipe
+from qat.tasks.detection.decode import Detections, detector
+from qat.transform import quantize
+
+THRESHOLD = "deeppcb_threshold"  # the metric that says which scores were best taken for a detection
+USUAL = 0.3
+KIND = ("detection", "a detector")
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector by the name of its arm. `find(image)` gives the detections, best first, on one example's `image`;
+    `threshold` is the score from which on they are right most of the time."""
+
+    name: str
+    signature: Signature
+    threshold: float
+    find: Callable[[np.ndarray], Detections]
+
+
+def load_detector(folder: Path, *, trust: bool = False) -> Detector:
+    """The detector of a finished trial, served in integers where it is quantized.
+
+    Files of its study that it needs are run where they are in the current project, or by `trust`. Raises `ValueError`
+    where they are not, for a folder that is no finished trial of a detector, and for a model that does not fit its
+    config or its classes.
+    """
+    trial, path = read_finished(folder, *KIND, trust=trust), folder / MODEL_FILE
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is missing. Run the sweep again: it redoes this trial alone.")
+    network = trial.functions.inference
+    if trial.config.recipe is None:
+        variables = _float_variables(path)
+        _check_fits(trial, variables, path)
+        return _detector(trial.name, trial, network, variables)
+    int8 = store.load(path)
+    _check_fits(trial, int8.structure.abstract, path)
+    quantized = quantize(network, build_recipe(raised(trial.config.recipe, trial.record.raised)))
+    return _detector(trial.name, trial, quantized.serve, int8)
+
+
+def load_float_stage(folder: Path, *, trust: bool = False) -> Detector:
+    """The float model that the trial in `folder` started from, out of the stages of its study."""
+    trial = read_finished(folder, *KIND, trust=trust)
+    path = folder.absolute().parent.parent / STAGES / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"the float model that {str(folder)!r} started from is not in {str(path.parent)!r}. "
+            "Name the folder of a float trial instead."
+        )
+    variables = load_tree(path)["variables"]
+    _check_fits(trial, variables, path)
+    return _detector("float", trial, trial.functions.inference, variables)
+
+
+def _float_variables(path: Path) -> Any:
+    from safetensors.numpy import load
+
+    with refusing_damage(path, "Run the sweep again: it redoes this trial alone."):
+        content = path.read_bytes()
+        check_content(io.BytesIO(content))
+        return unflatten_dict(load(content), sep="/")
+
+
+def _detector(name: str, trial: Finished, network: Any, variables: Any) -> Detector:
+    detect = jax.jit(detector(network))
+
+    def find(image: np.ndarray) -> Detections:
+        scaled = np.float32(trial.signature.scale) * image.astype(np.float32)
+        found = jax.device_get(detect(variables, scaled[None]))
+        return Detections(*(part[0] for part in found))
+
+    return Detector(name, trial.signature, trial.record.metrics.get(THRESHOLD, USUAL), find)
+
+
+def _check_fits(trial: Finished, variables: Any, path: Path) -> None:
+    """Raise `ValueError` where variables are of other shapes than the model of the config has for its classes."""
+    about = trial.signature
+    image = jax.ShapeDtypeStruct((1, *about.input_shape), np.float32)
+    expected = _shapes(jax.eval_shape(trial.functions.init, jax.random.key(0), image))
+    found = _shapes(variables)
+    other = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if other:
+        raise ValueError(
+            f"{str(path)!r} does not fit its trial: {other[0]} is of shape {found.get(other[0])}, but "
+            f"{trial.config.model} with {about.classes} classes and images of shape {about.input_shape} has "
+            f"{expected.get(other[0])}. One of the files is of another model, width or class map."
+        )
+
+
+def _shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    leaves: dict[str, Any] = flatten_dict(dict(variables), sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}

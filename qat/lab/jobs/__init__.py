@@ -1,0 +1,1 @@
+"""A job engine: leases, retries, processes and clusters; it knows no quantization."""

@@ -1,0 +1,250 @@
+"""What a sweep tells a person while it runs: as plain lines, or to nobody, or drawn on a terminal."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from rich import live
+from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from qat.lab.jobs.job import Job
+from qat.lab.jobs.log import Failure
+from qat.lab.jobs.presence import Holder
+from qat.lab.jobs.progress import Running, Tally, duration
+
+COMPILING = "compiling "
+
+type Describe = Callable[[Job], str]
+"""What to say of a finished job: `ptq w8a8, seed 1: accuracy 97.56 %`."""
+
+
+class View(Protocol):
+    """Is told what happens in a sweep, always by the thread that runs it."""
+
+    def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
+        """All jobs of the sweep, and those of them that are finished already."""
+        ...
+
+    def running(self, job: Job, running: Running) -> None:
+        """A job began, or has gone on."""
+        ...
+
+    def finished(self, job: Job, seconds: float | None) -> None:
+        """A job is done; `seconds` is None where another process did it."""
+        ...
+
+    def retried(self, job: Job, failure: Failure) -> None:
+        """A job failed and will be tried again."""
+        ...
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """A job failed for good."""
+        ...
+
+    def held(self, job: Job, holder: Holder | None) -> None:
+        """Another process does this job; None where it is not known which."""
+        ...
+
+    def waiting(self, jobs: Sequence[Job]) -> None:
+        """Nothing is left to do here but to wait for these, which others do."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something to read."""
+        ...
+
+    def tally(self, tally: Tally) -> None:
+        """How far the sweep is."""
+        ...
+
+
+class Lines:
+    """A line for each job that is done, numbered where it counts as a trial, and for whatever else happens."""
+
+    def __init__(self, console: Console, describe: Describe):
+        self._console, self._describe = console, describe
+        self._counted = self._total = 0
+        self._others: set[str] = set()
+        self._compiling: set[str] = set()
+        self._waiting: tuple[str, ...] = ()
+
+    def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
+        """How much of the sweep was finished already."""
+        self._total, self._counted = sum(map(is_trial, jobs)), sum(map(is_trial, before))
+        if self._counted:
+            self._print(f"{self._counted} of {self._total} trials are finished already.")
+
+    def running(self, job: Job, running: Running) -> None:
+        """Nothing, as lines are for what is over; but once for each job that it compiles for long."""
+        if COMPILING in running.what and job.id not in self._compiling:
+            self._compiling.add(job.id)
+            self._print(f"{job.label}: {running.what[running.what.index(COMPILING) :]} ...")
+
+    def finished(self, job: Job, seconds: float | None) -> None:
+        """The job's line."""
+        took = "elsewhere" if seconds is None else duration(seconds)
+        self._print(f"{self._number(job)}  {self._describe(job)}, {took}")
+
+    def retried(self, job: Job, failure: Failure) -> None:
+        """What went wrong."""
+        self._print(f"{job.label} failed ({failure.kind}) and will be tried again: {failure.error}", "yellow")
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """What went wrong, in the place of the job's line."""
+        self._print(f"{self._number(job)}  {job.label} FAILED ({failure.kind}): {failure.error}", "red")
+
+    def held(self, job: Job, holder: Holder | None) -> None:
+        """Said once of each other process."""
+        name = f"Process {holder.pid} on {holder.host}" if holder else "Another process"
+        if name not in self._others:
+            self._others.add(name)
+            self._print(f"{name} works on this folder too; what it does is not done twice.")
+
+    def waiting(self, jobs: Sequence[Job]) -> None:
+        """Said once of the same jobs."""
+        ids = tuple(job.id for job in jobs)
+        if ids != self._waiting:
+            self._waiting = ids
+            names = ", ".join(job.label for job in jobs[:3]) + (", ..." if len(jobs) > 3 else "")
+            self._print(f"Waiting for what is done elsewhere: {names}.")
+
+    def note(self, text: str) -> None:
+        """The text."""
+        self._print(text)
+
+    def tally(self, tally: Tally) -> None:
+        """Nothing: the lines are numbered."""
+
+    def _number(self, job: Job) -> str:
+        width = len(str(self._total))
+        if not is_trial(job):
+            return " " * (2 * width + 2)
+        self._counted += 1
+        return f"{self._counted:{width + 1}}/{self._total}"
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+SILENT: View = Lines(Console(quiet=True), lambda job: job.label)
+
+
+def is_trial(job: Job) -> bool:
+    """Whether a job counts for a person: the others are what trials share."""
+    return job.kind == "trial"
+
+
+@contextlib.contextmanager
+def open_view(console: Console, describe: Describe) -> Iterator[View]:
+    """A live display where `console` is a terminal, else plain lines."""
+    if not console.is_terminal:
+        yield Lines(console, describe)
+        return
+    from qat.lab.jobs.display import Live
+
+    with Live(console, describe).shown() as live:
+        yield live
+
+
+class Steps(ProgressColumn):
+    """How far a job is and how fast it goes."""
+
+    def render(self, task: Any) -> Text:
+        """`30/120 12.5 steps/s`, each part once it is known."""
+        done = f"{task.completed:.0f}/{task.total:.0f}" if task.total else ""
+        return Text(done + (f" {task.speed:.1f} steps/s" if task.speed else ""))
+
+
+class Live:
+    """What `Lines` says, above bars."""
+
+    def __init__(self, console: Console, describe: Describe):
+        self._lines, self._console = Lines(console, describe), console
+        self._whole = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[counts]}", markup=False),
+            console=console,
+        )
+        self._jobs = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            Steps(),
+            TextColumn("{task.fields[more]}", markup=False),
+            console=console,
+        )
+        self._task = self._whole.add_task("jobs", total=None, counts="")
+        self._bars: dict[str, TaskID] = {}
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator["Live"]:
+        """Draw until the block ends; the lines stay, the bars go."""
+        with live.Live(Group(self._jobs, self._whole), console=self._console, transient=True, refresh_per_second=4):
+            yield self
+
+    def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
+        """The whole bar has its length."""
+        self._lines.begin(jobs, before)
+
+    def running(self, job: Job, running: Running) -> None:
+        """The job's bar, from its first sign on."""
+        if job.id not in self._bars:
+            self._bars[job.id] = self._jobs.add_task(job.label, total=None, more="")
+        more = [running.what if running.what not in job.label else ""]
+        more.append("" if running.loss is None else f"loss {running.loss:.4g}")
+        self._jobs.update(
+            self._bars[job.id],
+            total=running.steps or None,
+            completed=running.step,
+            more="  ".join(filter(None, more)),
+        )
+
+    def finished(self, job: Job, seconds: float | None) -> None:
+        """Its line instead of its bar."""
+        self._remove(job)
+        self._lines.finished(job, seconds)
+
+    def retried(self, job: Job, failure: Failure) -> None:
+        """Its line instead of its bar."""
+        self._remove(job)
+        self._lines.retried(job, failure)
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """Its line instead of its bar."""
+        self._remove(job)
+        self._lines.failed(job, failure)
+
+    def held(self, job: Job, holder: Holder | None) -> None:
+        """Its line."""
+        self._remove(job)
+        self._lines.held(job, holder)
+
+    def waiting(self, jobs: Sequence[Job]) -> None:
+        """Its line."""
+        self._lines.waiting(jobs)
+
+    def note(self, text: str) -> None:
+        """Its line."""
+        self._lines.note(text)
+
+    def tally(self, tally: Tally) -> None:
+        """The whole bar, with what does not show in it."""
+        soon = tally.seconds_left is None or tally.seconds_left < 1
+        left = None if soon else f"about {duration(tally.seconds_left or 0.0)} left"
+        counts = [
+            f"{tally.running} running" if tally.running else None,
+            f"{tally.failed} failed" if tally.failed else None,
+            f"{tally.elsewhere} elsewhere" if tally.elsewhere else None,
+            left,
+        ]
+        done = tally.finished + tally.failed
+        text = ", ".join(filter(None, counts))
+        self._whole.update(self._task, total=tally.total, completed=done, counts=text)
+
+    def _remove(self, job: Job) -> None:
+        if job.id in self._bars:
+            self._jobs.remove_task(self._bars.pop(job.id))

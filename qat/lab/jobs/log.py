@@ -1,0 +1,117 @@
+"""What a job prints, native code included, goes to `log.txt` in its folder."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+from qat.fileio import is_local, write_atomically
+from qat.lab.jobs.events import Kind
+
+LOG_FILE, FAILURE_FILE = "log.txt", "failure.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`error` is one clear line; `log` names the file beside it that holds what the job printed."""
+
+    error: str
+    traceback: str
+    attempts: int
+    kind: Kind
+    log: str = LOG_FILE
+
+
+def write_failure(folder: Path, failure: Failure) -> None:
+    """Mark the job in `folder` as failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / FAILURE_FILE, json.dumps(asdict(failure), indent=2) + "\n")
+
+
+def read_failure(folder: Path) -> Failure | None:
+    """The failure of the job in `folder`; None where there is none, a damaged one says so itself."""
+    try:
+        text = (folder / FAILURE_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        found = json.loads(text)
+        failure = Failure(**{field.name: found[field.name] for field in fields(Failure)})
+    except (ValueError, KeyError, TypeError):
+        failure = None
+    if failure is None or failure.kind not in get_args(Kind.__value__):
+        return Failure(f"{FAILURE_FILE} is damaged: look at the log, or run the same sweep again.", "", 0, "error")
+    return failure
+
+
+def clear_failure(folder: Path) -> None:
+    """The job in `folder` is done after all."""
+    (folder / FAILURE_FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def logged(place: Path) -> Iterator[None]:
+    """Append all that this process prints meanwhile to the log in `place`, under a line that says when and where.
+
+    File descriptors are redirected, so this is for a process that runs one job at a time. On an object store the log
+    arrives when the job ends.
+    """
+    with open_log(place / LOG_FILE) as log:
+        log.write(header().encode())
+        kept = [os.dup(descriptor) for descriptor in (1, 2)]
+        try:
+            _flush()
+            for descriptor in (1, 2):
+                os.dup2(log.fileno(), descriptor)
+            yield
+        finally:
+            _flush()
+            for descriptor, old in zip((1, 2), kept, strict=True):
+                os.dup2(old, descriptor)
+                os.close(old)
+
+
+@contextlib.contextmanager
+def open_log(path: Path) -> Iterator:
+    """A real file to append bytes to, which ends as `path`."""
+    if is_local(path):
+        with path.open("ab", buffering=0) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(path.read_bytes() if path.exists() else b"")
+        yield file
+        file.seek(0)
+        path.write_bytes(file.read())
+
+
+def append_log(place: Path, text: str) -> None:
+    """Add to the log of a job whose own output was not redirected, or that can no longer write."""
+    place.mkdir(parents=True, exist_ok=True)
+    with open_log(place / LOG_FILE) as log:
+        log.write(text.encode())
+
+
+def header() -> str:
+    """The line that an attempt's output begins with."""
+    return f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, {where()}\n"
+
+
+def where() -> str:
+    """This process, for a person: machine and process id."""
+    return f"{socket.gethostname()}, pid {os.getpid()}"
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

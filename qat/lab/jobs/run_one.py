@@ -1,0 +1,120 @@
+"""One job done in this process: its function found by name, its progress passed on, its failure made plain."""
+
+import importlib
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from qat.fileio import folder, is_local, may_pass, place, refusal, told
+from qat.lab.jobs.compiling import watched
+from qat.lab.jobs.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Started, Tell
+from qat.lab.jobs.job import Report
+from qat.lab.jobs.log import LOG_FILE, logged, where
+from qat.lab.jobs.presence import alone
+
+TELL_EVERY = 0.1  # seconds between two reports of progress that are passed on
+LOOK_EVERY = 2.0  # seconds between two looks for another runner that took the job over
+SEEN_WITHIN = 30.0  # seconds that a shared disk may take to show what another machine has written
+LONGEST_ERROR = 500  # characters of the one line that stands for a failure
+
+
+class TakenOver(Exception):  # noqa: N818 - no error of the job
+    """Raised inside a job by its report when another runner does it now."""
+
+
+def perform(errand: Errand, tell: Tell, caught: tuple[type[BaseException], ...] = (Exception, SystemExit)) -> End:
+    """Do the job and say how it ended; what is `caught` does not leave this function, an interrupt does."""
+    started = time.monotonic()
+    try:
+        work = function(errand.work)
+        with watched(errand.job, tell) as tell_all:
+            work(errand.root, errand.payload, reporter(errand, tell_all))
+    except TakenOver:
+        return Overtaken(errand.job)
+    except caught as error:
+        return failed(errand.job, error)
+    return Finished(errand.job, round(time.monotonic() - started, 3))
+
+
+def perform_logged(errand: Errand, tell: Tell) -> End:
+    """The same for a process of its own: it says that it began, and what it prints goes to the job's log."""
+    tell(Started(errand.job, where()))
+    place = folder(errand.root) / errand.job
+    try:
+        _check_shared(errand)
+        place.mkdir(parents=True, exist_ok=True)
+        with alone(place / LOG_FILE), logged(place):
+            end = perform(errand, tell, (BaseException,))  # nobody interrupts such a process: it is killed
+            if isinstance(end, Failed):
+                sys.stderr.write(end.traceback)
+    except (OSError, ValueError) as error:  # of the log or the folder
+        end = failed(errand.job, error)
+    return end
+
+
+def _check_shared(errand: Errand) -> None:
+    """Raise `ValueError` where the claim of the job is not to be seen: this machine has another disk at that path."""
+    claims, until = folder(errand.fence).parent, time.monotonic() + SEEN_WITHIN
+    while is_local(claims) and not claims.exists():
+        if time.monotonic() > until:
+            raise ValueError(
+                f"`--runs` must be a folder that all machines share, but {errand.root!r} is another one on "
+                f"{socket.gethostname()}. Choose one on a shared disk, or an address such as gs://bucket/runs."
+            )
+        time.sleep(TELL_EVERY)
+
+
+def function(work: str) -> Callable[[str, Any, Report], None]:
+    """What `module:function` names. Raises `ValueError` where there is no such function."""
+    module, _, name = work.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != module:
+            raise
+        raise ValueError(f"`work` must name a function as 'module:function', got {work!r} ({error}).") from error
+
+
+def reporter(errand: Errand, tell: Tell) -> Report:
+    """A report that passes on what is new, not every step, and stops the job once another runner has taken it over."""
+    fence = folder(errand.fence)
+    last, looked, doing = 0.0, time.monotonic(), ""
+
+    def report(what: str, step: int, steps: int, loss: float | None) -> None:
+        nonlocal last, looked, doing
+        now = time.monotonic()
+        if now - looked >= LOOK_EVERY:
+            looked = now
+            if fence.exists():
+                raise TakenOver
+        if what != doing or step >= steps or now - last >= TELL_EVERY:
+            last, doing = now, what
+            tell(Progress(errand.job, what, int(step), int(steps), None if loss is None else float(loss)))
+
+    return report
+
+
+def failed(job: str, error: BaseException) -> Failed:
+    """What an exception of a job comes to."""
+    text = "".join(traceback.format_exception(error))
+    kind = _kind(error)
+    again = kind == "memory" or may_pass(error)
+    return Failed(job, kind, _line(error), text, refusal(error), again)
+
+
+def _kind(error: BaseException) -> Kind:
+    out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    return "memory" if out_of_memory else "error"
+
+
+def _line(error: BaseException) -> str:
+    """One line, and the place where it is one of the user's; a `ValueError` speaks for itself, anything else is
+    named."""
+    message = " ".join(str(error).split())
+    line = message if type(error) is ValueError and message else " ".join(told(error).split())
+    line = line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 3]}..."
+    found = place(error)
+    return f"{line} ({found})" if found else line

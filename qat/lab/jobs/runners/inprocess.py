@@ -1,0 +1,53 @@
+"""Jobs one after another in this process."""
+
+import contextlib
+import time
+
+from qat.fileio import folder
+from qat.lab.jobs.events import End, Errand, Failed, Started, Tell
+from qat.lab.jobs.log import append_log, header, where
+from qat.lab.jobs.programs import kept
+from qat.lab.jobs.run_one import perform
+from qat.lab.jobs.runners.runner import Opening, register
+from qat.lab.jobs.threads import threads
+
+
+class InProcess:
+    """A job that was started runs when it is waited for; what it prints goes where this process prints."""
+
+    def __init__(self, tell: Tell):
+        self._tell = tell
+        self._next: Errand | None = None
+        self._programs = contextlib.ExitStack()
+        self._programs.enter_context(kept(threads()))
+
+    def room(self) -> int:
+        """One job at a time."""
+        return 0 if self._next else 1
+
+    def start(self, errand: Errand) -> None:
+        """Take the job for the next `wait`."""
+        self._next = errand
+
+    def wait(self, timeout: float) -> list[End]:
+        """How the job ended, whatever time it takes."""
+        if self._next is None:
+            time.sleep(timeout)
+            return []
+        errand, self._next = self._next, None
+        self._tell(Started(errand.job, where()))
+        end = perform(errand, self._tell)
+        if isinstance(end, Failed) and not end.refused:
+            append_log(folder(errand.root) / errand.job, header() + end.traceback)
+        return [end]
+
+    def close(self) -> None:
+        """Nothing runs beside this process, which keeps no more programs."""
+        self._next = None
+        self._programs.close()
+
+
+@register
+def inprocess() -> Opening:
+    """This process, one job at a time."""
+    return InProcess

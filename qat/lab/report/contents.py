@@ -1,0 +1,135 @@
+"""What a run folder holds: finished, failed, damaged and open trials, and where each ran."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qat.export.trees import load_examples
+from qat.lab.jobs.log import FAILURE_FILE, Failure, read_failure
+from qat.lab.runs.cache import json_object, last_lines, read
+from qat.lab.runs.files import EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, STAGES, fault, sealed_by
+from qat.lab.runs.record import RECORD_FILE, Record, read_record
+from qat.lab.runs.study_folder import TRIALS, read_study
+
+type State = Literal["finished", "failed", "damaged", "open"]
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A trial or shared stage that failed, by its folder under the root, with the end of what it printed."""
+
+    job: str
+    failure: Failure
+    log: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A study on disk. `trials` are the labels of all trials by id, in the study's order; `records` the finished ones',
+    `damaged` what is wrong with a record that cannot be read, `spoilt` with other files of finished trials, which are
+    passed over; `given_up` what failed, by folder."""
+
+    root: Path
+    name: str
+    trials: dict[str, dict[str, str]]
+    records: dict[str, Record]
+    damaged: dict[str, str]
+    given_up: dict[str, GivenUp]
+    manifests: dict[str, dict[str, Any]]
+    spoilt: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each damaged file."""
+        return [*self.damaged.values(), *(line for lines in self.spoilt.values() for line in lines)]
+
+    def folder(self, trial_id: str) -> Path:
+        """Where a trial's files are."""
+        return self.root / TRIALS / trial_id
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where the finished trials' files are."""
+        return {trial: self.folder(trial) for trial in self.records}
+
+    def state(self, trial_id: str) -> State:
+        """What has become of a trial."""
+        if trial_id in self.records:
+            return "finished"
+        if trial_id in self.damaged:
+            return "damaged"
+        return "failed" if f"{TRIALS}/{trial_id}" in self.given_up else "open"
+
+
+def read_contents(root: Path) -> Contents:
+    """What the run folder holds now. Raises `ValueError` where it holds no study."""
+    study = read_study(root)
+    trials = {
+        trial: {str(axis): str(label) for axis, label in labels.items()} for trial, labels in study.trials.items()
+    }
+    records, damaged = {}, {}
+    for trial_id in study.trials:
+        found = read(_record, study.trial(trial_id) / RECORD_FILE)
+        if isinstance(found, Record):
+            records[trial_id] = found
+        elif found is not None:
+            damaged[trial_id] = found.replace(f"{root}/", "")
+    jobs = [*stage_names(root), *(f"{TRIALS}/{trial}" for trial in study.trials if trial not in records)]
+    given_up = {job: found for job in jobs if (found := _given_up(root, job))}
+    manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
+    spoilt = {one: tuple(lines) for one in records if (lines := _spoilt(study.trial(one), root))}
+    return Contents(root, study.name, trials, records, damaged, given_up, manifests, spoilt)
+
+
+def states(contents: Contents) -> str:
+    """How many trials have come to what, in words."""
+    counts = Counter(contents.state(trial) for trial in contents.trials)
+    told = [f"{counts['finished']:,} of {len(contents.trials):,} trials finished"]
+    told += [f"{counts[state]:,} {state}" for state in ("failed", "damaged") if counts[state]]
+    return ", ".join(told)
+
+
+def stage_names(root: Path) -> list[str]:
+    """The folders of the stages that trials share, under the root."""
+    try:
+        return sorted(f"{STAGES}/{path.name}" for path in (root / STAGES).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _record(path: Path) -> Record | str | None:
+    try:
+        return read_record(path.parent)
+    except ValueError as error:
+        return str(error)
+
+
+def _spoilt(folder: Path, root: Path) -> list[str]:
+    """What is wrong with a finished trial's files, but for the model, which no report reads; of its size alone."""
+    digests = sealed_by(folder / RECORD_FILE)
+    lines = [fault(folder / name, digests, by_size=name == MODEL_FILE) for name in digests]
+    if not digests:
+        lines = [read(_unreadable, folder / EXAMPLES_FILE)]
+    return [line.replace(f"{root}/", "") for line in lines if line]
+
+
+def _unreadable(path: Path) -> str | None:
+    """What is wrong with the examples' file of a trial whose record has no digests."""
+    try:
+        load_examples(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _given_up(root: Path, job: str) -> GivenUp | None:
+    failure = read(_failure, root / job / FAILURE_FILE)
+    if failure is None:
+        return None
+    log = root / job / Path(failure.log).name
+    return GivenUp(job, failure, read(last_lines, log) or "")
+
+
+def _failure(path: Path) -> Failure | None:
+    return read_failure(path.parent)

@@ -1,0 +1,91 @@
+"""The page from its parts."""
+
+import contextlib
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from qat.lab.report.contents import Contents, states
+from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
+from qat.lab.report.html.payload import Details, data, details
+from qat.lab.report.html.sections import all_trials, failures, fronts, origin, single_trials, warnings
+from qat.lab.report.html.trials import group_of, provenance
+from qat.lab.report.html.verdicts import answer
+from qat.lab.report.pareto import points
+from qat.lab.report.summary import Row
+
+VIEWPORT = "width=device-width, initial-scale=1"
+
+type Section = tuple[str, str, Html]
+"""Anchor, title and content."""
+
+
+def page(contents: Contents, rows: Sequence[Row], live: str | None = None) -> str:
+    """The page of a study and the rows of its summary.
+
+    With `live`, a text that changes when the study does, the page belongs to a server and asks it for that text at
+    `state`; otherwise it may load nothing at all.
+    """
+    inner = details(contents, group_of(contents, rows))
+    sections, is_live = list(_sections(contents, rows, inner)), live is not None
+    scripts = [plotly_script(), own_script(is_live)]
+    parts = [*_top(contents, sections, is_live), _main(sections), _foot(), *data(contents, rows, inner)]
+    body = tag("body", *parts, *(tag("script", one) for one in scripts))
+    stamp: dict[str, str | bool] = {} if live is None else {"data_stamp": live}
+    return "<!doctype html>\n" + tag("html", _head(contents, policy(scripts, is_live)), body, lang="en", **stamp)
+
+
+def _head(contents: Contents, allowed: str) -> Html:
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=allowed),
+        tag("meta", name="viewport", content=VIEWPORT),
+        tag("title", f"{contents.name}: quantization study"),
+        tag("link", rel="icon", href="data:,"),
+        tag("style", style()),
+    )
+
+
+def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterator[Section]:
+    """Those that have something to say."""
+    ran, found, lost = provenance(contents.manifests), points(rows), len(contents.given_up) + len(contents.problems)
+    yield "answer", "Answer", join(*warnings(ran), answer(rows))
+    if found:
+        yield "fronts", "Quality against cost", fronts(found)
+    if inner.curves or inner.layers:
+        yield "inside", "Curves and layers", single_trials(inner.left_out)
+    yield "trials", "All trials", all_trials()
+    yield "failures", f"Failures ({lost})" if lost else "Failures", failures(contents)
+    yield "origin", "Where it ran", origin(ran)
+
+
+def _top(contents: Contents, sections: Sequence[Section], is_live: bool) -> list[Html]:
+    now = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
+    said = f"{states(contents)} · {now}{_version()}"
+    links = [tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections]
+    follow = tag("label", tag("input", type="checkbox", id="live"), tag("span", "live", id="live-note"), class_="live")
+    theme = tag("button", "Dark", type="button", id="theme")
+    right = tag("span", *([follow] if is_live else []), theme, class_="right")
+    header = tag("header", tag("h1", contents.name), tag("p", said, class_="faint"), class_="head")
+    running = [tag("ul", id="running", class_="running", aria_label="Running now")] if is_live else []
+    return [header, *running, tag("nav", tag("div", tag("span", *links, class_="links"), right), aria_label="Sections")]
+
+
+def _version() -> str:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # run from a checkout alone
+        return f" · qat {importlib.metadata.version('qat')}"
+    return ""
+
+
+def _main(sections: Sequence[Section]) -> Html:
+    return tag("main", *(_section(*section) for section in sections))
+
+
+def _section(anchor: str, title: str, content: Html) -> Html:
+    name = f"{anchor}-title"
+    return tag("section", tag("h2", title, id=name), content, id=anchor, aria_labelledby=name)
+
+
+def _foot() -> Html:
+    return tag("footer", "Made by qat report from the records of the trials. It loads nothing from anywhere.")

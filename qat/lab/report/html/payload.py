@@ -1,0 +1,153 @@
+"""What the page's scripts work on, as elements of the page."""
+
+import base64
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qat.lab.report.contents import Contents
+from qat.lab.report.html.curves import read_curves
+from qat.lab.report.html.layers import HEIGHTS, Site, read_layers
+from qat.lab.report.html.markup import Html, tag
+from qat.lab.report.html.trials import chosen, group_of, table
+from qat.lab.report.pareto import COSTS, CROWD, NAMED, SPAN, best, comparable, points
+from qat.lab.report.summary import Row
+from qat.lab.runs.cache import read
+from qat.lab.runs.files import LAYERS_FILE, METRICS_FILE
+
+# Characters of JSON, before compression.
+CURVE_BUDGET, LAYER_BUDGET, BIN_BUDGET = 5_000_000, 6_000_000, 2_500_000
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the charts of single trials draw, ready for JSON, by the trial's place in the study.
+
+    `curves` name places in `series`, since trials share stages. `left_out` counts, by what they are of, the trials
+    that did not fit: of those that differ in their seed, the later ones.
+    """
+
+    series: list[Any]
+    curves: dict[int, list[int]]
+    layers: dict[int, list[Any]]
+    bins: dict[int, list[Any]]
+    left_out: dict[str, int]
+
+
+def details(contents: Contents, groups: Mapping[str, str]) -> Details:
+    """What the folders of the trials hold; `groups` names each trial's group, by id."""
+    order = [(i, contents.folder(trial)) for i, trial in _first_seeds_first(groups)]
+    curves = {i: found for i, folder in order if (found := _read(contents, read_curves, folder / METRICS_FILE))}
+    layers = {i: found for i, folder in order if (found := _read(contents, read_layers, folder / LAYERS_FILE))}
+    series = {curve: [curve.stage, curve.steps, dict(curve.values)] for stages in curves.values() for curve in stages}
+    kept = fitting(series.items(), CURVE_BUDGET)
+    places = {curve: k for k, curve in enumerate(kept)}
+    whole = {i: [places[curve] for curve in stages] for i, stages in curves.items() if all(c in places for c in stages)}
+    facts = fitting(((i, [_facts(site) for site in sites]) for i, sites in layers.items()), LAYER_BUDGET)
+    bins = fitting(((i, [_bins(site) for site in layers[i]]) for i in facts), BIN_BUDGET)
+    left_out = {
+        "training curves": len(curves) - len(whole),
+        "errors by layer": len(layers) - len(facts),
+        "histograms": len(layers) - len(bins),
+    }
+    return Details(list(kept.values()), whole, facts, bins, left_out)
+
+
+def _read[T](contents: Contents, load: Callable[[Path], T], path: Path) -> T | None:
+    """What is in a trial's file; of a damaged one None."""
+    spoilt = any(path.name in line for line in contents.spoilt.get(path.parent.name, ()))
+    return None if spoilt else read(load, path)
+
+
+def _first_seeds_first(groups: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Places and ids of the trials: the first of each group, then the second of each, and so on."""
+    before: dict[str, int] = {}
+    ranked = []
+    for i, (trial, group) in enumerate(groups.items()):
+        before[group] = before.get(group, -1) + 1
+        ranked.append((before[group], i, trial))
+    yield from ((i, trial) for _, i, trial in sorted(ranked))
+
+
+def _facts(site: Site) -> list[Any]:
+    operands = [[o.side, o.kind, o.bits, o.low, o.high, o.clipped, o.sqnr_db] for o in site.operands]
+    return [site.id, site.sqnr_db, operands]
+
+
+def _bins(site: Site) -> list[Any]:
+    return [[o.first, o.last, o.counts] for o in site.operands]
+
+
+def data(contents: Contents, rows: Sequence[Row], inner: Details) -> list[Html]:
+    """The table and the arms as JSON; curves, layers and histograms compressed, to be read when they are shown."""
+    curves = {"series": inner.series, "curves": inner.curves, "layers": inner.layers}
+    return [
+        tag("script", Html(embedded(_plain(contents, rows, inner))), type="application/json", id="data"),
+        tag("script", Html(packed(curves)), type="text/plain", id="details"),
+        tag("script", Html(packed(inner.bins)), type="text/plain", id="bins"),
+    ]
+
+
+def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str, Any]:
+    """By trial, all lists are in the study's order."""
+    groups, found = group_of(contents, rows), points(rows)
+    names = list(dict.fromkeys(groups.values()))
+    place = {name: k for k, name in enumerate(names)}
+    arms = {groups[trial]: record.arm for trial, record in contents.records.items()}
+    return {
+        "study": contents.name,
+        "metric": next((row.scale.heading for row in comparable(rows)), ""),
+        "range": next((row.scale.range for row in comparable(rows)), None),
+        "points": [asdict(point) for point in found],
+        "fronts": {cost: best(found, cost) for cost in COSTS},
+        "crowd": CROWD,
+        "span": SPAN,
+        "named": NAMED,
+        "groups": [{"label": name, "arm": arms.get(name)} for name in names],
+        "names": list(contents.trials),
+        "group": [place[name] for name in groups.values()],
+        "seeds": [_seed(contents, trial) for trial in contents.trials],
+        "drawable": [i in inner.curves or i in inner.layers for i in range(len(contents.trials))],
+        "chosen": chosen(contents),
+        "trials": table(contents),
+        "heights": HEIGHTS,
+    }
+
+
+def _seed(contents: Contents, trial: str) -> str | None:
+    label, record = contents.trials[trial].get("seed"), contents.records.get(trial)
+    if label is None:
+        return f"seed {record.seed}" if record else None
+    return label if "seed" in label.lower() else f"seed {label}"
+
+
+def compact(value: Any) -> str:
+    """JSON without spaces."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def embedded(value: Any) -> str:
+    """JSON that stays data inside a `<script>` element: no sign in it begins or ends markup."""
+    text = compact(value)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def packed(value: Any) -> str:
+    """JSON compressed by gzip, in base64; the same value makes the same text."""
+    return base64.b64encode(gzip.compress(compact(value).encode(), 6, mtime=0)).decode()
+
+
+def fitting[K, V](values: Iterable[tuple[K, V]], budget: int) -> dict[K, V]:
+    """The first values, by key, that take no more than `budget` characters of JSON together."""
+    kept = {}
+    for key, value in values:
+        budget -= len(compact(value))
+        if budget < 0:
+            break
+        kept[key] = value
+    return kept

@@ -1,0 +1,143 @@
+"""The page's first section: the question, the verdicts in words, and the table of arms."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from qat.lab.report.html.markup import Html, join, tag
+from qat.lab.report.summary import Row
+from qat.lab.report.table import (
+    IDENTICAL,
+    LEGEND,
+    MARKS,
+    any_identical,
+    bracketed,
+    caption,
+    faster,
+    margins,
+    mark,
+    shown,
+)
+from qat.lab.runs.record import Arm
+from qat.lab.stats import Estimate, Kind, Verdict
+
+QUESTION = "Does training with quantization (QAT) beat calibrating after training (PTQ), and what does each cost?"
+QUESTIONS: tuple[tuple[Arm, Arm, str], ...] = (
+    ("qat", "ptq", "QAT against PTQ of the same recipe"),
+    ("qat", "control", "QAT against the control: the float model trained on as long"),
+    ("ptq", "float", "PTQ against the float model"),
+)
+KINDS: tuple[Kind, ...] = ("better", "equivalent", "identical", "worse", "undecided")
+FEW = 8  # verdicts that stand open; of more those that show something do, and all are folded
+
+
+def answer(rows: Sequence[Row]) -> Html:
+    """Verdicts by question, then the numbers behind them."""
+    if not rows:
+        return tag("p", "No trial is finished yet. This page has more to say once one is.", class_="note")
+    asked = [(title, _verdicts(rows, arm, baseline)) for arm, baseline, title in QUESTIONS]
+    parts = [_verdict_list(title, found) for title, found in asked if found]
+    return join(tag("p", QUESTION, class_="question"), *parts, tag("h3", "The arms in numbers"), arms_table(rows))
+
+
+def _verdicts(rows: Sequence[Row], arm: Arm, baseline: Arm) -> list[Verdict]:
+    return [row.verdicts[baseline] for row in rows if row.arm == arm and baseline in row.verdicts]
+
+
+def _verdict_list(title: str, found: Sequence[Verdict]) -> Html:
+    lines = _lines(found)
+    if len(found) > FEW:
+        name = "verdicts-" + "-".join(word for word in title.lower().split() if word.isalpha())
+        folded = tag("details", tag("summary", f"All {len(found)} in words"), lines, id=name)
+        telling = [one for one in found if one.kind != "undecided" or one.of_these_models]
+        lines = join(_lines(telling), folded) if 0 < len(telling) <= FEW else folded
+    return join(tag("h3", title), tag("p", _counted(found), class_="counts"), lines)
+
+
+def _lines(found: Sequence[Verdict]) -> Html:
+    return tag("ul", *(tag("li", one.text, class_=one.kind) for one in found), class_="verdicts")
+
+
+def _counted(found: Sequence[Verdict]) -> Html:
+    """How many of each kind, and of the undecided ones how many are decided for the models as trained alone."""
+    counts = Counter(one.kind for one in found)
+    alone = Counter(one.of_these_models for one in found if one.kind == "undecided")
+    told = [_badge(kind, counts[kind], kind) for kind in KINDS if counts[kind]]
+    told += [_badge(kind, alone[kind], f"of them {kind} for these models alone") for kind in KINDS if alone[kind]]
+    return join(*told)
+
+
+def _badge(kind: Kind, count: int, text: str) -> Html:
+    return tag("span", tag("b", str(count)), f" {text}", class_=f"kind {kind}")
+
+
+type Cell = Callable[[Row], str]
+
+
+def arms_table(rows: Sequence[Row]) -> Html:
+    """One row per group of trials that differ in their seed only; columns that would be empty are left out."""
+    columns = {name: [cell(row) for row in rows] for name, cell in _cells(rows).items()}
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    head = tag(
+        "tr", tag("th", "arm", scope="col"), *(tag("th", name, scope="col", class_="number") for name in columns)
+    )
+    lines = [
+        tag("tr", _name(row), *(tag("td", cells[i], class_="number") for cells in columns.values()))
+        for i, row in enumerate(rows)
+    ]
+    table = tag("table", tag("thead", head), tag("tbody", *lines))
+    return join(
+        tag("div", table, class_="box", tabindex="0", role="region", aria_label="Arms"),
+        tag("p", caption(rows).replace("1x", "1×"), class_="faint"),
+        *_legend(rows),
+    )
+
+
+def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
+    """Functions from a row to its cell, by heading."""
+    metrics = dict.fromkeys(row.scale.heading for row in rows)
+    scores: dict[str, Cell] = {name: lambda row, name=name: _score(row, name) for name in metrics}
+    return {
+        "seeds": lambda row: str(row.score.n),
+        **scores,
+        "drop / float": lambda row: _compared(row, row.drop_from_float, "float"),
+        "drop / control": lambda row: _compared(row, row.drop_from_control, "control"),
+        "gain / PTQ": lambda row: _compared(row, row.gain_over_ptq, "ptq"),
+        "size, kB": lambda row: f"{row.size_bytes / 1000:,.1f}",
+        "smaller": lambda row: f"{row.size_ratio:.2f}×" if row.size_ratio else "",
+        "latency, ms": lambda row: f"{row.speed.latency_ms:.3g}" if row.speed else "",
+        "faster": lambda row: faster(row).replace("x", "×"),
+    }
+
+
+def _score(row: Row, heading: str) -> str:
+    return shown(row, row.score) if row.scale.heading == heading else ""
+
+
+def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
+    """A difference, with the sign of its verdict, and of how many pairs where those are not all of the row's."""
+    if value is None or not value.n:
+        return ""
+    fewer = f" (n = {value.n})" if value.n != row.score.n else ""
+    told = shown(row, value, difference=True) + fewer
+    verdict = row.verdicts.get(baseline)
+    if verdict is None:
+        return told
+    alone = verdict.of_these_models
+    title = f"{alone}, of these models alone" if alone else verdict.kind
+    return join(tag("abbr", mark(verdict), title=title, class_=f"sign {alone or verdict.kind}"), f" {told}")
+
+
+def _name(row: Row) -> Html:
+    return tag("th", tag("span", class_=f"mark {row.arm}", aria_hidden="true"), row.name, scope="row")
+
+
+def _legend(rows: Sequence[Row]) -> list[Html]:
+    if not any(row.verdicts for row in rows):
+        return []
+    signs = [
+        tag("span", tag("span", sign, class_=f"sign {kind}"), f" {IDENTICAL if kind == 'identical' else kind}")
+        for kind, sign in MARKS.items()
+        if kind != "identical" or any_identical(rows)
+    ]
+    within = f" Equivalent is within {found}." if (found := margins(rows)) else ""
+    return [tag("p", LEGEND, *signs, f"{bracketed(rows)}.{within}", class_="faint signs")]

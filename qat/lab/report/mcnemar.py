@@ -1,0 +1,68 @@
+"""McNemar's test of every arm against its float model and against PTQ, seed by seed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from qat.lab.report.contents import read_contents
+from qat.lab.report.pairing import Baselines, groups
+from qat.lab.runs.cache import reader
+from qat.lab.runs.record import Arm
+from qat.lab.stats import McNemar, mcnemar
+
+BASELINES: tuple[Arm, ...] = ("float", "ptq")
+RIGHT_OR_WRONG = (0, 1)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """An arm and the one that it is compared with. Of the `tests`, by seed, the arm is the first."""
+
+    arm: str
+    baseline: Arm
+    tests: dict[int, McNemar]
+
+
+def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Paired]:
+    """The tests over the test examples of a study's finished trials, in its order; `warn` is told of damaged files.
+
+    Raises `ValueError` where no trial has, with a baseline, examples that are right or wrong.
+    """
+    contents = read_contents(root)
+    for problem in contents.problems:
+        warn(problem)
+    records = list(contents.records.values())
+    examples = reader(contents.folders)
+    baselines, found = Baselines(records), []
+    for group in groups(records):
+        for baseline in BASELINES:
+            tests = {}
+            for one, other in baselines.comparable(group, baseline):
+                answers = examples(one), examples(other)
+                if all(side is not None and np.isin(side, RIGHT_OR_WRONG).all() for side in answers):
+                    tests[one.seed] = mcnemar(*answers)  # pyright: ignore[reportArgumentType]
+            if tests:
+                found.append(Paired(group.label if group.labels else group.name, baseline, tests))
+    if not found:
+        raise ValueError(
+            f"{str(root)!r} must have a quantized trial beside its float model, finished, with test examples that are "
+            "right or wrong. It has none: is it a classifier's study?"
+        )
+    return found
+
+
+def paired_table(rows: Sequence[Paired]) -> Table:
+    """For the terminal: counts are sums over the seeds, p is each seed's own, not corrected for the number of arms."""
+    table = Table(title="McNemar's test over the test examples", box=SIMPLE_HEAD, padding=0)
+    for name in ("arm", "against", "it alone right", "baseline alone right", "p, seed by seed"):
+        table.add_column(name, justify="left" if name in ("arm", "against") else "right", overflow="fold")
+    for row in rows:
+        tests = [test for _, test in sorted(row.tests.items())]
+        counts = sum(test.only_first for test in tests), sum(test.only_second for test in tests)
+        table.add_row(row.arm, row.baseline, *map(str, counts), ", ".join(f"{test.p_value:.2g}" for test in tests))
+    return table

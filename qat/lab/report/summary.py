@@ -1,0 +1,97 @@
+"""One row per arm: means over seeds, drops against the float model and the control it shares with them, verdicts."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qat.lab.report.pairing import Baselines, Group, groups, main_metric, values
+from qat.lab.report.speed import Speed, speeds
+from qat.lab.report.verdicts import verdicts
+from qat.lab.runs.record import Arm, Record
+from qat.lab.stats import Estimate, Verdict, estimate, paired_difference
+from qat.tasks.metric import Scale, scale
+
+
+@dataclass(frozen=True)
+class Row:
+    """Trials that differ in their seed only, named by `trials`.
+
+    `name` tells the row from the others; `label` joins the trials' labels, `labels` are those by axis, but for the
+    seed's. `score` is the main metric, `metric`, as `scale` says: percent for accuracies; NaN of no seeds where no
+    trial has a finite one. Drops and the gain are in the scale's unit, paired by seed over the seeds that have both,
+    and None where none has; a drop is positive where the row is worse, the gain where it is better. Sizes are in bytes,
+    their ratio is how many times smaller than the float model it is; both are means. `speed` is that of the row's
+    program, which other rows may share (None: not measured). `verdicts` are by the arm that the row is compared with:
+    `float` for PTQ, `control` and `ptq` for QAT.
+    """
+
+    name: str
+    label: str
+    labels: Mapping[str, str]
+    trials: tuple[str, ...]
+    arm: Arm
+    recipe: str | None
+    metric: str
+    scale: Scale
+    score: Estimate
+    drop_from_float: Estimate | None
+    drop_from_control: Estimate | None
+    gain_over_ptq: Estimate | None
+    size_bytes: float
+    size_ratio: float | None
+    speed: Speed | None
+    verdicts: Mapping[Arm, Verdict] = field(default_factory=dict)
+
+
+def summarize(
+    records: Iterable[Record], folders: Mapping[str, Path] | None = None, margin: float | None = None
+) -> list[Row]:
+    """The rows, in the order of the records.
+
+    `folders` are the trials' own, by id: with them arms are compared per test example too. `margin` is the difference
+    that does not matter, in the unit of the main metric's scale: 0.3 points by default; none for what is not shown in
+    percent, and then no equivalence is tested.
+    """
+    records = list(records)
+    found, baselines = groups(records), Baselines(records)
+    judged, measured = verdicts(found, baselines, folders or {}, margin), speeds(records)
+    return [_row(group, baselines, judged[group.first.lineage.group], measured) for group in found]
+
+
+def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict], measured: Mapping[str, Speed]) -> Row:
+    first = group.first
+    scores = [score for record in group.records if (score := main_metric(record)) is not None]
+    floats = [(record, found) for record in group.records if (found := baselines.float_or_self(record))]
+    return Row(
+        name=group.name,
+        label=group.label,
+        labels=group.labels,
+        trials=tuple(record.trial for record in group.records),
+        arm=first.arm,
+        recipe=first.recipe,
+        metric=first.metric,
+        scale=scale(first.metric),
+        score=estimate(scores) if scores else Estimate(math.nan, None, None, 0),
+        drop_from_float=_drop(group, baselines, "float"),
+        drop_from_control=_drop(group, baselines, "control"),
+        gain_over_ptq=_gain(group, baselines, "ptq"),
+        size_bytes=estimate([record.size_bytes for record in group.records]).mean,
+        size_ratio=_mean([found.size_bytes / record.size_bytes for record, found in floats if record.size_bytes]),
+        speed=next((measured[record.trial] for record in group.records if record.trial in measured), None),
+        verdicts=judged,
+    )
+
+
+def _gain(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
+    pairs = baselines.comparable(group, arm)
+    return paired_difference(*values(pairs)) if pairs else None
+
+
+def _drop(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
+    pairs = baselines.comparable(group, arm)
+    return paired_difference(*reversed(values(pairs))) if pairs else None
+
+
+def _mean(numbers: Sequence[float]) -> float | None:
+    return math.fsum(numbers) / len(numbers) if numbers else None

@@ -1,0 +1,123 @@
+"""The folder of a study on disk: which study it holds, and which of its trials are finished."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from qat.fileio import write_atomically
+from qat.lab.jobs.threads import USUAL, asked, cores, started
+from qat.lab.runs.record import Record, read_record
+from qat.registry import parse_call
+
+STUDY_FILE = "study.json"
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """`root` holds `study.json`, `stages/` and `trials/<id>/`. `trials` are the labels by id, in order; `imports` the
+    files that register what the trials name, `threads` those that XLA computes all of it with."""
+
+    root: Path
+    name: str
+    trials: dict[str, dict[str, str]]
+    imports: tuple[str, ...] = ()
+    threads: int | None = None
+
+    def trial(self, trial_id: str) -> Path:
+        """The folder of one trial."""
+        return self.root / TRIALS / trial_id
+
+    def scan(self) -> "Scan":
+        """What its trials have come to."""
+        records, damaged = {}, []
+        for trial_id in self.trials:
+            try:
+                record = read_record(self.trial(trial_id))
+            except ValueError as error:
+                damaged.append(str(error))
+                continue
+            if record is not None:
+                records[trial_id] = record
+        return Scan(records, tuple(damaged))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Finished trials by id, in the study's order, and what is wrong with each record that could not be read."""
+
+    records: dict[str, Record]
+    damaged: tuple[str, ...]
+
+
+class Planned(Protocol):
+    """A study to be run: its name, its trials with `id` and `labels`, and the files that define it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        ...
+
+    @property
+    def trials(self) -> Sequence[Any]:
+        """Trials, each with `id` and `labels`."""
+        ...
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Files that define it."""
+        ...
+
+
+def open_study(root: Path, study: Planned, threads: int | None = None) -> StudyFolder:
+    """The folder of `study`, made where it is missing; its `threads` stay what they were at first.
+
+    Raises `ValueError` where it is another study's.
+    """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"`--runs` must be a folder, but {str(root)!r} is a file. Choose another.")
+    if (root / STUDY_FILE).exists():
+        held = read_study(root)
+        name, threads = held.name, held.threads or threads
+        if name != study.name:
+            raise ValueError(
+                f"{str(root)!r} belongs to the study {name!r}, not to {study.name!r}. Choose another with `--runs`."
+            )
+    elif root.exists() and any(root.iterdir()) and not (root / TRIALS).is_dir():
+        raise ValueError(f"{str(root)!r} is not empty and holds no study. Choose another folder with `--runs`.")
+    root.mkdir(parents=True, exist_ok=True)
+    trials = {trial.id: trial.labels for trial in study.trials}
+    listed = [{"id": trial_id, "labels": labels} for trial_id, labels in trials.items()]
+    content = {"name": study.name, "imports": study.imports, "trials": listed, "threads": threads}
+    write_atomically(root / STUDY_FILE, json.dumps(content, indent=2) + "\n")
+    return StudyFolder(root, study.name, trials, study.imports, threads)
+
+
+def read_study(root: Path) -> StudyFolder:
+    """The study that a folder holds."""
+    path = root / STUDY_FILE
+    if not path.is_file():
+        raise ValueError(f"{str(root)!r} holds no study: there is no {STUDY_FILE} in it. Run `qat sweep FILE` first.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        trials = [{"id": one, "labels": {}} if isinstance(one, str) else one for one in found["trials"]]
+        labels = {str(one["id"]): dict(one["labels"]) for one in trials}
+        threads = found.get("threads")
+        return StudyFolder(
+            root, str(found["name"]), labels, tuple(found.get("imports", ())), threads and max(1, int(threads))
+        )
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{str(path)!r} is damaged. Delete this one file and run the same sweep again: "
+            "its finished trials are kept."
+        ) from None
+
+
+def threads_for(root: Path, runner: str = "") -> int:
+    """The threads that XLA is to compute the study in a folder with, in every process: as at its first run, or at that
+    as many as the runner or the environment names, else as there are cores, up to `USUAL`."""
+    held = read_study(root).threads if (root / STUDY_FILE).is_file() else None
+    named = parse_call(runner)[2].get("threads") if runner else None
+    return held or named or asked() or started() or min(len(cores()), USUAL)

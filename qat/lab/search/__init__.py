@@ -1,0 +1,1 @@
+"""Search of a declared space of configs under a budget."""

@@ -1,0 +1,263 @@
+"""How long the open jobs of a study will take on this machine: a range, and what it rests on."""
+
+import functools
+import itertools
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from qat import data
+from qat.core.jaxpr import find, trace
+from qat.core.plan import macs
+from qat.lab.experiment import run_experiment
+from qat.lab.experiment.config import ExperimentConfig, lineage, override, parse
+from qat.lab.experiment.quantizing import quantized
+from qat.lab.experiment.training import setting
+from qat.lab.jobs.job import Job
+from qat.lab.runs.files import DONE_FILE
+from qat.lab.runs.record import read_record
+from qat.lab.runs.study_folder import TRIALS
+from qat.lab.sweep.run import finished
+from qat.runtime import medians
+
+EFFICIENCY = (0.05, 0.8)  # of a matrix product's rate, that a training reaches: small models the least
+STEP_SECONDS = (2e-4, 5e-3)  # of a training step beside its products
+JOB_SECONDS = (0.05, 1.0)  # of a job beside its steps
+START_SECONDS = {"float": (2, 15), "control": (0.1, 15), "calibration": (1, 20), "qat": (3, 20), "trial": (1, 20)}
+"""To compile what a kind of job runs; a control runs what the float training did."""
+
+type Probe = Callable[[Sequence[Job]], dict[str, "Measured"]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of a kind of job: once, to compile and start, and of each training step."""
+
+    start: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The jobs of one kind: how many, of which so many are finished, and for how many trials; the seconds that the
+    open ones will take one after another, at least and at most; what that rests on."""
+
+    kind: str
+    jobs: int
+    finished: int
+    trials: int
+    low: float
+    high: float
+    basis: str
+
+
+def estimate(jobs: Sequence[Job], root: Path | None, probe: Probe | None = None) -> list[Cost]:
+    """The cost of every kind of job in `jobs`.
+
+    It rests on finished jobs of the same kind in `root`; else, with `probe` (see `measure`), on a few steps that
+    are run now; else on counting multiply-accumulates, at the rate of a matrix product that is timed now.
+    """
+    done = {job.id: _seconds(root, job) for job in jobs if root is not None and finished(root, job)}
+    missing = [job for job in jobs if not any(other.kind == job.kind and other.id in done for other in jobs)]
+    measured = probe(missing) if probe and missing else {}
+    return [_cost(kind, jobs, done, measured) for kind in dict.fromkeys(job.kind for job in jobs)]
+
+
+def _cost(kind: str, jobs: Sequence[Job], done: dict[str, float], measured: dict[str, Measured]) -> Cost:
+    ours = [job for job in jobs if job.kind == kind]
+    left = [job for job in ours if job.id not in done]
+    known = [(job, done[job.id]) for job in ours if math.isfinite(done.get(job.id, math.nan))]
+    if not left:
+        low, high, basis = 0.0, 0.0, "nothing is left to do"
+    elif known:
+        low, high = _like_finished(left, known)
+        basis = f"{len(known)} finished here"
+    elif kind in measured:
+        low, high = _like_measured(left, measured[kind])
+        basis = "a few steps, run now"
+    else:
+        low, high = _by_counting(left)
+        basis = f"counted, at {rate() / 1e9:.0f} GMAC/s"
+    return Cost(kind, len(ours), len(ours) - len(left), _trials(ours, jobs), low, high, basis)
+
+
+def _like_finished(left: Sequence[Job], known: Sequence[tuple[Job, float]]) -> tuple[float, float]:
+    """The first job of a kind compiles for all, so one alone says little of the others, and the mean more than most."""
+    rates = [seconds / _units(job) for job, seconds in known]
+    if len(rates) < 3:
+        low, high = min(rates) / 10, 2 * max(rates)
+    else:
+        low, high = 0.7 * statistics.median(rates), 1.5 * statistics.fmean(rates)
+    units = sum(_units(job) for job in left)
+    return units * min(low, high), units * high
+
+
+def _like_measured(left: Sequence[Job], found: Measured) -> tuple[float, float]:
+    """Compiled once for all, or for each program by itself."""
+    steps = found.step * sum(steps_of(job) for job in left)
+    least, most = (each * len(left) for each in JOB_SECONDS)
+    return 0.7 * (found.start + steps) + least, 1.5 * (found.start * programs_of(left) + steps) + most
+
+
+def _by_counting(left: Sequence[Job]) -> tuple[float, float]:
+    """From nearly the rate of a matrix product to what the smallest models take."""
+    seconds, steps = sum(products_of(job) for job in left) / rate(), sum(steps_of(job) for job in left)
+    starts, programs = START_SECONDS[left[0].kind], (1, programs_of(left))
+    low, high = (
+        starts[i] * programs[i] + JOB_SECONDS[i] * len(left) + seconds / EFFICIENCY[1 - i] + STEP_SECONDS[i] * steps
+        for i in (0, 1)
+    )
+    return low, high
+
+
+def _units(job: Job) -> float:
+    """What the time of a job of one kind grows with: products of a training, else the jobs themselves."""
+    return float(products_of(job)) if job.kind in TRAINING else 1.0
+
+
+def _trials(ours: Sequence[Job], jobs: Sequence[Job]) -> int:
+    """For how many trials the jobs are: those that need one of them, however deep."""
+    by_id, wanted = {job.id: job for job in jobs}, {job.id for job in ours}
+
+    def needs(job: Job) -> bool:
+        return job.id in wanted or any(needs(by_id[need]) for need in job.needs)
+
+    return sum(needs(job) for job in jobs if job.kind == "trial")
+
+
+def _seconds(root: Path | None, job: Job) -> float:
+    assert root is not None
+    if job.kind == "trial":
+        record = read_record(root / job.id)
+        return record.timings.get("seconds", math.nan) if record else math.nan
+    return float(json.loads((root / job.id / DONE_FILE).read_text(encoding="utf-8"))["seconds"])
+
+
+TRAINING = ("float", "control", "qat")
+QUANTIZING = ("calibration", "qat", "trial")
+BACKWARD = 3  # the multiply-accumulates of a training step, in those of a forward pass
+SIZE = 512  # rows of the matrices whose product is timed
+
+
+def config_of(job: Job) -> ExperimentConfig:
+    """The config that a job is for."""
+    return _parsed(json.dumps(job.payload["config"], sort_keys=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> ExperimentConfig:
+    return parse(ExperimentConfig, json.loads(text))
+
+
+def steps_of(job: Job) -> int:
+    """Steps of a training, 0 of any other job."""
+    config = config_of(job)
+    stage = config.train if job.kind == "float" else config.finetune
+    return stage.steps if job.kind in TRAINING and stage is not None else 0
+
+
+def products_of(job: Job) -> int:
+    """Multiply-accumulates of a job."""
+    config = config_of(job)
+    if job.kind in TRAINING:
+        stage = config.train if job.kind == "float" else config.finetune
+        examples = BACKWARD * stage.steps * stage.batch_size if stage is not None else 0
+    elif job.kind == "calibration":
+        examples = config.calibration_batches * config.train.batch_size
+    else:
+        examples = len(data.load(config.data).splits["test"])
+    return examples * forward_macs(config.model, config.data)
+
+
+@functools.lru_cache
+def forward_macs(model: str, name: str) -> int:
+    """Multiply-accumulates of a registered model's forward pass on one example of a data set."""
+    where = setting(model, name)
+    inputs = where.example()
+    variables = where.abstract_variables()
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    jaxpr, _ = trace(where.functions.inference, (variables, *inputs))
+    return max(1, sum(macs(site) * site.turns for site in find(jaxpr, leaves)))
+
+
+@functools.cache
+def rate() -> float:
+    """Multiply-accumulates a second of a float32 matrix product on this machine, timed now."""
+    x = jnp.ones((SIZE, SIZE), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    return SIZE**3 / medians({"product": lambda: product(x, x)}, rounds=9)["product"]
+
+
+def programs_of(left: Sequence[Job]) -> int:
+    """How many programs jobs of one kind run: recipes that differ in bits share one."""
+    found = set()
+    for job in left:
+        config = config_of(job)
+        program = None
+        if job.kind in QUANTIZING and config.recipe is not None:
+            program = quantized(setting(config.model, config.data), config.recipe).inference.program
+        found.add((config.model, config.data, config.train.batch_size, program))
+    return len(found)
+
+
+STEPS = 12
+SHORT = {"steps": STEPS, "warmup_steps": 0, "log_every": 1, "checkpoint_every": STEPS}
+
+
+def measure(jobs: Sequence[Job]) -> dict[str, Measured]:
+    """By kind of `jobs` what one costs, at most: a trial of each arm is run, with trainings of a dozen steps."""
+    found: dict[str, Measured] = {}
+    arms = {job.payload["config"]["arm"]: job.payload["config"] for job in jobs}
+    for config in arms.values():
+        for kind, one in _run(parse(ExperimentConfig, config)).items():
+            found[kind] = max(one, found.get(kind, one), key=lambda measured: measured.start)
+    return found
+
+
+def _shortened(config: ExperimentConfig) -> ExperimentConfig:
+    """The same with a dozen steps; where batch normalization is frozen, from the middle on: that is another program."""
+    changes = {}
+    for stage, settings in (("train", config.train), ("finetune", config.finetune)):
+        if settings is not None:
+            freeze = None if settings.freeze_bn_step is None else STEPS // 2
+            short = {**SHORT, "freeze_bn_step": freeze}
+            changes |= {f"{stage}.{name}": value for name, value in short.items()}
+    return override(config, changes)
+
+
+def _run(config: ExperimentConfig) -> dict[str, Measured]:
+    """What each stage of a trial took; of a training apart from its steps."""
+    config = _shortened(config)
+    moments: dict[str, list[float]] = {}
+    started: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="qat-probe-") as name:
+        root = Path(name)
+        about = {"trial": "probe", "labels": {}, "lineage": lineage(config)}
+
+        def report(kind: str, done: int, steps: int, loss: float | None) -> None:
+            started.setdefault(kind, time.monotonic())
+
+        def watch(kind: str, step: int, values: dict[str, float]) -> None:
+            moments.setdefault(kind, []).append(time.monotonic())
+
+        record = run_experiment(config, root, root / TRIALS / "probe", about, report, watch)
+        ended = time.monotonic()
+    found = {kind: _training(started[kind], moments[kind]) for kind in TRAINING if kind in moments}
+    if "calibration" in started:
+        after = started.get("qat", ended - record.timings["seconds"])
+        found["calibration"] = Measured(after - started["calibration"], 0.0)
+    return {**found, "trial": Measured(record.timings["seconds"], 0.0)}
+
+
+def _training(started: float, moments: Sequence[float]) -> Measured:
+    steps = [after - before for before, after in itertools.pairwise(moments)]
+    step = statistics.median(steps)
+    return Measured(moments[0] - started + max(steps) - step, step)

@@ -1,0 +1,1 @@
+"""Recipes: what is quantized, and how; presets by name."""

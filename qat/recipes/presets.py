@@ -1,0 +1,123 @@
+"""Recipes by name: the usual bits of weights and activations, with options."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal
+
+from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
+from qat.registry import did_you_mean, parse_call
+
+PRESET = re.compile(r"w([2-8])(?:a([2-8]))?(_dynamic)?")
+NAME = 40  # characters of a name in a label
+PRESET_EXAMPLES = ("w8a8", "w8a8_dynamic", "w8", "w4", "w4a8", "w4a4", "w3a3", "w2a4")
+
+
+def recipe(
+    name: str,
+    *,
+    observer: str | None = None,
+    quantizer: str = "ste",
+    edges: int | Literal["float", "same"] = 8,
+    products: bool = True,
+    group_size: int | None = None,
+    bits: Mapping[str, int | tuple[int, int]] | None = None,
+    parts: bool = False,
+) -> QuantRecipe:
+    """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
+    (weights alone), and so on for 2 to 8 bits.
+
+    Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones
+    symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at
+    least `edges` bits ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature.
+    `products=False` leaves attention's products in float. `bits` are those of single layers, by regular expression on
+    the path, edges included: of the weights, or a pair for weights and activations. With `parts` activations that are
+    joined of several have a range for each. Options may stand in the name:
+    `w4a4(quantizer='lsq', bits={'head': 2, 'stem': (8, 8)})`.
+    """
+    if edges not in ("float", "same") and not isinstance(edges, int):
+        raise ValueError(f"`edges` must be a number of bits, 'float' or 'same', got {edges!r}.")
+    if bits is not None and not (isinstance(bits, Mapping) and all(isinstance(pattern, str) for pattern in bits)):
+        raise ValueError(f"`bits` must map regular expressions on paths to bits, such as {{'head': 4}}, got {bits!r}.")
+    text, args, options = parse_call(name)
+    match = PRESET.fullmatch(text)
+    if match is None or args or (match[3] and not match[2]):
+        hint = did_you_mean(text, PRESET_EXAMPLES)
+        raise ValueError(f"Unknown recipe {name!r}. Known: {', '.join(PRESET_EXAMPLES)} and the like.{hint}")
+    if options:
+        given = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products, "bits": bits}
+        try:
+            return replace(recipe(text, **{**given, "group_size": group_size, "parts": parts, **options}), name=name)
+        except TypeError as error:
+            raise ValueError(f"recipe {name!r}: {error}.") from None
+    if parts and (match[3] or not match[2]):
+        raise ValueError(f"`parts` is for static activations, which {text!r} has not. Leave it out.")
+    per = "token" if match[3] else "part" if parts else "tensor"
+    w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
+
+    def rule(least: int) -> QuantRule:
+        w, a = max(w_bits, least), None if a_bits is None else max(a_bits, least)
+        return QuantRule(
+            weights=_preset_weights(w, observer, quantizer, group_size),
+            activations=None if a is None else _preset_activations(a, observer, quantizer, per),
+            products=products,
+        )
+
+    edge = QuantRule() if edges == "float" else None if edges == "same" else rule(edges)
+    pairs = {pattern: b if isinstance(b, tuple) else (b, None) for pattern, b in (bits or {}).items()}
+    both = {p: pair for p, pair in pairs.items() if pair[1] is not None}
+    return QuantRecipe(
+        (rule(0),),
+        first=edge,
+        last=edge,
+        name=name,
+        weights=tuple((p, _preset_weights(w, observer, quantizer, group_size)) for p, (w, _) in pairs.items()),
+        activations=tuple((p, _preset_activations(a, observer, quantizer, per)) for p, (_, a) in both.items()),
+    )
+
+
+def with_bits(name: str, bits: Mapping[str, Any]) -> str:
+    """A preset's name with `bits` of single layers, before those that it has."""
+    text, args, options = parse_call(name)
+    merged = {**bits, **{path: b for path, b in (options.get("bits") or {}).items() if path not in bits}}
+    written = [*map(repr, args), *(f"{k}={v!r}" for k, v in {**options, "bits": merged}.items())]
+    return f"{text}({', '.join(written)})"
+
+
+def raised(name: str, paths: Iterable[str]) -> str:
+    """A preset's name with the layers of these paths at 8 bits, activations too where it quantizes any."""
+    bits = 8 if recipe(name).rules[0].activations is None else (8, 8)
+    one_each = {f"^{re.escape(path)}$": bits for path in paths}
+    return with_bits(name, one_each) if one_each else name
+
+
+def label(recipe: QuantRecipe) -> str:
+    """A recipe's name, shortened, and a digest of its rules: `w4a4#1f3a9c2e`."""
+    rules = json.dumps(_lean(recipe), separators=(",", ":"))
+    name = recipe.name if len(recipe.name) <= NAME else f"{recipe.name[: NAME - 3]}..."
+    return f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}"
+
+
+def _lean(value: Any) -> Any:
+    """A recipe as JSON can hold it, without its name and what is as by default, so that later fields change nothing."""
+    if is_dataclass(value):
+        own = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "name"}
+        return {f.name: _lean(own[f.name]) for f in fields(value) if f.name in own and own[f.name] != f.default}
+    return [_lean(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size: int | None) -> TensorSpec:
+    per = "group" if group_size else "channel"
+    return TensorSpec(bits, per=per, group_size=group_size, observer=_observer(bits, observer), quantizer=quantizer)
+
+
+def _preset_activations(bits: int, observer: str | None, quantizer: str, per: Any) -> TensorSpec:
+    if per == "token":
+        return TensorSpec(bits, per=per, dynamic=True)
+    return TensorSpec(bits, grid="affine", per=per, observer=_observer(bits, observer), quantizer=quantizer)
+
+
+def _observer(bits: int, observer: str | None) -> str:
+    return observer or ("minmax" if bits == 8 else "mse")

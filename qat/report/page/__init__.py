@@ -1,5 +1,0 @@
-"""The report as one HTML page: `assemble` puts it together, from sections made here and by the scripts in `assets`."""
-
-from qat.report.page.assemble import page
-
-__all__ = ["page"]

@@ -1,0 +1,111 @@
+"""Times of functions taken in turns, so that their ratios hold on a machine that is not quiet."""
+
+import ctypes
+import functools
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PADDING = 1 << 28  # bytes that the heap grows by at least
+SETTINGS = {
+    -8: 1,  # M_ARENA_MAX: what one thread freed serves all of them
+    -4: 0,  # M_MMAP_MAX: large blocks come from the heap too
+    -2: PADDING,  # M_TOP_PAD
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: the heap's end is not given back
+}  # parameters of mallopt(3) in glibc's malloc.h
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Have this process keep the memory that it frees, for its own later use; whether it can.
+
+    XLA on a CPU allocates the temporaries of every call anew. glibc gives large blocks back to the system when they are
+    freed, which clears their pages when they are asked for again: a sixth of the time of MiniLM's fine-tuning step.
+    Where the C library is another one this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in SETTINGS.items())
+
+
+LIMIT = Path("/proc/sys/vm/max_map_count")
+MAPPINGS = Path("/proc/self/maps")
+
+
+def mappings() -> int:
+    """How many regions of memory this process has mapped; 0 where the system does not tell."""
+    try:
+        return MAPPINGS.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def make_room(share: float = 0.5) -> bool:
+    """Forget all compiled programs where more than this share of the mappings is taken; whether it did.
+
+    They are compiled again when they are called next. For processes that compile without end: sweeps, tests.
+    """
+    try:
+        limit = int(LIMIT.read_text())
+    except (OSError, ValueError):
+        return False
+    if mappings() <= share * limit:
+        return False
+    jax.clear_caches()
+    return True
+
+
+WARM_UP = 2
+ROUNDS = 30
+PARTS = 5
+LEAST = 0.002  # seconds: shorter calls are timed several at once, as single ones are lost in what else goes on
+
+
+def medians(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of one call of each function, as `in_turns` takes them."""
+    return {name: statistics.median(times) for name, times in in_turns(functions, rounds).items()}
+
+
+def shortest(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """The shortest time of each function, as `in_turns` takes them, in each of five parts of the rounds.
+
+    Where other processes work on the same cores the ratio of shortest times is nearer to that of a quiet machine than
+    that of medians; how far the parts differ tells what it is worth. Each part has rounds from the first to the last.
+    """
+    times = in_turns(functions, rounds)
+    return {name: [min(values[part::PARTS]) for part in range(PARTS)] for name, values in times.items()}
+
+
+def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds of one call of each function in each round, after two rounds of warming up.
+
+    A round times all of them in turn, every other one in reverse order; a short call is repeated until it has taken as
+    long as can be timed, and its time is the mean.
+    """
+    for _ in range(WARM_UP):
+        repeats = {name: max(1, math.ceil(LEAST / _seconds(call, 1))) for name, call in functions.items()}
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds):
+        for name in list(functions)[:: -1 if number % 2 else 1]:
+            times[name].append(_seconds(functions[name], repeats[name]))
+    return times
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, on which its times depend."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _seconds(call: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        jax.block_until_ready(call())
+    return max(time.perf_counter() - start, 1e-9) / repeats

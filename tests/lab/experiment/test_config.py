@@ -1,0 +1,102 @@
+"""Configs: every mistake at once, with its path and a remedy."""
+
+import pytest
+from pydantic import ValidationError
+
+from qat.lab.experiment.config import ExperimentConfig, digest, explain, override, parse, parse_assignment
+from qat.train import TrainConfig
+
+BASE = ExperimentConfig(name="base", model="cnn(width=8)", data="digits", train=TrainConfig(steps=10))
+
+
+def test_override_changes_nested_fields_and_leaves_the_original_alone():
+    changed = override(BASE, {"train.steps": 20, "seed": 3})
+    assert (changed.train.steps, changed.seed) == (20, 3)
+    assert (BASE.train.steps, BASE.seed) == (10, 0)
+
+
+def test_override_can_add_a_stage_that_was_left_out():
+    changed = override(BASE, {"arm": "control", "finetune.steps": 5})
+    assert changed.finetune is not None
+    assert changed.finetune.steps == 5
+
+
+def test_all_mistakes_come_at_once_each_with_its_path():
+    with pytest.raises(ValueError, match="unknown field") as caught:
+        override(BASE, {"train.stepz": 3, "trian": 2, "model": "cnnn", "data": "digitz", "calibration_batches": 0})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 5
+    for path, hint in [
+        ("`train.stepz`: unknown field.", "Did you mean 'steps'?"),
+        ("`trian`: unknown field.", "Did you mean 'train'?"),
+        ("`model`: ", "Did you mean 'cnn'?"),
+        ("`data`: ", "Did you mean 'digits'?"),
+        ("`calibration_batches`: ", "greater than or equal to 1, got 0"),
+    ]:
+        assert any(line.startswith(path) and hint in line for line in lines), (path, lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arm": "ptq"}, "`recipe` must be given for arm 'ptq'"),
+        ({"recipe": "w8a8"}, "`recipe` must be left out for arm 'float'"),
+        ({"arm": "qat", "recipe": "w8a8"}, "`finetune` must be given for arm 'qat'"),
+        ({"arm": "ptq", "recipe": "w9a9"}, "Unknown recipe 'w9a9'"),
+        ({"arm": "quat"}, "'float', 'control', 'ptq' or 'qat', got 'quat'"),
+        ({"train.seed": 3}, "Set the experiment's `seed`"),
+        ({"train.steps.more": 3}, "train.steps is a value and has no fields"),
+        ({"train.warmup_steps": 30}, "`warmup_steps` must be less than `steps`"),
+        ({"name": "../up"}, "`name`"),
+        ({"seed": -1}, "`seed`"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_explained(changes, message):
+    with pytest.raises(ValueError, match="`") as caught:
+        override(BASE, changes)
+    assert message in str(caught.value)
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(ValueError, match="`train`: missing"):
+        parse(ExperimentConfig, {"name": "a", "model": "cnn", "data": "digits"})
+
+
+def test_an_unknown_field_of_a_model_made_in_python_gets_a_hint():
+    with pytest.raises(ValidationError) as caught:
+        TrainConfig(steps=3, learning_rat=0.1)  # pyright: ignore[reportCallIssue]
+    assert explain(caught.value) == "`learning_rat`: unknown field. Did you mean 'learning_rate'?"
+
+
+def test_configs_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        BASE.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train.steps=300", ("train.steps", 300)),
+        ("train.learning_rate=3e-4", ("train.learning_rate", 3e-4)),
+        ("recipe=w8a8", ("recipe", "w8a8")),
+        ("recipe=w4a4(quantizer='lsq')", ("recipe", "w4a4(quantizer='lsq')")),
+        ("recipe=None", ("recipe", None)),
+        ("train.optimizer=sgd(momentum=0.8)", ("train.optimizer", "sgd(momentum=0.8)")),
+    ],
+)
+def test_an_assignment_is_a_literal_or_else_a_string(text, expected):
+    assert parse_assignment(text) == expected
+
+
+@pytest.mark.parametrize("text", ["train.steps", "=3", ""])
+def test_an_assignment_without_path_or_value_is_refused(text):
+    with pytest.raises(ValueError, match="path=value"):
+        parse_assignment(text)
+
+
+def test_a_digest_changes_with_every_field_and_with_nothing_else():
+    again = override(BASE, {})
+    assert digest(again) == digest(BASE)
+    others = [override(BASE, change) for change in ({"seed": 1}, {"train.steps": 11}, {"model": "cnn(width=9)"})]
+    assert len({digest(BASE), *map(digest, others)}) == 4

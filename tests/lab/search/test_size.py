@@ -1,0 +1,77 @@
+"""The size of a model's file is known before anything is trained."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from boards import started
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save as serialize
+from studies import BASE
+
+import qat
+from qat.lab.experiment.quantizing import quantized
+from qat.lab.experiment.training import setting
+from qat.lab.search.size import converted_size, estimated_size
+
+WITHIN = 0.03
+RECIPES = [  # that lay out a file each in its own way
+    "w3a8_dynamic",
+    "w4",
+    "w8a8(group_size=16)",
+    "w4a4(edges='float')",
+    "w8a8(bits={'stem': 3, 'body': 2})",
+]
+
+
+def config(**changes):
+    return BASE.model_copy(update={"model": "cnn(width=8)", **changes})
+
+
+@functools.cache
+def variables():
+    where = setting("cnn(width=8)", "digits")
+    return where, started(where.functions.init, *where.example())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_estimated_size_is_that_of_the_file(recipe, tmp_path):
+    where, params = variables()
+    q = quantized(where, recipe).inference
+    state = q.calibrate(params, [where.example(8)])
+    qat.save(tmp_path / "model.safetensors", q.convert(params, state, *where.example()))
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert estimated_size(config(arm="ptq", recipe=recipe)) == pytest.approx(size, rel=WITHIN)
+
+
+def test_an_estimated_size_of_a_float_model_is_that_of_the_file():
+    _, params = variables()
+    flat = {name: np.asarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}
+    assert estimated_size(config()) == pytest.approx(len(serialize(flat)), rel=WITHIN)
+
+
+def test_scanned_layers_tied_tables_and_embeddings_are_counted_as_they_are_stored(tmp_path):
+    def model(params, ids):
+        def layer(x, w):
+            return jax.nn.relu(x @ w), None
+
+        x, _ = jax.lax.scan(layer, params["table"][ids], params["layers"])
+        return x @ params["table"].T + params["bias"]
+
+    key = jax.random.key(0)
+    params = {
+        "table": jax.random.normal(key, (64, 32)),
+        "layers": jax.random.normal(key, (3, 32, 32)),
+        "bias": np.zeros(64, np.float32),
+    }
+    ids = np.arange(8)
+    q = qat.quantize(model, qat.recipe("w4a8"))
+    qat.save(tmp_path / "model.safetensors", q.convert(params, q.calibrate(params, [ids]), ids))
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert converted_size(q, params, ids) == pytest.approx(size, rel=WITHIN)
+
+
+def test_fewer_bits_of_one_layer_are_a_smaller_file():
+    sizes = [estimated_size(config(arm="ptq", recipe=f"w8a8(bits={{'body': {bits}}})")) for bits in (8, 4, 2)]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
