@@ -9,6 +9,8 @@ import jax
 Location = tuple[int | str, ...]
 """Indices of equations from the outermost jaxpr down, with the name of the sub-jaxpr between two of them."""
 
+# A leaf of one of these names is *the* weight of its module, so that the module's path names the site. Any other leaf
+# names itself, as a module may hold several of them.
 PARAMETER_NAMES = {"kernel", "embedding", "weight", "weights", "w", "scale", "table", "kernel_init"}
 
 
@@ -81,6 +83,8 @@ class Contraction:
 def leaf_path(key_path: tuple[Any, ...]) -> str:
     """A parameter leaf's key path as `params/encoder/kernel`; NNX's trailing `.value` is dropped."""
     parts = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in key_path]
+    # The same model must have the same site ids whether its parameters are a plain tree or an NNX state, whose leaves
+    # are variables that hold the array in an attribute.
     if len(parts) > 1 and isinstance(key_path[-1], jax.tree_util.GetAttrKey) and parts[-1] in ("value", "raw_value"):
         parts = parts[:-1]
     return "/".join(parts)
@@ -88,6 +92,8 @@ def leaf_path(key_path: tuple[Any, ...]) -> str:
 
 def clean_scope(stack: str) -> str:
     """A name stack without the marks of transformations (`vmap(x)` -> `x`) and without empty parts."""
+    # A site must keep its path under `vmap`, `grad` or `jit`, which wrap each part of the name stack in their own
+    # name.
     bare = re.sub(r"\b\w+\(|\)", "", stack)
     return "/".join(part for part in bare.split("/") if part)
 
@@ -101,6 +107,8 @@ def site_path(scope: str, leaf: str | None) -> str:
     parts = parts[1:] if parts[0] == "params" and len(parts) > 1 else parts
     module = parts[:-1] if parts[-1] in PARAMETER_NAMES and len(parts) > 1 else parts
     scopes = [s for s in scope.split("/") if s and "->" not in s]
+    # The scope is preferred where it ends up in the same module: a module that is called twice under two scopes is
+    # then told apart. Marks such as `a->b` (einsum's specification) are no names of modules.
     if any(s == module[-1] or s.startswith(module[-1] + ".") for s in scopes):
         return "/".join(scopes)
     return "/".join(module)
@@ -114,6 +122,8 @@ def contracted(op: str, operands: tuple[Operand, Operand], params: dict[str, Any
         for axis in axes:
             size *= operands[0].shape[axis]
     elif op == "conv":
+        # All of the kernel's axes are summed over but the one of output channels. With feature groups the kernel's
+        # input axis is already that of one group.
         out_axis = params["dimension_numbers"].rhs_spec[0]
         for axis, length in enumerate(operands[1].shape):
             size *= 1 if axis == out_axis else length

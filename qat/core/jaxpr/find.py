@@ -65,6 +65,8 @@ def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
     _jaxpr(walk, jaxpr, infos, Scope())
     counts: Counter[tuple[str, str]] = Counter()
     sites = []
+    # Sites of one path and op are numbered in order of evaluation, so ids stay for as long as modules are called in
+    # the same order.
     for c in walk.found:
         number = counts[c.path, c.op]
         counts[c.path, c.op] += 1
@@ -81,6 +83,8 @@ def _jaxpr(walk: _Walk, jaxpr: Any, infos: list[Info], scope: Scope) -> list[Inf
     def read(atom: Any) -> Info:
         return constant if layouts.is_literal(atom) else env[atom]
 
+    # Invariant: `env` knows every variable made before this equation; two entries of one `value` are one and the same
+    # array.
     for index, eqn in enumerate(inner.eqns):
         outs = _equation(walk, index, eqn, [read(v) for v in eqn.invars], scope)
         env.update(zip(eqn.outvars, _identified(outs, (*scope.location, index)), strict=True))
@@ -103,6 +107,8 @@ def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope)
         return CONTROL[name](walk, index, eqn, args, scope)
     for sub, jaxpr in layouts.subjaxprs(eqn):
         inside = scope.enter(index, sub, eqn, blocked=scope.blocked or f"inside `{name}`, which is not rewritten")
+        # How it hands operands to its jaxprs is not known, so nothing inside counts as a parameter. Sites are listed
+        # all the same: the user sees why they stay in float.
         invars = layouts.open_jaxpr(jaxpr)[0].invars
         _jaxpr(walk, jaxpr, [Info(False, None, frozenset())] * len(invars), inside)
     return [follow(eqn, args)] * len(eqn.outvars)
@@ -124,6 +130,7 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
     ]
     name: str = eqn.primitive.name
     out, op = follow(eqn, args), OPS.get(name, name)
+    # Indexing, which multiplies nothing: not even a listed site.
     if op == "embedding" and args[0].origin is None:
         return [out]
     lhs, rhs = (
@@ -131,10 +138,13 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
         for v, a in zip(eqn.invars[:2], args[:2], strict=True)
     )
     operands = (lhs, rhs)
+    # A scan that slices a parameter only to make a parameter of it is no layer scan; one whose slice meets data is.
     if not all(a.known for a in args):
         walk.sliced.update(scan for o in operands if o.origin for scan in o.origin.scans)
     location, origin = (*scope.location, index), args[0].origin or args[1].origin
     weighted = op != "embedding" and not out.known and origin is not None
+    # The bodies of loops are walked until their information settles; the last walk alone records, or sites would be
+    # met twice.
     if scope.record:
         blocked = scope.blocked or _empty(op, operands, walk.empty) or _blocked(op, eqn, args, operands)
         path = site_path(clean_scope(f"{scope.names}/{eqn.source_info.name_stack}"), origin.path if origin else None)
@@ -161,7 +171,9 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
         if weighted:
             walk.followed.update(out.upstream)
         else:
+            # What has no weight is never the network's last layer.
             walk.followed.add(location)
+    # Each site marks its direct predecessors as followed, so nothing further up needs to be remembered.
     return [out._replace(upstream=frozenset([location])) if weighted else out]
 
 
@@ -216,6 +228,7 @@ def _settle(body: Callable[[list[Info]], list[Info]], carry: list[Info]) -> list
     carry = [Info(False, None, c.upstream) for c in carry]
     while True:
         out = body(carry)
+        # Invariant: the sets of sites only grow. There are finitely many sites, so the loop ends.
         merged = [Info(False, None, c.upstream | o.upstream) for c, o in zip(carry, out, strict=True)]
         if merged == carry:
             return carry
@@ -232,6 +245,7 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     def body(c: list[Info], where: Scope) -> list[Info]:
         return _jaxpr(walk, s.body, _anew([*consts, *c, *slices]), where)
 
+    # Which scans slice weights is known only after this first walk, and decides what the recording one writes down.
     carry = _settle(lambda c: body(c, replace(inside, record=False))[: s.carry], carry)
     if here in walk.sliced:  # a layer scan, not one over time that only adds a parameter's row to each step
         inside = replace(inside, scans=(*scope.scans, here), stack=(*scope.stack, s.length))
@@ -255,17 +269,20 @@ def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) ->
     carry = _settle(lambda c: body(c, False), args[m:])
     why = "in the condition of a while loop, which returns nothing but whether to go on"
     cond = scope.enter(index, "cond_jaxpr", eqn, blocked=scope.blocked or why)
+    # The body after the condition, in the order in which they run: sites are numbered so.
     _jaxpr(walk, p["cond_jaxpr"], [*args[:n], *carry], cond)
     body(carry, True)
     return carry
 
 
 def _cond(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
+    # A choice that no parameter and no input can change.
     settled = scope.settled or (args[0].known and args[0].origin is None)
     outs = [
         _jaxpr(walk, branch, _anew(args[1:]), scope.enter(index, f"branches[{i}]", eqn, settled=settled))
         for i, branch in enumerate(eqn.params["branches"])
     ]
+    # The choice is an input of the result too: what lies before the index lies before whatever the branches give.
     upstream = args[0].upstream
     return [Info(False, None, upstream.union(*(o.upstream for o in each))) for each in zip(*outs, strict=True)]
 

@@ -22,6 +22,8 @@ REMAT = {"remat2", "remat", "checkpoint"}
 
 def open_jaxpr(jaxpr: Any) -> tuple[Jaxpr, list[Any]]:
     """The jaxpr itself and the constants that its constant variables stand for."""
+    # Equations hold closed jaxprs or open ones, depending on the primitive and on jax's version; callers need not
+    # know.
     if hasattr(jaxpr, "jaxpr"):
         return jaxpr.jaxpr, list(jaxpr.consts)
     return jaxpr, list(getattr(jaxpr, "consts", ()))
@@ -57,6 +59,7 @@ def scan_layout(eqn: JaxprEqn) -> Scan:
     """The parts of a `scan` equation."""
     p = eqn.params
     if "ft_in" in p:
+        # Newer versions of jax keep a tree of the three groups of operands in the place of two counts.
         consts, carry, _ = (len(group) for group in p["ft_in"].elts)
     else:
         consts, carry = p["num_consts"], p["num_carry"]
@@ -86,6 +89,8 @@ def placed(x: Any) -> jax.ShapeDtypeStruct:
     traced there needs to know."""
     aval: Any = jax.typeof(x) if not isinstance(x, jax.ShapeDtypeStruct) else x
     mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    # Axes that the compiler manages by itself (`Auto`) are no part of a value's type: a function is traced the same
+    # without them.
     if isinstance(x, jax.ShapeDtypeStruct) or mesh is None or set(mesh.axis_types) <= {AxisType.Auto}:
         return abstract(x)
     varying = {name: getattr(aval, name) for name in ("vma", "manual_axis_type") if hasattr(aval, name)}
@@ -101,6 +106,8 @@ def laid_out_by_xla(fn: Callable[..., Any], *args: Any) -> Any:
         return fn(*args)
     names = tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
     with jax.sharding.use_abstract_mesh(mesh):
+        # With explicit axes every operation must say how its result lies, which code that knows of no mesh cannot: so
+        # the axes are handed back to the compiler for as long as `fn` runs.
         return jax.sharding.auto_axes(fn, axes=names, out_sharding=PartitionSpec())(*args)
 
 
@@ -118,6 +125,8 @@ def placed_as(x: Any, like: Any) -> Any:
     def one(leaf: Any) -> Any:
         if mesh != jax.typeof(leaf).sharding.mesh and AxisType.Auto in mesh.axis_types:
             leaf = jax.sharding.reshard(leaf, NamedSharding(mesh, PartitionSpec()))
+        # `pcast` is what makes gradients right: its transpose sums over the axes, where each device holds a part of
+        # the gradient of one and the same parameter.
         axes = tuple(sorted(varying(like) - varying(leaf)))
         return jax.lax.pcast(leaf, axes, to="varying") if axes else leaf
 
@@ -132,6 +141,7 @@ def bind(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
         out = eqn.primitive.bind(*functions, *args, **params)
     else:
         out = eqn.primitive.bind(*args, **params)
+    # `bind` gives a bare value for primitives of one result; callers always zip with `outvars`.
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
@@ -150,6 +160,7 @@ def is_literal(atom: Any) -> bool:
 def exceeds(length: Any, most: int) -> bool | None:
     """Whether a length is over `most`; None where it is symbolic and its bounds do not say."""
     try:
+        # A symbolic length compares by its bounds, which may leave the answer open.
         return bool(length > most)
     except Exception as error:
         if type(error).__name__ != "InconclusiveDimensionOperation":  # jax does not export it
@@ -181,6 +192,9 @@ def evaluate(jaxpr: Any, args: list[Any], rule: Callable[[int, JaxprEqn, list[An
     def read(atom: Any) -> Any:
         return atom.val if is_literal(atom) else env[atom]
 
+    # Invariant: `env` has a value for every variable that this equation reads, as jaxprs are in order of evaluation.
+    # The index counts equations of this jaxpr alone: with the path of those around it, it is the place by which a
+    # site is found again, so evaluation must not skip or reorder any.
     for index, eqn in enumerate(inner.eqns):
         operands = [read(v) for v in eqn.invars]
         with _mesh_of(eqn):

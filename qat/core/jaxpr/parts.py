@@ -28,7 +28,9 @@ class Joined:
 def joined(jaxpr: Any) -> dict[int, Joined]:
     """By identity of an equation, the contractions in `jaxpr`, or in one inside it, that can be rewritten by parts."""
     inner, _ = layouts.open_jaxpr(jaxpr)
+    # Variables belong to one jaxpr: what was joined outside and handed in is an operand like any other there.
     makers = {v: eqn for eqn in inner.eqns for v in eqn.outvars}
+    # Identities are enough, since the caller keeps the jaxpr alive and rewrites this very one.
     found = {id(eqn): one for eqn in inner.eqns if (one := _joined(eqn, makers))}
     for eqn in inner.eqns:
         for _, sub in layouts.subjaxprs(eqn):
@@ -39,11 +41,13 @@ def joined(jaxpr: Any) -> dict[int, Joined]:
 def _joined(eqn: Any, makers: dict[Any, Any]) -> Joined | None:
     if eqn.primitive.name not in ("dot_general", "conv_general_dilated"):
         return None
+    # The first side that can be split is taken; the other one is then an operand of every part.
     for side, v in enumerate(eqn.invars[:2]):
         maker = None if layouts.is_literal(v) else makers.get(v)
         if maker is None or maker.primitive.name != "concatenate":
             continue
         parts = tuple(_flat(v, maker.params["dimension"], makers))
+        # Joining with zeros is padding, which is one tensor with one range, rather than two tensors side by side.
         constant = any(layouts.is_literal(p) or _is_constant(makers.get(p)) for p in parts)
         place = _meets(eqn, side, maker.params["dimension"])
         if place is not None and not constant:
@@ -70,10 +74,12 @@ def _meets(eqn: Any, side: int, axis: int) -> tuple[int | None, int | None] | No
     """Which axis of the other operand meets `axis`, or which of the result it becomes; None where it is neither."""
     if eqn.primitive.name == "dot_general":
         summed, batch = eqn.params["dimension_numbers"]
+        # A batch axis would have to be cut on both sides: the contraction stays whole.
         if axis in batch[side]:
             return None
         if axis in summed[side]:
             return summed[1 - side][list(summed[side]).index(axis)], None
+        # Results have batch axes first, then the free axes of the left side, then those of the right.
         free = [
             (s, i)
             for s in (0, 1)
@@ -82,6 +88,7 @@ def _meets(eqn: Any, side: int, axis: int) -> tuple[int | None, int | None] | No
         ]
         return None, len(batch[0]) + free.index((side, axis))
     numbers = eqn.params["dimension_numbers"]
+    # With groups of channels a part may end inside a group. A joined kernel is left whole.
     if side != 0 or eqn.params["feature_group_count"] != 1 or eqn.params["batch_group_count"] != 1:
         return None
     if axis == numbers.lhs_spec[1]:
@@ -97,6 +104,8 @@ def by_parts(jaxpr: Any, chosen: Collection[int]) -> Any:
 
 def _by_parts(jaxpr: Any, found: dict[int, Joined]) -> Any:
     eqns = []
+    # Invariant: one equation in, one equation out, with the same result variables. So every other equation keeps its
+    # index, which is its location, and no variable is renamed.
     for eqn in layouts.open_jaxpr(jaxpr)[0].eqns:
         if id(eqn) in found:
             eqns.append(_rewritten(eqn, found[id(eqn)]))
@@ -122,6 +131,8 @@ def _rewritten(eqn: Any, one: Joined) -> Any:
 
     def contract(other: Any, *parts: Any) -> Any:
         results, start = [], 0
+        # Invariant: `start` is where the part begins on the joined axis, and `results` holds a product for each one
+        # before.
         for part in parts:
             end = start + part.shape[one.axis]
             met = other if one.summed_with is None else jax.lax.slice_in_dim(other, start, end, axis=one.summed_with)
@@ -129,12 +140,14 @@ def _rewritten(eqn: Any, one: Joined) -> Any:
             start = end
         if one.kept_as is not None:
             return jax.lax.concatenate(results, one.kept_as)
+        # Not `sum`, whose start of 0 would add an equation.
         total = results[0]
         for result in results[1:]:
             total = total + result
         return total
 
     operands = [eqn.invars[1 - one.side], *one.parts]
+    # Under `jit` the products become one call, the single equation that takes the place of the old one.
     call = jax.make_jaxpr(jax.jit(contract))(*(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in operands))
     (made,) = layouts.open_jaxpr(call)[0].eqns
     return made.replace(invars=operands, outvars=eqn.outvars, source_info=eqn.source_info)

@@ -40,12 +40,16 @@ def follow(eqn: Any, args: list[Info]) -> Info:
     """The information on an ordinary equation's result."""
     value = _same_value(eqn, args)
     upstream = frozenset().union(*(a.upstream for a in args))
+    # One operand that is data makes the result data. An effect makes it data as well: its value may not be the same
+    # next time.
     if not all(a.known for a in args) or eqn.effects:
         return Info(False, None, upstream, value=value)
     origins = [(v.aval.size, a.origin) for v, a in zip(eqn.invars, args, strict=True) if a.origin is not None]
     scans = tuple(dict.fromkeys(scan for a in args for scan in (a.origin.scans if a.origin else a.scans)))
     if not origins:
         return Info(True, None, upstream, value=value, scans=scans)
+    # The largest leaf stands for what was made of several (a kernel with its mask or norm): the smaller ones modify
+    # it.
     origin = max(origins, key=lambda o: o[0])[1]
     moved = _moved(eqn, origin) if len(args) == 1 else replace(origin, perm=None, scans=scans)
     return Info(True, moved, upstream, _is_spread(eqn, args), value)
@@ -56,6 +60,7 @@ def _same_value(eqn: Any, args: list[Info]) -> Any:
     cast."""
     name = eqn.primitive.name
     if name == "convert_element_type":
+        # Two casts of one array to one dtype are equal arrays, though jax traced two equations.
         return ("cast", args[0].value, str(eqn.params["new_dtype"]))
     if name in PLACINGS:
         return args[0].value
@@ -70,8 +75,11 @@ def _moved(eqn: Any, origin: Origin) -> Origin:
     if name in PLACINGS:
         return origin
     dtype = eqn.outvars[0].aval.dtype
+    # Only the first cast to a float: a second one may have lost digits in the first, and an integer dtype certainly
+    # would.
     if origin.perm is not None and name == "convert_element_type" and not origin.cast and dtype in FLOATS:
         return replace(origin, dtype=dtype, cast=True)
+    # Anything else computes a new array, which cannot be had from the leaf by transposes and a single cast.
     return replace(origin, perm=None)
 
 
@@ -86,8 +94,12 @@ def _is_spread(eqn: Any, args: list[Info]) -> bool:
     if name == "tile" or (name in ("stack", "concatenate") and len({id(v) for v in eqn.invars}) == 1):
         return True
     if name == "broadcast_in_dim":
+        # A new leading axis is where a batch goes: at batch size one it repeats nothing yet, but the next batch
+        # would.
         leading = len(out.shape) > len(shapes[0]) and 0 not in eqn.params["broadcast_dimensions"]
         return out.size > eqn.invars[0].aval.size or leading or any(spread)
+    # Combined elementwise, a repeated value is absorbed by a parameter that has the result's whole shape; where none
+    # has, the result's shape may still follow the batch.
     if len(args) > 1 and all(_broadcasts(shape, out.shape) for shape in shapes):
         whole = [a.spread for a, shape in zip(args, shapes, strict=True) if a.origin is not None and shape == out.shape]
         return all(whole) if whole else True
@@ -119,6 +131,8 @@ def sliced(info: Info, scan: Location) -> Info:
 
 def _slice(origin: Origin, scan: Location) -> Origin:
     """The origin of one slice; a leaf already transposed cannot be followed further."""
+    # A scan slices the leading axis of what it is given. Only for a leaf as it lies is that the leaf's own leading
+    # axis, the one along which layers are stacked.
     plain = origin.perm is not None and origin.perm == tuple(range(len(origin.perm)))
     return replace(
         origin, perm=tuple(range(len(origin.perm) - 1)) if plain and origin.perm else None, scans=(*origin.scans, scan)

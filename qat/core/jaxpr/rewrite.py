@@ -47,20 +47,29 @@ def rewrite(rewriting: Rewriting, jaxpr: Any, args: list[Any], given: Values, ke
 
 
 def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values, kept: Values, scope: Values):
+    # A copy, as jax may trace a loop's body more than once from the same values.
     kept = dict(kept)
 
     def rule(index: int, eqn: Any, operands: list[Any]) -> list[Any]:
+        # Invariant: `kept` has one entry for each site that it was called with, updated as sites are passed and never
+        # enlarged: loops and branches carry it, so that its structure must not depend on the way taken.
         here = (*at, index)
         if here in r.sites:
             site = r.sites[here]
             out, state = r.handler(site, eqn, operands, given, kept.get(site.id), scope)
             kept.update({site.id: state} if site.id in kept else {})
             return [out]
+        # Whatever holds no site is bound as it was traced, control flow included: a program without sites is left
+        # untouched.
         if here not in r.nests:
             return layouts.bind(eqn, operands)
         name = eqn.primitive.name
+        # Only the values of sites inside are handed in, so that a loop carries no more than it may change.
         own = {c.id: kept[c.id] for c in r.inside(here) if c.id in kept}
+        # A plain call is evaluated in place and shares the scope: its sites see the same arrays as those around it.
+        # Values may not leave a remat, loop or branch by the side, so each of these starts with a scope of its own.
         if name in layouts.INLINED:
+            # The body's own slices shadow what is given whole, under the same keys.
             outs, new = _run(r, layouts.inlined_jaxpr(eqn), operands, (*here, "call"), given, own, scope)
         else:
             outs, new = (_remat if name in layouts.REMAT else CONTROL[name])(r, eqn, operands, here, given, own)
@@ -82,7 +91,10 @@ def _remat(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values,
 def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
     s = layouts.scan_layout(eqn)
     consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
+    # A stacked weight's values have a row for each turn of the scan around it, so the scan itself hands out the rows.
     sliced = {key: value for key, value in given.items() if at in r.slices.get(key, ())}
+    # A site of a layer scan has a state for each layer, which travels with the slices: read at its turn, written at
+    # its turn. A site in a scan over time has one state for all turns, so it is carried from each turn to the next.
     layered = {c.id for c in r.inside(at) if at in c.scans}
     kept_xs = {key: value for key, value in kept.items() if key in layered}
     kept_carry = {key: value for key, value in kept.items() if key not in layered}
@@ -108,9 +120,12 @@ def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values,
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
 
     def cond(state: Any) -> Any:
+        # `find` blocks every site in a condition: it can return no states.
         return layouts.evaluate(p["cond_jaxpr"], [*args[:n], *state[0]], lambda _, e, v: layouts.bind(e, v))[0]
 
     def body(state: Any):
+        # The states are part of the carry: how often the loop runs is not known, so there is no axis to stack them
+        # along.
         return _run(r, p["body_jaxpr"], [*args[n:m], *state[0]], (*at, "call"), given, state[1], {})
 
     return jax.lax.while_loop(cond, body, (args[m:], kept))
@@ -120,10 +135,14 @@ def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, 
     def branch(i: int) -> Callable[..., Any]:
         return lambda args, kept: _run(r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, kept, {})
 
+    # All branches return the states of all sites in the equation, those of the other branches as they came in:
+    # branches of one `switch` must agree in structure.
     branches = [branch(i) for i in range(len(eqn.params["branches"]))]
     platforms = layouts.branch_platforms(eqn)
     if platforms is None:
         return jax.lax.switch(args[0], branches, args[1:], kept)
+    # `platform_dependent` must stay one: the choice is made when the program is lowered, and the branches of other
+    # platforms may not compile there.
     named = {name: one for one, names in zip(branches, platforms, strict=True) for name in names or ()}
     default = branches[-1] if platforms[-1] is None else None
     return jax.lax.platform_dependent(args[1:], kept, **named, default=default)
