@@ -34,6 +34,7 @@ def watched(job: str, tell: Tell) -> Iterator[Tell]:
 
     def passed_on(news: News) -> None:
         nonlocal heard, doing
+        # Under the lock, so that a word on compiling never comes between a progress report and the time of it.
         with lock:
             heard = time.monotonic()
             doing = news.what if isinstance(news, Progress) else doing
@@ -41,6 +42,8 @@ def watched(job: str, tell: Tell) -> Iterator[Tell]:
 
     def watch() -> None:
         nonlocal heard
+        # Invariant: `heard` is when anything was said last, by the job or from here; so this speaks once in
+        # `SILENCE`.
         while not over.wait(LOOK_EVERY):
             with lock:
                 program = compiling()
@@ -50,6 +53,7 @@ def watched(job: str, tell: Tell) -> Iterator[Tell]:
 
     if "jax" in sys.modules:
         _listen()
+        # A program whose compilation raised has no end among jax's events and would seem to be compiled for ever.
         _compiled.clear()
     thread = threading.Thread(target=watch, name="compiling", daemon=True)
     thread.start()

@@ -140,6 +140,7 @@ def is_trial(job: Job) -> bool:
 def open_view(console: Console, describe: Describe) -> Iterator[View]:
     """A live display where `console` is a terminal, else plain lines."""
     if not console.is_terminal:
+        # Bars in a log file would be thousands of lines.
         yield Lines(console, describe)
         return
     from qat.lab.jobs.display import Live

@@ -91,14 +91,20 @@ def execute(
 
 def _run(schedule: Schedule, rules: Rules, opening: Opening) -> None:
     root, me = rules.root, rules.me
+    # Presence encloses all claims: it begins before the first one is taken and ends after the last is given back, so
+    # no claim is ever seen whose holder does not seem alive.
     with ended_by_signals(), present(root, me, lambda: schedule.news):
         sweep_out(root, me)
+        # The runner is closed before claims are given back: a job is free for others only once nothing here works on
+        # it.
         with schedule.holding(), contextlib.closing(opening(schedule.tell)) as runner:
             _loop(schedule, runner, TICK if is_local(root) else REMOTE_TICK)
 
 
 def _loop(schedule: Schedule, runner: Runner, look_every: float) -> None:
     looked = time.monotonic()
+    # Invariant: before each turn every job that ended has been taken note of. A turn waits at most about a tick, so
+    # that results of other processes, and room that comes free by itself, are seen soon.
     while schedule.under_way():
         schedule.start_ready(runner)
         schedule.publish()
@@ -119,7 +125,9 @@ def ended_by_signals() -> Iterator[None]:
 
     here = threading.current_thread() is threading.main_thread()
     names = ("SIGTERM", "SIGHUP") if here else ()
+    # Only the main thread may set handlers, and SIGHUP is unknown to some systems.
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # Whoever ignores a signal (`nohup`) or handles it has a reason.
     changed = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     for number in changed:
         signal.signal(number, interrupt)

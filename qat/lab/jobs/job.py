@@ -46,6 +46,8 @@ def wanted(jobs: Sequence[Job], finished: Collection[str], damaged: Collection[s
     """
     needed = {need for job in jobs for need in job.needs}
     ids = set[str]()
+    # Invariant: every job behind this one is decided, and `ids` holds those that must run with all that they need.
+    # Needs come first in `jobs`, so backwards each job is met after all that may ask for it.
     for job in reversed(jobs):
         if job.id not in finished and (job.id not in needed or job.id in ids or job.id in damaged):
             ids.add(job.id)
@@ -55,6 +57,7 @@ def wanted(jobs: Sequence[Job], finished: Collection[str], damaged: Collection[s
 
 def dependents(jobs: Iterable[Job], failed: str) -> list[Job]:
     """The jobs, in order, that need `failed`, or need one that does."""
+    # One pass is enough, as jobs come after what they need.
     found, ids = [], {failed}
     for job in jobs:
         if ids.intersection(job.needs):

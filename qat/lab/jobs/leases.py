@@ -39,13 +39,19 @@ class Claim:
 def take(root: Path, job: str, me: Holder) -> Claim:
     """The claim that counts: a new one of `me` where the job was free or its holder is dead, else the other's."""
     number = 0
+    # Invariant: no claim numbered below `number` counts any more, as nothing is ever removed. Each turn either
+    # returns or has seen a higher number, because a creation fails only where another process made that very number
+    # first.
     while True:
         last = last_claim(root, job, at_least=number)
         if last is not None and not is_free(root, last, me):
             return last
+        # Exactly the next number: two that saw the same last claim try to make the same file, and only one of them
+        # can.
         number = 1 if last is None else last.number + 1
         mine = Claim(job, number, me)
         path = _file(root, mine)
+        # A folder that stays empty, should this process die here, means what no folder does: nobody holds the job.
         path.parent.mkdir(parents=True, exist_ok=True)
         if _create(path, _text(mine)):
             return mine
@@ -53,6 +59,8 @@ def take(root: Path, job: str, me: Holder) -> Claim:
 
 def release(root: Path, mine: Claim, outcome: Outcome) -> None:
     """Give the job up, with how it went."""
+    # Replaced as a whole, and only by its holder: a reader sees the claim held or given up, never half a file. A
+    # holder that was taken for dead writes its old number only, which no longer counts.
     write_atomically(_file(root, mine), _text(replace(mine, outcome=outcome)))
 
 
@@ -63,6 +71,7 @@ def last_claim(root: Path, job: str, at_least: int = 0) -> Claim | None:
     """
     place = root / CLAIMS / job
     names = [path.name.removesuffix(".json") for path in place.iterdir()] if place.exists() else []
+    # Temporary files of other writers lie in the same folder; their names are no numbers.
     number = max([at_least, *(int(name) for name in names if name.isdecimal())])
     return _read(root, job, number) if number else None
 
@@ -71,6 +80,8 @@ def is_free(root: Path, claim: Claim, me: Holder) -> bool:
     """Whether its holder gave the job up or is dead."""
     if claim.outcome is not None:
         return True
+    # The claim's own age counts as a sign of life, so that a process whose heartbeat is not visible yet (a slow
+    # shared disk) does not lose a job that it has just taken.
     seen, now = modified(_file(root, claim)), clock(root, me)
     return is_dead(root, claim.holder or _nobody(), seen, now)
 
@@ -94,6 +105,7 @@ def _read(root: Path, job: str, number: int) -> Claim:
     try:
         found = json.loads(_file(root, claim).read_text(encoding="utf-8"))
         return replace(claim, holder=holder_from(found["holder"]), outcome=found["outcome"])
+    # Unreadable is not free: it may be a claim that another machine writes just now. Its age decides.
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return claim
 
@@ -107,6 +119,8 @@ def _create(path: Path, text: str) -> bool:
     """Make the file, whole, unless it is there; whether this call made it."""
     if not is_local(path):
         return _create_and_look(path, text)
+    # Written under another name first and then linked, because a link appears with its content: a claim that is seen
+    # is seen whole. The folder is the same, as links do not cross file systems.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".claim.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -124,6 +138,7 @@ def _link(whole: str, path: Path, text: str) -> bool:
         # A network file system may have lost the answer to a link that it made, and been asked again.
         return Path(whole).stat().st_nlink == 2
     except OSError as error:
+        # Without hard links exclusive creation still chooses one process alone; only its content may be seen late.
         if error.errno not in NO_LINKS:
             raise
         with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:

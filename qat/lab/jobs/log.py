@@ -41,6 +41,7 @@ def read_failure(folder: Path) -> Failure | None:
         text = (folder / FAILURE_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    # Half a file of some disk that lost power: damaged like any other that does not parse.
     except UnicodeDecodeError:
         text = ""
     try:
@@ -67,6 +68,7 @@ def logged(place: Path) -> Iterator[None]:
     """
     with open_log(place / LOG_FILE) as log:
         log.write(header().encode())
+        # Descriptors and not `sys.stdout`, since XLA and other native code write to these.
         kept = [os.dup(descriptor) for descriptor in (1, 2)]
         try:
             _flush()
@@ -88,6 +90,7 @@ def open_log(path: Path) -> Iterator:
             yield file
         return
     with tempfile.TemporaryFile(buffering=0) as file:
+        # An object store has no appending: what was there is read, added to, and written anew as a whole.
         file.write(path.read_bytes() if path.exists() else b"")
         yield file
         file.seek(0)

@@ -36,6 +36,7 @@ def slots(workers: int | None, threads: int | None) -> list[Slot]:
     available, gpus = cores(), accelerators()
     if workers is None:
         workers = max(1, len(available) // threads) if threads else min(USUAL, len(available))
+        # One process a device: jax takes most of a device's memory when it starts.
         workers = min(workers, len(gpus)) if gpus else workers
     computing = threads or asked()  # a study's runners compute with one number of threads, on whatever cores
     threads = threads or max(1, len(available) // workers)
@@ -61,6 +62,8 @@ def accelerators() -> list[str]:
 def available_memory() -> float:
     """Bytes that new work may take: what the system says is available, and not more than this container may use."""
     free = float(psutil.virtual_memory().available)
+    # In a container the system reports the whole machine's memory. Files of other control groups, or `max` for no
+    # limit, leave that number as it is.
     with contextlib.suppress(OSError, ValueError):
         limit = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
@@ -73,6 +76,7 @@ def resident_memory(pid: int) -> float:
     """Bytes that a process and all that it started hold in memory; 0 where it is gone."""
     try:
         root = psutil.Process(pid)
+        # A job may start processes (data loaders), whose memory the machine has to find as well.
         family = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return 0.0

@@ -36,13 +36,18 @@ def alone(path: Path) -> Iterator[None]:
         return
     import fcntl
 
+    # A lock of the system, not a file that stands for one: nobody has to decide whether a dead process's lock is
+    # stale.
     until = time.monotonic() + LONGEST
     with path.open("ab") as file:
+        # Invariant: this process does not hold the lock. Asked again rather than waited for, as a wait cannot be
+        # bounded.
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
+                # The file system has no locks. Better to go on without one than to run nothing at all there.
                 if error.errno not in TAKEN:
                     break
                 if time.monotonic() > until:
@@ -93,10 +98,14 @@ def present(root: Path, me: Holder, news: Callable[[], Mapping[str, Any]]) -> It
     stop = threading.Event()
 
     def beat() -> None:
+        # Replaced as a whole each time, as others read it at any moment. It is the file's time, not the one inside,
+        # that says when: one clock for all machines.
         content = {**asdict(me), "heartbeat": time.time(), **news()}
         write_atomically(path, json.dumps(content) + "\n")
 
     def keep_beating() -> None:
+        # Invariant: no two beats are further apart than a beat and the time of a write, far below `STALE`, as long as
+        # the disk takes writes. A thread beats, since the main one may be inside a compilation for minutes.
         while not stop.wait(BEAT if is_local(root) else REMOTE_BEAT):
             with contextlib.suppress(OSError):  # a disk that is full now may have room at the next beat
                 beat()
@@ -108,6 +117,7 @@ def present(root: Path, me: Holder, news: Callable[[], Mapping[str, Any]]) -> It
         yield
     finally:
         stop.set()
+        # Before the file is removed, or a beat under way would make it again and leave a ghost.
         thread.join()
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -126,12 +136,17 @@ def is_dead(root: Path, other: Holder, seen: float | None, now: float) -> bool:
     on another one it is dead `STALE` seconds after its last sign of life. A time that far in the future is no sign.
     """
     written = modified(presence_file(root, other.token))
+    # On one machine the system knows better than any file does: a process that compiles for long is not dead, and one
+    # that was killed is dead at once. A missing file means that it ended in order, or that the folder was cleared.
     if other.machine == _machine() and (state := _state(other)) != "hidden":
         return written is None or state == "gone" or (state == "stopped" and not _is_fresh(written, now))
+    # From another machine only silence can be seen; `STALE` is many beats, so that a busy disk kills nobody.
     return not any(time is not None and _is_fresh(time, now) for time in (seen, written))
 
 
 def _is_fresh(time: float, now: float) -> bool:
+    # A time far ahead comes from a clock that was set back since, and would otherwise keep a dead process alive for
+    # as long.
     return abs(now - time) <= STALE
 
 
@@ -142,6 +157,8 @@ def clock(root: Path, me: Holder) -> float:
 
 def sweep_out(root: Path, me: Holder) -> None:
     """Remove the files of processes that are dead."""
+    # The time of the file that this process wrote last, rather than this machine's clock: ages are differences of two
+    # times of one file system.
     now = clock(root, me)
     for path, found in presences(root):
         with contextlib.suppress(KeyError, TypeError, OSError):
@@ -153,6 +170,7 @@ def presences(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     """What each process last wrote of itself; a file that is no whole JSON is left out."""
     found = []
     folder = root / RUNNERS
+    # Files may vanish between the listing and the read, as their processes end at any time.
     for path in sorted(folder.glob("*.json")) if folder.exists() else ():
         with contextlib.suppress(OSError, ValueError):
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -184,6 +202,7 @@ def modified(path: Path) -> float | None:
 def _state(other: Holder) -> Literal["runs", "stopped", "gone", "hidden"]:
     """What its process does; `hidden` where the system does not show processes of other users."""
     try:
+        # Numbers of processes are used again: without the start another program would pass for the dead one.
         if _began(other.pid) != other.started:
             return "gone"
         status = psutil.Process(other.pid).status()
@@ -191,6 +210,7 @@ def _state(other: Holder) -> Literal["runs", "stopped", "gone", "hidden"]:
         return "hidden" if _exists(other.pid) else "gone"
     except psutil.AccessDenied:
         return "hidden"
+    # It has ended, only its parent has not asked how yet.
     if status == psutil.STATUS_ZOMBIE:
         return "gone"
     return "stopped" if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) else "runs"

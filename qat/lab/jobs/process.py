@@ -102,11 +102,15 @@ class Worker:
 
     def _wait_for_its_end(self) -> None:
         until = time.monotonic() + GRACE
+        # Invariant: the process was told to end or has closed its output; at the end of `GRACE` the caller kills what
+        # is left.
         while not self.is_gone() and time.monotonic() < until:
             time.sleep(0.01)
 
     def _write(self, content: dict) -> None:
         assert self.process.stdin is not None
+        # The process may die at any moment: the listening thread then says so, which is the one place where it is
+        # handled.
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(content).encode() + b"\n")
             self.process.stdin.flush()
@@ -130,9 +134,11 @@ def spawn(number: int, slot: Slot, heard: "queue.Queue[Heard]") -> Worker:
         stdout=subprocess.PIPE,
         stderr=words,
         env={**os.environ, **slot.environment},
+        # A group of its own: with it everything that the job started can be ended in one call.
         start_new_session=True,
     )
     worker = Worker(number, process, words)
+    # Set by the worker itself, before it imports jax, whose threads inherit it.
     affinity = list(slot.cores) if hasattr(os, "sched_setaffinity") else []
     worker._write({"parent": os.getpid(), "cores": affinity})
     threading.Thread(target=_listen, args=(worker, heard), daemon=True).start()
@@ -142,6 +148,8 @@ def spawn(number: int, slot: Slot, heard: "queue.Queue[Heard]") -> Worker:
 def _listen(worker: Worker, heard: "queue.Queue[Heard]") -> None:
     assert worker.process.stdout is not None
     with worker.process.stdout as answers:
+        # Invariant: events enter the queue in the order in which the worker said them, and None comes last, exactly
+        # once.
         for line in answers:
             with contextlib.suppress(ValueError):  # cut off by its death
                 heard.put((worker, from_json(json.loads(line))))

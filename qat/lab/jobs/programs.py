@@ -51,6 +51,7 @@ def kept(threads: int) -> Iterator[None]:
     if jax.config.jax_compilation_cache_dir is not None or CHOSEN.lower() not in wanted:
         yield
         return
+    # Variables are text; jax's settings are typed.
     types = {"jax_compilation_cache_max_size": int, "jax_persistent_cache_min_compile_time_secs": float}
     before = {name: getattr(jax.config, name) for name in wanted}
     try:
@@ -81,6 +82,7 @@ def tend(environment: Mapping[str, str] = os.environ) -> list[Path]:
 def _mend(folder: Path) -> list[Path]:
     """Remove what is not what it was, or was cut off. Each entry's digest is taken when it is first seen whole."""
     known, found, removed = _digests(folder), {}, []
+    # Invariant: `found` has the digest of every entry looked at so far that stays, and no removed one.
     for path in folder.glob(f"*{ENTRY}"):
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
@@ -98,6 +100,8 @@ def _shrink(folders: Sequence[Path]) -> list[Path]:
     with contextlib.suppress(OSError):
         entries = [(_last_use(path), path.stat().st_size, path) for one in folders for path in one.glob(f"*{ENTRY}")]
         total, removed = sum(size for _, size, _ in entries), []
+        # Invariant: `total` is what is left on disk. Least recently used first, over all folders, as they share one
+        # limit.
         for _, size, path in sorted(entries):
             if total <= LIMIT:
                 break
@@ -162,6 +166,8 @@ def _make_private(place: Path) -> bool:
     try:
         for folder in (place.parent, place):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # A cached program is machine code that this process will run: a folder of somebody else's is no place for
+            # it.
             if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
                 return False
             folder.chmod(0o700)

@@ -46,9 +46,12 @@ def seconds_left(
     known = {kind: fmean(seconds) for kind, seconds in took.items() if seconds}
     if not known:
         return None
+    # A kind that never finished is taken for an average one; better than to say nothing until the first trial is
+    # over.
     usual = fmean(known.values())
     work = sum(known.get(kind, usual) for kind in waiting)
     now = time.time()
+    # A job that takes longer than its kind did adds nothing rather than less than nothing.
     for job in running:
         expected = known.get(job.kind, usual)
         work += max(0.0, expected - (now - job.since))

@@ -32,6 +32,7 @@ def perform(errand: Errand, tell: Tell, caught: tuple[type[BaseException], ...] 
         work = function(errand.work)
         with watched(errand.job, tell) as tell_all:
             work(errand.root, errand.payload, reporter(errand, tell_all))
+    # First, as it is an `Exception` too and would pass for a failure of the job.
     except TakenOver:
         return Overtaken(errand.job)
     except caught as error:
@@ -44,8 +45,11 @@ def perform_logged(errand: Errand, tell: Tell) -> End:
     tell(Started(errand.job, where()))
     place = folder(errand.root) / errand.job
     try:
+        # Before the folder is made: on a machine without the shared disk a folder of that name would hide the
+        # mistake.
         _check_shared(errand)
         place.mkdir(parents=True, exist_ok=True)
+        # The lock keeps this attempt from writing where a worker that outlived its runner still does.
         with alone(place / LOG_FILE), logged(place):
             end = perform(errand, tell, (BaseException,))  # nobody interrupts such a process: it is killed
             if isinstance(end, Failed):
@@ -58,6 +62,8 @@ def perform_logged(errand: Errand, tell: Tell) -> End:
 def _check_shared(errand: Errand) -> None:
     """Raise `ValueError` where the claim of the job is not to be seen: this machine has another disk at that path."""
     claims, until = folder(errand.fence).parent, time.monotonic() + SEEN_WITHIN
+    # Invariant: the claim was made before the job was submitted, so on a shared disk its folder appears sooner or
+    # later.
     while is_local(claims) and not claims.exists():
         if time.monotonic() > until:
             raise ValueError(
@@ -73,6 +79,7 @@ def function(work: str) -> Callable[[str, Any, Report], None]:
     try:
         return getattr(importlib.import_module(module), name)
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        # The module is there, but imports one that is not: that error says more than ours would.
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise
         raise ValueError(f"`work` must name a function as 'module:function', got {work!r} ({error}).") from error
@@ -86,10 +93,13 @@ def reporter(errand: Errand, tell: Tell) -> Report:
     def report(what: str, step: int, steps: int, loss: float | None) -> None:
         nonlocal last, looked, doing
         now = time.monotonic()
+        # A look is a request to the disk, and a step may take a millisecond, so time decides, not the number of
+        # steps. The job stops at its next report, which bounds for how long two runners do the same work.
         if now - looked >= LOOK_EVERY:
             looked = now
             if fence.exists():
                 raise TakenOver
+        # Beginnings and ends are always passed on, or a display would stop short of the last step.
         if what != doing or step >= steps or now - last >= TELL_EVERY:
             last, doing = now, what
             tell(Progress(errand.job, what, int(step), int(steps), None if loss is None else float(loss)))

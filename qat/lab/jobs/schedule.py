@@ -40,6 +40,10 @@ class Schedule:
 
     def __init__(self, jobs: Sequence[Job], before: Collection[Job], rules: Rules, view: View):
         self.failures: dict[str, Failure] = {}
+        # Invariants, which hold between two calls: each job has one state; the jobs with a claim here are those that
+        # run or settle, and those that will be tried again; a job starts only when all that it needs is in `_done`,
+        # and nothing ever leaves `_done`, `finished` or `failed`. So the number of open jobs only falls, but for
+        # retries and takeovers, which are bounded by `retries` and by deaths of other processes.
         self._jobs = {job.id: job for job in jobs}
         self._state: dict[str, State] = dict.fromkeys(self._jobs, "open")
         self._done = {job.id for job in before}
@@ -65,6 +69,8 @@ class Schedule:
         """Start what may start, for as long as the runner has room."""
         for job in self.those("open"):
             if self._done.issuperset(job.needs):
+                # Asked before each start, as each start takes room. Jobs are in order of need, so earlier ones come
+                # first.
                 if runner.room() <= 0:
                     break
                 self._start(job, runner)
@@ -76,23 +82,30 @@ class Schedule:
         job = self._jobs[end.job]
         self._running.pop(job.id, None)
         if isinstance(end, Finished):
+            # A job's word is not enough: its result counts once it can be read here, since what comes after reads it
+            # too.
             self._settling[job.id] = end.seconds, time.monotonic() + self._rules.settle
             self._state[job.id] = "settling"
             self.settle()
         elif isinstance(end, Overtaken):
+            # Without a release: the claim of a higher number counts now, and it is not ours.
             del self._claims[job.id]
             self._state[job.id] = "elsewhere"
         elif end.refused:
+            # The disk is what all jobs have in common, so each further one would cost its time and fail the same way.
             raise OSError(end.refused)
         else:
             self._failed(job, end)
 
     def settle(self) -> None:
         """Count as finished what is seen to be, and as failed what should have been for a while."""
+        # A list of its own: states change in the loop.
         for job in self.those("settling"):
             seconds, until = self._settling[job.id]
             if self._rules.is_finished(job):
                 self._took[job.kind].append(seconds)
+                # The mark of an earlier attempt goes before the claim does, so nobody sees a free job that is done
+                # and marked as failed.
                 clear_failure(self._rules.root / job.id)
                 self._release(job, "finished")
                 self._is_done(job, seconds)
@@ -103,11 +116,14 @@ class Schedule:
         """See what has become of the jobs that others hold."""
         root = self._rules.root
         for job in self.those("elsewhere"):
+            # Read before the result is looked for: a claim that is given up as finished by then has left its result.
             claim = last_claim(root, job.id)
             if self._rules.is_finished(job):
                 self._is_done(job, None)
             elif claim is None or is_free(root, claim, self._rules.me):
                 failure = read_failure(root / job.id)
+                # The holder has spent its retries and said so; trying again here would repeat them in every process
+                # that works on the folder. One that died, or gave the job back, has said nothing of the job.
                 if claim is not None and claim.outcome == "failed" and failure is not None:
                     self._give_up(job, failure)
                 else:
@@ -117,6 +133,7 @@ class Schedule:
         """Take note of what a runner says, and show it."""
         if isinstance(news, Note):
             self._view.note(news.text)
+        # What arrives late of a job that has ended is dropped, so that its bar does not come back.
         elif running := self._running.get(news.job):
             if isinstance(news, Started):
                 new = replace(running, where=news.where, since=time.time())
@@ -131,6 +148,7 @@ class Schedule:
     def publish(self) -> None:
         """Bring up to date what others may read of this sweep at any time: `news`, plain JSON, and the view's tally."""
         running = self._running.values()
+        # The most at a time so far, since at the beginning and the end fewer run than the machine can.
         self._at_once = max(self._at_once, len(running))
         waiting = (job.kind for job in self.those("open", "elsewhere"))
         left = seconds_left(waiting, running, self._took, self._at_once)
@@ -153,11 +171,14 @@ class Schedule:
 
     def _start(self, job: Job, runner: Runner) -> None:
         root, me = self._rules.root, self._rules.me
+        # A job that is tried again is still claimed: between two attempts nobody else may take it.
         claim = self._claims.get(job.id)
         if claim is None:
             if self._rules.is_finished(job):
                 self._is_done(job, None)
                 return
+            # Looked at before, to spare a claim on each finished job, and after, since its result may be of the
+            # holder before us.
             claim = take(root, job.id, me)
             if claim.holder != me:
                 self._state[job.id] = "elsewhere"
@@ -185,6 +206,7 @@ class Schedule:
             self._state[job.id] = "open"
             self._view.retried(job, failure)
             return
+        # Marked first, then released: whoever finds the claim given up as failed finds the reason there.
         write_failure(self._rules.root / job.id, failure)
         self._release(job, "failed")
         self._give_up(job, failure)
@@ -192,6 +214,7 @@ class Schedule:
     def _give_up(self, job: Job, failure: Failure) -> None:
         """Mark the job as failed, and all that depends on it."""
         fallen = Failure(f"{job.label!r} failed, which this needs: {failure.error}", "", 0, "dependency")
+        # Only what is under way falls: a dependent that was finished before stays, whatever becomes of its need now.
         for one, why in [(job, failure), *((other, fallen) for other in dependents(self._jobs.values(), job.id))]:
             if self._state[one.id] in UNDER_WAY:
                 if one is not job:

@@ -48,6 +48,7 @@ def started() -> int:
 @contextlib.contextmanager
 def using(number: int) -> Iterator[bool]:
     """Have XLA start with so many threads, here and in processes started meanwhile; whether this one computes so."""
+    # In the environment, since XLA reads it there once, when it starts, and worker processes inherit it.
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(number)
     try:

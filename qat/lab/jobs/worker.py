@@ -30,6 +30,7 @@ def command() -> list[str]:
 
 def main() -> None:
     """Serve until the input ends."""
+    # Before anything is imported that may print: the pipe carries JSON lines and nothing else.
     answers = os.fdopen(_keep_stdout(), "w", encoding="utf-8", buffering=1)
     setup = json.loads(sys.stdin.readline())
     _die_with(setup["parent"])
@@ -42,6 +43,8 @@ def main() -> None:
     jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
     busy = threading.Event()
     threading.Thread(target=_read, args=(jobs, busy), daemon=True).start()
+    # Invariant: one job at a time, each answered by exactly one end, whatever it raises. A thread of its own reads
+    # the input, so that its end is noticed while a job runs.
     while (job := jobs.get()) is not None:
         end = perform_logged(Errand(**job), lambda news: _say(answers, news))
         busy.clear()  # before the answer, which may bring the next job
@@ -57,6 +60,7 @@ def _read(jobs: "queue.Queue[dict[str, Any] | None]", busy: threading.Event) -> 
     for line in sys.stdin:
         busy.set()
         jobs.put(json.loads(line))
+    # The parent is gone, or closed the pipe to end us: a job that nobody listens to any more must not go on.
     if busy.is_set():
         end_group()
     jobs.put(None)
@@ -82,5 +86,6 @@ def _die_with(parent: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: end_group())
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(DEATH_SIGNAL, signal.SIGTERM)
+    # The parent may have ended before the signal was asked for, which then never comes.
     if os.getppid() != parent:
         os._exit(1)

@@ -27,6 +27,7 @@ class InProcess:
 
     def start(self, errand: Errand) -> None:
         """Take the job for the next `wait`."""
+        # Not run here: the scheduler calls `start` with a state that is only consistent once it returns.
         self._next = errand
 
     def wait(self, timeout: float) -> list[End]:
@@ -37,6 +38,7 @@ class InProcess:
         errand, self._next = self._next, None
         self._tell(Started(errand.job, where()))
         end = perform(errand, self._tell)
+        # A disk that refused the job would refuse the log too, and hide the first error.
         if isinstance(end, Failed) and not end.refused:
             append_log(folder(errand.root) / errand.job, header() + end.traceback)
         return [end]

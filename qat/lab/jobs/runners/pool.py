@@ -42,7 +42,9 @@ class Pool:
         busy = self._busy()
         free = len(self._places) - len(busy)
         need = self._limits.memory or LEAST_FREE
+        # Memory that running jobs may still take is promised to them: what is available now is not free for others.
         promised = sum(max(0.0, need - self._sizes.get(worker.slot, 0.0)) for worker in busy)
+        # One job always runs, or a machine with too little memory would wait for ever.
         fitting = max(0 if busy else 1, int((self._available - promised) // need))
         self._say_low(free > 0 and fitting == 0, need)
         return min(free, fitting)
@@ -50,6 +52,7 @@ class Pool:
     def start(self, errand: Errand) -> None:
         """Give the job to an idle worker, or to a new one."""
         idle = [worker for worker in self._workers.values() if worker.errand is None]
+        # Invariant: every worker before this one was found dead and has left its slot.
         for worker in idle:
             if not worker.is_gone():
                 worker.give(errand)
@@ -63,6 +66,8 @@ class Pool:
         """The jobs that ended, of themselves or because their worker did."""
         ends: list[End] = []
         until = time.monotonic() + timeout
+        # Invariant: `ends` is empty, and workers were looked at at most `WATCH_EVERY` seconds and one answer ago. It
+        # returns with the first end, as its slot can have another job at once.
         while not ends and (left := until - time.monotonic()) > 0:
             for worker, event in self._listen(min(left, WATCH_EVERY)):
                 end = self._handle(worker, event)
@@ -74,6 +79,7 @@ class Pool:
 
     def close(self) -> None:
         """End all workers; idle ones finish by themselves."""
+        # All are told before any is waited for, so that they end at the same time.
         for worker in self._workers.values():
             worker.dismiss()
         for worker in list(self._workers.values()):
@@ -92,6 +98,7 @@ class Pool:
         return found
 
     def _handle(self, worker: Worker, event: News | End | None) -> End | None:
+        # Its words may still be in the queue when it was ended for memory or silence.
         if self._workers.get(worker.slot) is not worker:
             return None  # it was ended, and its job counted
         if event is None:
@@ -102,6 +109,7 @@ class Pool:
             if isinstance(event, Failed) or size > (self._limits.memory or 0.0) / 2:
                 self._remove(worker)  # a failure may have left it unfit, and what it keeps counts against the next job
             return event
+        # No sign of life, as a compiler may hang too.
         if not isinstance(event, Compiling):
             worker.heard = time.monotonic()
         worker.begun |= isinstance(event, Started)
@@ -117,6 +125,8 @@ class Pool:
     def _judge(self, worker: Worker) -> End | None:
         silent, size = time.monotonic() - worker.heard, self._sizes[worker.slot]
         most, longest = self._limits.memory, self._limits.silence
+        # Its last answers may still be on their way: only then is its end, rather than what they say, how the job
+        # ended.
         if worker.is_gone() and silent > LAST_ANSWERS:
             return self._ended(worker, "killed", None)
         if most is not None and size > most:

@@ -37,6 +37,7 @@ class Needs:
         names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
         own = {name: amount for name, amount in self.amounts.items() if name not in names}
         known = {names[name]: amount for name, amount in self.amounts.items() if name in names}
+        # Ray must not repeat a task by itself: retries are the scheduler's, which counts them and renews the claim.
         return {**known, "resources": own, "max_retries": 0}
 
     def fitting(self, node: Mapping[str, float]) -> int:
@@ -103,6 +104,8 @@ class OnRay:
             return []
         done, _ = self._ray.wait(list(self._errands), timeout=timeout)
         if done:
+            # The first wait returns one that is done; this one all that are by now. Then the mailbox once more, so
+            # that what a task said comes before its end.
             done, _ = self._ray.wait(list(self._errands), num_returns=len(self._errands), timeout=0)
             self._fetch()
         return [self._end(ref) for ref in done]

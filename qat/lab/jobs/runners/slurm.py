@@ -44,11 +44,14 @@ def work(errand: dict[str, Any], file: str, path: list[str], environment: dict[s
 
     def tell(news: News) -> None:
         nonlocal written
+        # The file holds the newest event of each kind and not a history: replaced as a whole, it is read at any
+        # moment.
         said["started" if isinstance(news, Started) else "progress"] = to_json(news)
         if isinstance(news, Started) or time.monotonic() - written >= WRITE_EVERY:
             written = time.monotonic()
             write_atomically(Path(file), json.dumps(said))
 
+    # Written whatever the interval, and last: nothing of this job is written after its end.
     said["end"] = to_json(perform_logged(Errand(**errand), tell))
     write_atomically(Path(file), json.dumps(said))
 
@@ -79,6 +82,7 @@ class OnSlurm:
     def wait(self, timeout: float) -> list[End]:
         """The jobs that ended, as far as their files or the cluster say so."""
         until = time.monotonic() + timeout
+        # Invariant: no submitted job had ended when it was looked at last.
         while True:
             ends = [end for one in list(self._submitted) if (end := self._look(one)) is not None]
             left = until - time.monotonic()
@@ -96,6 +100,8 @@ class OnSlurm:
     def _look(self, one: Submitted) -> End | None:
         over = one.job.done()  # before the file, which is complete by then
         end = self._read(one)
+        # The cluster says that it is over: the file is read once more, as the end may have been written between the
+        # two looks.
         if end is None and over:
             end = self._read(one) or _lost(one)
         if end is not None:
@@ -108,6 +114,7 @@ class OnSlurm:
             text = one.file.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
+        # Only what changed is passed on, so that one report is not told at every look.
         if text == one.read:
             return None
         one.read, before = text, json.loads(one.read or "{}")
