@@ -17,7 +17,7 @@ from qat.core.state import Clip, base_grid, specs
 from qat.numerics import LARGEST_SCALE, QTensor, is_zero_range
 from qat.quantizers import quantizers
 
-HERE = str(Path(__file__).parent)
+HERE = str(Path(__file__).parents[1])
 
 
 def following(clip: Clip, low: Array, high: Array) -> Clip:
