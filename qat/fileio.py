@@ -33,7 +33,7 @@ def read_bytes(path: Path, kind: str) -> bytes:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON says. Raises `ValueError` for what is none, or is nested deeper than anything that is meant."""
+    """Parse JSON. Raises `ValueError` for text that is no JSON, or is nested too deeply to be read."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -83,7 +83,7 @@ def local_twin(path: Path) -> Path:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What changes when the file does: its time and its size; None where there is no file."""
+    """A file's modification time and size, which change when the file does; None where there is no file."""
     try:
         found: Any = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -122,7 +122,7 @@ def share(temporary: Path) -> None:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What to tell the user where `error` means that the disk is full or a file out of reach, else None.
+    """The message for the user where `error` means that the disk is full or a file out of reach, else None.
 
     Libraries wrap such errors in their own, so the whole chain of causes is read.
     """

@@ -116,7 +116,7 @@ class Registry[T]:
             _forget()
 
     def build(self, text: str, **defaults: Any) -> T:
-        """What `text` names, called with its arguments over `defaults`.
+        """Call the factory that `text` names with its arguments over `defaults`.
 
         Raises `ValueError` for an unknown name (with the known ones), arguments that do not fit, or whatever goes wrong
         in the factory.

@@ -41,7 +41,7 @@ MAPPINGS = Path("/proc/self/maps")
 
 
 def mappings() -> int:
-    """How many regions of memory this process has mapped; 0 where the system does not tell."""
+    """The number of memory regions that this process has mapped; 0 where the system does not tell."""
     try:
         return MAPPINGS.read_bytes().count(b"\n")
     except OSError:
@@ -100,7 +100,7 @@ def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -
 
 
 def usable_cores() -> int:
-    """How many cores this process may use, on which its times depend."""
+    """The number of cores that this process may use, on which its times depend."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

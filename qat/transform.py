@@ -26,7 +26,9 @@ Made = TypeVar("Made", QuantState, Converted)
 
 @dataclass(frozen=True)
 class Program:
-    """What is compiled: the function, its rules and the engines. Programs that are equal share their compiled code."""
+    """A unit of compilation: the function, its rules and the engines. Programs that are equal share their compiled
+    code.
+    """
 
     fn: Function
     recipe: QuantRecipe
@@ -101,7 +103,9 @@ class Quantized:
 
     @cached_property
     def program(self) -> Program:
-        """What `simulate` and `serve` compile: equal for recipes that differ only in bit widths and observers."""
+        """The program that `simulate` and `serve` compile: equal for recipes that differ only in bit widths and
+        observers.
+        """
         return self._compiled(_skeleton(self.recipe, keep_observers=False))
 
     @cached_property

@@ -10,6 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,51 @@ def test_one_file_alone_imports_aqt():
 def test_modules_are_short_enough_to_have_one_job():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in PYTHON}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def documented(path):
+    """Yield the name and docstring (None where missing) of each public module, class, function and method of a file."""
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    yield "module", ast.get_docstring(module)
+    holders = [("", module)]
+    while holders:
+        prefix, holder = holders.pop()
+        for node in holder.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                yield prefix + node.name, ast.get_docstring(node)
+                if isinstance(node, ast.ClassDef):
+                    holders.append((f"{prefix}{node.name}.", node))
+
+
+DIALECT = re.compile(r"(What|Those|That|The same|Which|Where|When|How|Its|It|They|As|So|And)\b")
+
+
+def test_dialect_is_told_from_plain_english():
+    for opening in ("What is known of a value.", "Those of all files.", "That of the page.", "The same in int8."):
+        assert DIALECT.match(opening)
+    for opening in ("Drop padding boxes (label -1).", "Whether a job is done.", "Whatever", "Asked by no one."):
+        assert not DIALECT.match(opening)
+
+
+@pytest.mark.parametrize("path", FILES.values(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_open_with_what_a_stranger_understands(path):
+    found = list(documented(path))
+    assert [name for name, text in found if not text] == []
+    assert {name: text.splitlines()[0] for name, text in found if DIALECT.match(text)} == {}
+
+
+def comment_lines(path):
+    """The lines of a file that hold a comment for people."""
+    with path.open(encoding="utf-8") as file:
+        tokens = [t for t in tokenize.generate_tokens(file.readline) if t.type == tokenize.COMMENT]
+    return {t.start[0] for t in tokens if not re.match(r"#\s*(noqa|pyright|type:)", t.string)}
+
+
+@pytest.mark.parametrize("folder", ["qat/core/jaxpr", "qat/lab/jobs"])
+def test_comments_say_why_where_the_code_is_hard(folder):
+    paths = [path for path in FILES.values() if path.is_relative_to(ROOT / folder)]
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+    assert sum(len(comment_lines(path)) for path in paths) >= 0.05 * lines
 
 
 def test_pinned_versions_name_no_host_and_no_place():

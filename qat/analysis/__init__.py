@@ -1,4 +1,4 @@
-"""What quantization does to each layer, and to the function as a whole, on data.
+"""The effect of quantization on each layer, and on the function as a whole, measured on data.
 
 layers = layer_statistics(q, params, state, batches)  # ranges, clipping, noise and histograms, site by site
 print(layers)

@@ -1,4 +1,4 @@
-"""What is counted of a tensor on the device: a histogram, values clipped, energies of signal and noise, range.
+"""Counts of a tensor, taken on the device: a histogram, values clipped, energies of signal and noise, range.
 
 Counts are those of one batch, of fewer than 2**32 values a tensor. Bins are equal and centred on zero over a span that
 is a power of two: so counts over different spans add up exactly, and how the data is split into batches does not

@@ -10,8 +10,9 @@ Kind = Literal["weight", "activation"]
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many values lie in each of 64 equal bins: from an edge up to, not including, the next. Values beyond the
-    outermost edges are counted in the bins at the ends."""
+    """Counts of values in 64 equal bins: from an edge up to, not including, the next. Values beyond the outermost edges
+    are counted in the bins at the ends.
+    """
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -70,7 +71,7 @@ class Layers:
 
     @staticmethod
     def from_json(text: str) -> "Layers":
-        """What `to_json` wrote. Raises `ValueError` for anything else."""
+        """Read the layers that `to_json` wrote. Raises `ValueError` for anything else."""
         try:
             return Layers(tuple(_layer(site) for site in json.loads(text)["sites"]))
         except (KeyError, TypeError, ValueError) as error:

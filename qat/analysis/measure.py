@@ -36,8 +36,9 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Totals:
-    """What was seen so far by tensor, and the energies of results by site, each by layer of the scans around it; and
-    the bits of every tensor, with axes for its layers."""
+    """The counts so far by tensor, and the energies of results by site, each by layer of the scans around it; and the
+    bits of every tensor, with axes for its layers.
+    """
 
     tensors: dict[tuple[str, Index], Seen]
     outputs: dict[tuple[str, Index], Energy]
@@ -45,7 +46,8 @@ class _Totals:
 
 
 def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iterable[Any]) -> Layers:
-    """What quantization does to each site of `q` on all batches (each the tuple of inputs, or the one input).
+    """Measure the effect of quantization at each site of `q` on all batches (each the tuple of inputs, or the one
+    input).
 
     A site in a layer scan gives one entry a layer. Counts are exact; a batch's energies are summed in float32.
     Raises `ValueError` for no batch, a state of another function or recipe, NaN or infinity at a site.

@@ -1,4 +1,4 @@
-"""What was counted of a tensor over all batches, in numpy, and the numbers for people that follow from it."""
+"""Counts of a tensor over all batches, in numpy, and the numbers for people that follow from them."""
 
 import math
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Seen:
-    """As a `Tally`, over all batches."""
+    """The counts of a `Tally`, summed over all batches."""
 
     counts: np.ndarray
     exponent: int
@@ -106,8 +106,9 @@ PIECE = 2**22  # values counted at once
 
 
 def weight_seen(w: Weight, x: Any, q: QTensor, clip: Clip, stretch: Any) -> Iterator[tuple[tuple[int, ...], Seen]]:
-    """What is seen of a stored weight, its float values `x` and its integers all in numpy; its range is `stretch` times
-    the calibrated one. By layer of the scans that slice it, an empty index where none does."""
+    """Count the values of a stored weight, its float values `x` and its integers all in numpy; its range is `stretch`
+    times the calibrated one. By layer of the scans that slice it, an empty index where none does.
+    """
     stack = w.shape[: w.depth]
 
     def rows(values: Any) -> np.ndarray:
@@ -129,7 +130,7 @@ def weight_seen(w: Weight, x: Any, q: QTensor, clip: Clip, stretch: Any) -> Iter
 
 
 def _rows_seen(x: np.ndarray, hat: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
-    """What is seen of rows with a clip range each, quantized to `hat`."""
+    """Count the values of rows with a clip range each, quantized to `hat`."""
     seen = nothing_seen(float(low.min()), float(high.max()))
     axis = int(x.shape[0] < x.shape[1])  # along which rows or columns are cut to pieces
     whole = (np.broadcast_to(part, x.shape) for part in (x, hat, low, high))

@@ -26,8 +26,9 @@ SMALL = 4096  # the most elements of an array that is put with others
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the leaves of a tree are: for each the dtype of the joint array that holds it (None where it is alone) and
-    its shape."""
+    """The places of a tree's leaves in joint arrays: for each the dtype of the joint array that holds it (None where it
+    is alone) and its shape.
+    """
 
     tree: Any
     leaves: tuple[tuple[str | None, tuple[int, ...]], ...]
@@ -134,8 +135,9 @@ class Converted:
 
     @cached_property
     def bundles(self) -> tuple[dict[str, Array], Bundle]:
-        """The same in fewer arrays, as `serve` hands it to the compiled function. The float leaves stay apart: the code
-        around them must be compiled as in `simulate`."""
+        """Pack the model into fewer arrays, as `serve` hands it to the compiled function. The float leaves stay apart:
+        the code around them must be compiled as in `simulate`.
+        """
         return self.leaves, bundle((self.weights, self.grids))
 
 

@@ -61,8 +61,9 @@ def activations_given(plan: Plan, state: QuantState) -> Given:
 
 
 def all_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
-    """What `simulate` gives every tensor. Where a parameter that stays in float is NaN, so are the scales of static
-    activations, whose codes cannot say that what they came from was."""
+    """The values that `simulate` uses for every tensor. Where a parameter that stays in float is NaN, so are the scales
+    of static activations, whose codes cannot say that what they came from was.
+    """
     given = weights_given(plan, leaves, state) | activations_given(plan, state)
     stored, read = {w.leaf for w in plan.weights.values()}, used_inputs(plan.jaxpr)[1]
     others = [x for i, x in enumerate(leaves) if i not in stored and read[i]]
@@ -99,7 +100,7 @@ def activation(
 
 
 def in_scope(a: Activation, x: Array) -> Hashable:
-    """Where a scope holds a quantized activation: its readers share one grid, but codes only in one shape."""
+    """The key of a quantized activation in a scope: its readers share one grid, but codes only in one shape."""
     return a.key, x.shape
 
 

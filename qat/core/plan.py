@@ -1,5 +1,4 @@
-"""Which specs the operands of every site get, and what their weights are called: a recipe resolved on a traced
-function."""
+"""A recipe resolved on a traced function: the spec of each site's operands, and the key of each weight."""
 
 import math
 from collections.abc import Callable
@@ -142,7 +141,7 @@ def _joining(site: SitePlan, joins: dict[int, Joined]) -> SitePlan:
 
 
 def _nothing(recipe: QuantRecipe, sites: tuple[SitePlan, ...], shapes: list[tuple[int, ...]]) -> str:
-    """What to say where no site is quantized."""
+    """The error message where no site is quantized."""
     empty = next((shape for shape in shapes if any(isinstance(n, int) and n == 0 for n in shape)), None)
     if empty is not None:
         return (

@@ -21,8 +21,9 @@ from qat.numerics import QTensor, dequantize, valued
 
 @dataclass(frozen=True)
 class Layout:
-    """How an operand's kept axes lie in the product's result: for each side, axes in the result's order and its
-    shape."""
+    """The places of an operand's kept axes in the product's result: for each side, axes in the result's order and its
+    shape.
+    """
 
     order: tuple[tuple[int, ...], tuple[int, ...]]
     shape: Callable[[int, tuple[int, ...]], tuple[int, ...]]
@@ -126,7 +127,7 @@ def _conv(c: Contraction, engine: Engine, parts: tuple[Part, ...]) -> tuple[Arra
 
 
 def _offsets(parts: tuple[Part, ...], layout: Layout, totals: Callable[[int], Array], length: int, conv: bool = False):
-    """What the zero points add to the sums of codes; the integer 0 where every grid is symmetric."""
+    """The terms that the zero points add to the sums of codes; the integer 0 where every grid is symmetric."""
     zeros = [
         layout.place(i, p.zero_point) if isinstance(p, QTensor) and p.zero_point is not None else None
         for i, p in enumerate(parts)
@@ -269,7 +270,7 @@ def _seen(hat: Array, part: Part) -> Array:
 
 
 def _move(c: Contraction, parts: tuple[Part, ...], seen: list[Any], side: int, by: Array) -> Array:
-    """How the float result moves as one operand does; the product is linear in each."""
+    """The derivative of the float result along a change `by` of one operand; the product is linear in each."""
     if c.op == "embedding":
         return jax.jvp(lambda table: bind(c.equation, [table, parts[1]])[0], (seen[0],), (by,))[1]
     return bind(c.equation, [by if i == side else x for i, x in enumerate(seen)])[0]

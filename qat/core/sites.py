@@ -1,5 +1,6 @@
-"""What `sites` returns: every contraction with its rule, bits and cost, or why it stays in float; a table in the
-terminal."""
+"""The value that `sites` returns: every contraction with its rule, bits and cost, or why it stays in float; a table in
+the terminal.
+"""
 
 import math
 from collections.abc import Iterator, Sequence

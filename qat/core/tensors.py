@@ -55,7 +55,7 @@ class Activation:
 
 @dataclass
 class Tensors:
-    """What is stored so far: weights by key, and the activations that a site already quantizes, by value and rule."""
+    """Tensors stored so far: weights by key, and the activations that a site already quantizes, by value and rule."""
 
     leaves: list[Any]
     weights: dict[str, Weight] = field(default_factory=dict)

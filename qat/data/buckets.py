@@ -34,7 +34,7 @@ class Buckets:
         return np.searchsorted(self.sizes, batch[self.mask].sum(1))
 
     def of(self, source: Source) -> np.ndarray:
-        """The same of every example of a source, all of which are read."""
+        """The bucket of every example of a source, all of which are read."""
         return self.of_batch(gather(source, range(len(source))))
 
     def cut(self, batch: Example) -> Example:

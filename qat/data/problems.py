@@ -1,4 +1,4 @@
-"""What is wrong in a user's files, and what becomes of it: all of it refused at once, or dropped and listed."""
+"""Problems in a user's files, and their handling: all of it refused at once, or dropped and listed."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def held(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and where: a file with a line, or with the id of an annotation."""
+    """One problem and its place: a file with a line, or with the id of an annotation."""
 
     where: str
     what: str
@@ -30,8 +30,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Words:
-    """How problems of one kind are told: what one is called, what was expected of a place, what dropping leaves out,
-    and how a warning begins; `{place}` and `{count}` are filled in. At most `most` are listed, None for all."""
+    """The wording for problems of one kind: what one is called, what was expected of a place, what dropping leaves out,
+    and how a warning begins; `{place}` and `{count}` are filled in. At most `most` are listed, None for all.
+    """
 
     noun: str
     expected: str

@@ -67,7 +67,7 @@ def review(rng: np.random.Generator) -> Statement:
 
 
 def reviews(count: int, rng: np.random.Generator) -> list[Statement]:
-    """So many reviews, no text twice."""
+    """Generate `count` reviews, no text twice."""
     found: dict[str, int] = {}
     while len(found) < count:
         text, value = review(rng)

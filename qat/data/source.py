@@ -68,7 +68,7 @@ class InMemory:
 
     @cached_property
     def columns(self) -> Columns:
-        """What was read."""
+        """The columns that were read."""
         return Columns(gather(self.source, range(len(self.source))))
 
 

@@ -1,4 +1,4 @@
-"""What an engine is: exact integer products of int8 codes."""
+"""The interface of an engine: exact integer products of int8 codes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -51,13 +51,13 @@ def conv(
 
 
 def _span(size: Any, extent: int, stride: int) -> Any:
-    """How many windows lie along an axis, whose length may be symbolic."""
+    """The number of windows along an axis, whose length may be symbolic."""
     span = (size - extent) // stride + 1
     return max(span, 0) if isinstance(span, int) else span
 
 
 def _shifted(x: Array, at: tuple[int, ...], spans: list[Any], strides: Any, dilations: Any, groups: int) -> Array:
-    """What one place of the window sees of the padded input, the channels in their groups."""
+    """The values of the padded input under one place of the window, the channels in their groups."""
     starts = [i * d for i, d in zip(at, dilations, strict=True)]
     stops = [start + (n - 1) * s + 1 for start, n, s in zip(starts, spans, strides, strict=True)]
     channels = x.shape[-1]

@@ -49,7 +49,7 @@ def check_weight(key: str, q: QTensor, bits: int) -> None:
 
 
 def check_grid(key: str, grid: dict[str, Any]) -> None:
-    """The same for an activation; its codes must be a range within int8."""
+    """Check an activation's grid, whose codes must be a range within int8."""
     p = grid.get("grid")
     low, high = (p.qmin, p.qmax) if isinstance(p, QParams) else grid["codes"]
     _check_within(f"codes of {key!r}", low, *CODES)

@@ -92,7 +92,7 @@ def load_tree(path: Path) -> Any:
 
 
 def load_json(path: Path) -> Any:
-    """What a stage's JSON file holds. Raises `ValueError` where it is damaged."""
+    """Read a stage's JSON file. Raises `ValueError` where it is damaged."""
     with refusing_damage(path, "Run the sweep again: it redoes this stage alone."):
         return json.loads(path.read_text(encoding="utf-8"))
 

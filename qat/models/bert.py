@@ -22,7 +22,7 @@ INIT = nn.initializers.normal(0.02)
 
 
 class Size(NamedTuple):
-    """What the sizes differ in; `hidden` is the width inside a layer's feed-forward network."""
+    """The dimensions in which sizes differ; `hidden` is the width inside a layer's feed-forward network."""
 
     layers: int
     width: int

@@ -63,7 +63,7 @@ class Residual(nn.Module):
 
 
 class Head(nn.Module):
-    """What a level predicts at each cell: classes and a box, by branches of their own."""
+    """The head of one level, which predicts classes and a box at each cell, by branches of their own."""
 
     classes: int
     features: int

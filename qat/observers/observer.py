@@ -1,4 +1,4 @@
-"""What an observer is: what range did this tensor take? Three pure functions over a state."""
+"""The interface of an observer: three pure functions over a state that estimate a tensor's range."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

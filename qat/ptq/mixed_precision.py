@@ -1,4 +1,4 @@
-"""Which layers cost most: what the loss gains where one layer alone has more bits."""
+"""Sensitivity of layers: the gain in loss where one layer alone has more bits."""
 
 import functools
 import math

@@ -10,7 +10,7 @@ from qat.quantizers.quantizer import Learned, Quantizer, magnitude, register
 
 
 def _codes_above_zero(p: QParams):
-    """How many steps lie between zero and the upper clip bound; at least one."""
+    """The number of steps between zero and the upper clip bound; at least one."""
     return jnp.maximum(p.qmax - (0 if p.zero_point is None else p.zero_point), 1).astype(jnp.float32)
 
 

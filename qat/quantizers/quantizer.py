@@ -1,4 +1,4 @@
-"""What a quantizer is: differentiable rounding, and what of its grid learns."""
+"""The interface of a quantizer: differentiable rounding, and the learned parts of its grid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

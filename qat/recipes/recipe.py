@@ -1,4 +1,4 @@
-"""What to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model."""
+"""Data that say what to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ GRANULARITIES = ("tensor", "channel", "group", "token", "part")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """How one tensor is quantized.
+    """The quantization of one tensor.
 
     `grid` is symmetric, affine or unsigned. `per` is one scale a tensor, an output channel, a group of `group_size`
     products along the contraction (weights), or a token, that is one for each row that is contracted (dynamic

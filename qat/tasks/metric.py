@@ -1,4 +1,4 @@
-"""How a metric is shown: fractions as points of a hundred, anything else as it is."""
+"""Display of a metric: fractions as points of a hundred, anything else as it is."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What a data set asks of a model: the inputs that it feeds, the loss that trains, the numbers that count."""
+"""The demands of a data set on a model: the inputs that it feeds, the loss that trains, the numbers that count."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

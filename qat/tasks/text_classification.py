@@ -42,7 +42,7 @@ def scores(arrays: Arrays, names: Sequence[str] = ()) -> dict[str, float]:
 
 
 def confusion(arrays: Arrays, classes: int = 0) -> np.ndarray:
-    """How many examples of each label (rows) got which prediction (columns), int64[classes, classes].
+    """Count examples by label (rows) and prediction (columns), int64[classes, classes].
 
     Without `classes` as many as labels and predictions show, at least two.
     """

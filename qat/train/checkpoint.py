@@ -51,7 +51,7 @@ def open_folder(folder: Path | None) -> "Iterator[CheckpointManager | None]":
 
 
 def run_record(config: TrainConfig, identity: str, carry: Any) -> dict[str, Any]:
-    """What a run is: the settings that shape its result, what else it says it depends on, and its arrays."""
+    """Describe a run: the settings that shape its result, the identity of its other inputs, and its arrays."""
     settings = {name: repr(value) for name, value in config.model_dump(exclude=WATCHING_ONLY).items()}
     return {"settings": {**settings, "identity": repr(identity)}, "structure": describe(carry)}
 

@@ -11,7 +11,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainConfig(BaseModel):
-    """What `fit` does; `optimizer` and `schedule` name registered functions, such as `"sgd(momentum=0.8)"`;
+    """The settings of `fit`; `optimizer` and `schedule` name registered functions, such as `"sgd(momentum=0.8)"`;
     `groups` are parameters with settings of their own.
 
     A batch of `batch_size` examples is one optimizer step; `accumulate` splits it into as many micro-batches.

@@ -17,7 +17,7 @@ def evaluate(metric: Metric, variables: Any, batches: Iterable[Any]) -> dict[str
 def per_example(
     metric: Metric, variables: Any, batches: Iterable[Any], *, order: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """What `metric(variables, batch)` gives for each example: arrays `[examples, ...]`, in the order of the batches.
+    """Evaluate `metric(variables, batch)` for each example: arrays `[examples, ...]`, in the order of the batches.
 
     `order` holds for each example that comes its place in the arrays, as `qat.data.in_buckets` gives it. The metric
     returns arrays `[batch, ...]` and is compiled once for batches of one shape: a batch shorter than the first is

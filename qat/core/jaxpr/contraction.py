@@ -1,4 +1,4 @@
-"""What a contraction in a jaxpr is: its name, its operands and where each comes from."""
+"""Description of a contraction in a jaxpr: its name, its operands and where each comes from."""
 
 import re
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ def site_path(scope: str, leaf: str | None) -> str:
 
 
 def contracted(op: str, operands: tuple[Operand, Operand], params: dict[str, Any]) -> int:
-    """How many products are summed into one output."""
+    """The number of products that are summed into one output."""
     size = 1
     if op == "dot_general":
         (axes, _), _ = params["dimension_numbers"]

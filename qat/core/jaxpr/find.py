@@ -27,7 +27,7 @@ LONGEST = 2**17 - 1  # int8 products of a longer contraction may not fit the int
 
 @dataclass(frozen=True)
 class Scope:
-    """Where in the nesting of jaxprs an equation stands."""
+    """The place of an equation in the nesting of jaxprs."""
 
     location: Location = ()
     names: str = ""

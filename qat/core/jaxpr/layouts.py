@@ -1,4 +1,4 @@
-"""How jax lays out the primitives that hold other jaxprs; the one place that changes when jax changes them.
+"""Access to jax's primitives that hold other jaxprs; the one place that changes when jax changes them.
 
 Written for jax 0.11 and 0.12. `scan` keeps its constant, carry and sliced operands' counts in `ft_in`; `jit` and
 remat hold one jaxpr; `custom_jvp_call` and `custom_vjp_call` hold their forward code; `cond` and `while` hold several.

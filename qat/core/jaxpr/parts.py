@@ -71,7 +71,9 @@ def _is_constant(maker: Any) -> bool:
 
 
 def _meets(eqn: Any, side: int, axis: int) -> tuple[int | None, int | None] | None:
-    """Which axis of the other operand meets `axis`, or which of the result it becomes; None where it is neither."""
+    """Find the axis of the other operand that meets `axis`, or else the axis of the result that it becomes; None where
+    there is neither.
+    """
     if eqn.primitive.name == "dot_general":
         summed, batch = eqn.params["dimension_numbers"]
         # A batch axis would have to be cut on both sides: the contraction stays whole.

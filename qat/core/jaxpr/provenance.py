@@ -1,4 +1,4 @@
-"""Where values come from: what is known of an equation's result from what is known of its operands."""
+"""Provenance of values: which parameter leaf each comes from, followed equation by equation."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,8 +20,7 @@ FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64)
 
 
 class Info(NamedTuple):
-    """What is known of a value: whether it depends on parameters and constants alone, on which leaf, behind which
-    sites.
+    """Provenance of a value: whether it depends on parameters and constants alone, on which leaf, behind which sites.
 
     A `spread` one is repeated along new axes (learned queries, one copy an example): its shape may follow the batch,
     so it is no weight. `value` is the same for the same array, also across calls and equal casts, but not into a loop
@@ -123,7 +122,7 @@ def repeats(eqn: Any, args: list[Info], side: int) -> bool:
 
 
 def sliced(info: Info, scan: Location) -> Info:
-    """What is known of one slice of a scan along the leading axis."""
+    """The provenance of one slice that a scan takes along the leading axis."""
     if info.origin is None:
         return info._replace(scans=(*info.scans, scan)) if info.known else info
     return info._replace(origin=_slice(info.origin, scan))

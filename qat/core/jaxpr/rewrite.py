@@ -25,7 +25,7 @@ need."""
 
 @dataclass(frozen=True)
 class Rewriting:
-    """Which equations are sites, what to do there, and which given values each layer scan slices."""
+    """The sites to rewrite, the function that handles them, and the layer scans that slice each given value."""
 
     sites: Mapping[Location, Contraction]
     handler: Handler

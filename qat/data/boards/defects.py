@@ -97,7 +97,7 @@ def _inside(mask: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarr
 
 
 def _parts(mask: np.ndarray, least: int = PIECE) -> int:
-    """How many connected parts of at least so many pixels a mask has."""
+    """Count a mask's connected parts of at least `least` pixels."""
     from scipy import ndimage
 
     labels = np.zeros(mask.shape, np.int32)

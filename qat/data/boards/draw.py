@@ -16,7 +16,7 @@ FEWEST, MOST, SIDE = 3, 10, 640  # defects on a board of that many pixels a side
 
 
 def most_defects(size: int) -> int:
-    """How many defects a board of `size` pixels a side has at most."""
+    """The largest number of defects on a board of `size` pixels a side."""
     return max(1, round(MOST * size / SIDE))
 
 

@@ -1,4 +1,4 @@
-"""What board layouts consist of: buses, pads with holes, rows of pads, vias, meanders, discs, ground with channels."""
+"""Parts of board layouts: buses, pads with holes, rows of pads, vias, meanders, discs, ground with channels."""
 
 from collections.abc import Callable
 

@@ -43,8 +43,9 @@ def normal(copper: np.ndarray) -> np.ndarray:
 
 
 def depth(mask: np.ndarray, direction: np.ndarray, start: float) -> float:
-    """How many pixels from `start` on from the middle the mask goes on being true in a direction; infinite where it
-    does to the end of the patch."""
+    """The number of pixels for which the mask stays true in a direction, counted from `start` pixels beside the middle;
+    infinite where it does to the end of the patch.
+    """
     steps = np.arange(start, MIDDLE - 1)
     x, y = np.rint(MIDDLE + direction[:, None] * steps).astype(int)
     ends = np.flatnonzero(~mask[y, x])

@@ -1,4 +1,4 @@
-"""What a camera makes of a layout: edges that are rough, and a little beside where they are on another image."""
+"""Simulated scans of a layout: edges that are rough, and a little beside where they are on another image."""
 
 from typing import Any
 

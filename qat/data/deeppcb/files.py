@@ -105,7 +105,7 @@ def _reader(pairs: Sequence[Pair]) -> Callable[[int], Board]:
 
 
 def _lines(text: str, name: str) -> Iterator[tuple[str, list[str]]]:
-    """Where each line that is not empty stands, and its fields."""
+    """Yield the place and the fields of each line that is not empty."""
     return ((f"{name}:{number}", line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
 
 

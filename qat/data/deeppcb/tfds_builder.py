@@ -40,7 +40,7 @@ def prepare(folder: str | Path, data_dir: str | Path, bad: str = "refuse") -> Pa
 
 
 def prepared_folder(folder: Path) -> Path | None:
-    """Where in `folder` prepared data are: there itself, or in its newest version; None where it holds none."""
+    """Find prepared data in `folder`: there itself, or in its newest version; None where it holds none."""
     if (folder / "dataset_info.json").is_file():
         return folder
     versions = [path.parent for path in (folder / NAME).glob("*/dataset_info.json")]
@@ -122,7 +122,7 @@ def _builder_class() -> Any:
 
 
 def _facts(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, Any]:
-    """What is said beside the records: counts, the most defects on a board, digests of the published files."""
+    """Facts that are stored beside the records: counts, the most defects on a board, digests of the published files."""
     rows = most([pair.objects for listed in pairs.values() for pair in listed])
     return {
         name: {

@@ -37,7 +37,9 @@ def aligned(
 def _best(
     board: np.ndarray, template: np.ndarray, most: int, moves: Iterable[tuple[int, int]], every: int
 ) -> tuple[int, int]:
-    """How far down and right the template is to be moved, one of `moves`, compared on one of `every` rows."""
+    """Find the move (down, right) among `moves` by which the template fits the board best, compared on one of `every`
+    rows.
+    """
     height, width = board.shape
     rows, columns = height - 2 * most, width - 2 * most
     wanted = _words(board[most : most + rows : every, most : most + columns])

@@ -93,7 +93,9 @@ class Augmentation:
 
 
 class Tiles(NamedTuple):
-    """What each new image consists of: of which image, cut at which corner, placed where, how large; as (x, y)."""
+    """The tiles that each new image consists of: of which image, cut at which corner, placed where, how large; as (x,
+    y).
+    """
 
     image: np.ndarray
     corner: np.ndarray
@@ -153,7 +155,7 @@ def _moves(jitter: int, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _whole_pixels(images: np.ndarray) -> np.ndarray:
-    """The same memory with the channels of a pixel as one number where there is such a number."""
+    """View the channels of each pixel as one number, without a copy, where a number type of that size exists."""
     number = NUMBERS.get(images.shape[-1] * images.itemsize)
     return images.view(number)[..., 0] if number else images
 

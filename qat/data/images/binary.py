@@ -36,7 +36,7 @@ class BinaryImages:
 
     @cached_property
     def columns(self) -> Columns:
-        """What was read, images still packed."""
+        """The columns that were read, images still packed."""
         return self.read()
 
 

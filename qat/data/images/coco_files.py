@@ -28,8 +28,9 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True)
 class Annotated:
-    """What an annotation file says: names of the classes by id, the usable images, how many boxes of crowds were left
-    out, and all that is wrong; `content` is a digest of it and of the sizes of the images' files."""
+    """Contents of an annotation file: names of the classes by id, the usable images, how many boxes of crowds were left
+    out, and all that is wrong; `content` is a digest of it and of the sizes of the images' files.
+    """
 
     classes: Mapping[int, str]
     pictures: Sequence[Picture]
@@ -39,7 +40,8 @@ class Annotated:
 
 
 def read_annotated(file: Path, folder: Path) -> Annotated:
-    """What `file` in `folder` says. Boxes may pass the image's edge by a pixel, as rounding does, and are clipped.
+    """Read the COCO annotations in `file`, whose images lie in `folder`. Boxes may pass the image's edge by a pixel, as
+    rounding does, and are clipped.
 
     Images are looked for in `images` beside the file, beside it, in `images` of the folder, in the folder, and in the
     folder of the name that `file` ends with (`train2017` for `instances_train2017.json`). Raises `ValueError` for a

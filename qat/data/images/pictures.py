@@ -19,7 +19,7 @@ ROUNDING = 1.0  # pixels by which a box in fractions of a pixel may pass the edg
 
 @dataclass(frozen=True)
 class Objects:
-    """What is on one image: float32[n, 4] corners (x1, y1, x2, y2) in pixels, and int32[n] labels from 0."""
+    """The objects on one image: float32[n, 4] corners (x1, y1, x2, y2) in pixels, and int32[n] labels from 0."""
 
     boxes: np.ndarray
     labels: np.ndarray
@@ -110,7 +110,7 @@ class Pictures:
         return padded(moved, self.rows)
 
     def decoded(self, what: str) -> Lazy:
-        """The same examples, decoded once and kept; `what` names them while they are read."""
+        """The examples, decoded once and held in memory; `what` names them while they are read."""
 
         def read() -> Columns:
             images = np.empty((len(self), *self.size, len(self.mode)), np.uint8)
@@ -138,7 +138,7 @@ def picture_splits(
 
 
 def other_colours(pictures: Sequence[Picture], colour: Colour) -> tuple[str, list[tuple[Picture, str]]]:
-    """Which of grey and rgb the pictures are to be, and those that are not and cannot be made so, with the reason."""
+    """Choose grey or rgb for the pictures; also returns those that cannot be converted to it, with the reason."""
     modes = [picture.header.mode for picture in pictures]
     if colour == "auto":
         counts = Counter(KINDS[mode] for mode in modes if mode in KINDS)
@@ -168,7 +168,7 @@ def sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def factors(width: int, height: int, size: tuple[int, int]) -> tuple[float, float]:
-    """What x and y are multiplied by when an image is put into `size` (height, width).
+    """The factors by which x and y are multiplied when an image is put into `size` (height, width).
 
     Both are nearly the same and at most 1: what is too large shrinks, what is small is not enlarged.
     """

@@ -46,12 +46,12 @@ class Lazy:
 
     @cached_property
     def columns(self) -> Columns:
-        """What was read."""
+        """The columns that were read."""
         return self.read()
 
 
 def header(path: Path) -> Header | str:
-    """What an image file is, or what is wrong with it, as far as its ends tell."""
+    """Read an image file's header, or say what is wrong with the file, as far as its first and last bytes tell."""
     from PIL import UnidentifiedImageError
 
     try:
@@ -89,7 +89,7 @@ def open_image(file: Any) -> "Image":
 
 
 def broken() -> tuple[type[Exception], ...]:
-    """What PIL raises for a file whose image cannot be read, or is too large."""
+    """The exceptions that PIL raises for a file whose image cannot be read, or is too large."""
     from PIL import Image
 
     return OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning

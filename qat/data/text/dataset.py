@@ -1,4 +1,4 @@
-"""What texts with labels have in common as data sets."""
+"""Shared parts of the data sets of labelled texts."""
 
 import functools
 from collections.abc import Mapping, Sequence

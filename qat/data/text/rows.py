@@ -18,7 +18,7 @@ type Found = tuple[int, Sequence[Any] | Mapping[str, Any] | str]
 
 
 class Row(NamedTuple):
-    """Where a row stands, its text and its label."""
+    """A row's place in its file, its text and its label."""
 
     where: str
     text: str
@@ -118,7 +118,7 @@ def _json_lines(content: str) -> Iterator[Found]:
 
 
 def _places(first: Any, names: tuple[str, str], path: Path) -> tuple[Any, Any] | None:
-    """What the two columns are found by; None where the first line is a row."""
+    """The keys or indices of the two columns; None where the first line is a row."""
     if all(name in first for name in names):
         return names if isinstance(first, Mapping) else (first.index(names[0]), first.index(names[1]))
     if isinstance(first, Mapping) or len(first) != 2 or any(name in first for name in names):
@@ -165,7 +165,9 @@ def _wrong(text: Any, label: str) -> str | None:
 
 
 def _unwritable(text: str) -> str | None:
-    """What keeps a text from being UTF-8: a byte that was none, or half of a pair of surrogates, as JSON can say it."""
+    """The reason why a text cannot be written as UTF-8: a byte that was none, or half of a pair of surrogates, as JSON
+    can say it.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -44,7 +44,7 @@ class Sentences:
 
     @cached_property
     def labelled(self) -> Labelled:
-        """What was read, in the order of the examples."""
+        """The texts and labels that were read, in the order of the examples."""
         return self.read()
 
     @property

@@ -112,7 +112,7 @@ def _numbers(text: str) -> dict[str, int]:
 
 
 def _options(folder: Path) -> dict[str, Any]:
-    """What `tokenizer_config.json` says of the text's form."""
+    """Read the options on the text's form from `tokenizer_config.json`."""
     path = folder / "tokenizer_config.json"
     said = parse_json(read_bytes(path, "settings")) if path.is_file() else {}
     if not isinstance(said, dict):

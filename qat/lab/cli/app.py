@@ -100,14 +100,14 @@ def leave_errors_to_us() -> None:
 
 
 def stdout() -> Any:
-    """Where results go."""
+    """The stream for results."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
 def stderr() -> Any:
-    """Where progress goes."""
+    """The stream for progress."""
     from rich.console import Console
 
     return Console(stderr=True)

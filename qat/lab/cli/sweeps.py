@@ -114,7 +114,7 @@ def status(
     runs: Folder,
     check: Annotated[bool, typer.Option("--check", help="Read every file: is it as it was written?")] = False,
 ) -> None:
-    """What a sweep is doing, here or on another machine, and which of its files are damaged."""
+    """Show what a sweep is doing, here or on another machine, and which of its files are damaged."""
     with one_clear_error():
         from qat.lab.sweep.status import status as state
 

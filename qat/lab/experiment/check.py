@@ -1,4 +1,4 @@
-"""What would fail later, found before any long work."""
+"""Checks that find before any long work what would fail later."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -176,7 +176,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def given(*values: Any) -> tuple[Any, ...]:
-    """Those that are not None: settings that count only where they are set."""
+    """The values that are not None: settings that count only where they are set."""
     return tuple(value for value in values if value is not None)
 
 
@@ -187,7 +187,7 @@ def digest(*parts: BaseModel | Mapping[str, Any] | str | int | None) -> str:
 
 
 def lineage(config: ExperimentConfig) -> Lineage:
-    """What the outcome of `config` depends on."""
+    """Digests of the settings that the outcome of `config` depends on."""
     stage = digest(config.model, config.data, config.train, config.first_seed, *given(config.init))
     group = config.model_dump(mode="json", exclude={"name", "seed"})
     return Lineage(

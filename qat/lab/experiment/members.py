@@ -1,4 +1,4 @@
-"""Which registered parts an experiment is made of: those that its config names, and those that its recipe does."""
+"""Registered parts of an experiment: the ones that its config names, and the ones that its recipe does."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -115,7 +115,7 @@ def float_examples(task: Task, inference: Callable[..., Any]) -> Callable[..., A
 
 @functools.lru_cache
 def served_examples(task: Task, inference: Any) -> Callable[..., Any]:
-    """The same of a quantized program's served integers."""
+    """Per-example metrics of a quantized program's served integers."""
     return lambda int8, batch: task.examples(inference.serve(int8, *task.inputs(batch)), batch)
 
 

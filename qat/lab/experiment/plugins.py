@@ -36,7 +36,7 @@ def run_file(path: Path) -> dict[str, Any]:
 
 
 def unreadable(path: Path, error: BaseException) -> str:
-    """What to say of a file whose code raised `error`: where, in this file or in one that it uses, and what."""
+    """The message for a file whose code raised `error`: where, in this file or in one that it uses, and what."""
     if isinstance(error, ValidationError):
         return f"{str(path)!r}:\n{explain(error)}"
     found = place(error)

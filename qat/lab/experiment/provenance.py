@@ -1,4 +1,4 @@
-"""What was done to make a trial's model, in a sentence."""
+"""A sentence on the making of a trial's model."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,8 +8,9 @@ if TYPE_CHECKING:
 
 
 def did(config: "ExperimentConfig", raised: Sequence[str]) -> str:
-    """How the float model was quantized and trained on; `raised` are the layers that got 8 bits. Empty for the float
-    model itself."""
+    """Describe the quantization and further training of the float model; `raised` are the layers that got 8 bits. Empty
+    for the float model itself.
+    """
     parts = []
     if config.recipe is not None:
         parts.append(f"calibrated on {config.calibration_batches} batches")

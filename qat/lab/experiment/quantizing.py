@@ -39,8 +39,9 @@ def quantized(where: Setting, recipe: str) -> Pair:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model is calibrated: on so many batches; with a `share` the most sensitive layers get 8 bits, as many as
-    have that share of the weights."""
+    """The settings of a calibration: on so many batches; with a `share` the most sensitive layers get 8 bits, as many
+    as have that share of the weights.
+    """
 
     batch_size: int
     batches: int

@@ -101,7 +101,7 @@ def run_experiment(
 
 
 def _write_origin(folder: Path, config: "ExperimentConfig", where: Setting, stage: Stage) -> None:
-    """Where and with what the stage is done, and what its key is made of."""
+    """Write the environment of a stage and the parts of its key."""
     facts = manifest(config.seed, where.dataset.fingerprint)
     write_atomically(folder / MANIFEST_FILE, json.dumps(facts, indent=2) + "\n")
     write_atomically(folder / KEY_FILE, json.dumps({"key": stage.key, **stage.parts}, indent=2) + "\n")

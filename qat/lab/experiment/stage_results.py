@@ -1,4 +1,4 @@
-"""How the result of each kind of stage is made from those that it needs; what they left is read here too."""
+"""Results of stages: each made from the results that it needs, and read back."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def stage_folder(root: Path, stage: Stage) -> Path:
-    """Where a shared stage of the study in `root` is kept."""
+    """The folder of a shared stage of the study in `root`."""
     return root / STAGES / stage.name
 
 
@@ -47,8 +47,9 @@ def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) ->
 
 
 def trained_in(root: Path, stage: Stage) -> Trained:
-    """What a finished stage left; a calibration leaves the variables to the training before it, training the bits to
-    the calibration."""
+    """Read the result of a finished stage; a calibration leaves the variables to the training before it, training the
+    bits to the calibration.
+    """
     found = _load(stage_folder(root, stage) / ARTIFACT_FILE)
     if "ranges" not in found:
         return Trained(found["variables"])

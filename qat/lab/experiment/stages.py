@@ -1,4 +1,4 @@
-"""What a trial is made from: stages that trials share, each with a key that changes with whatever it depends on."""
+"""The stages of a trial: stages that trials share, each with a key that changes with whatever it depends on."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -49,7 +49,7 @@ class Setting:
         return jax.eval_shape(self.functions.init, jax.random.key(0), *self.example())
 
     def outcomes(self, examples: Any, variables: Any, split: str, size: int) -> dict[str, np.ndarray]:
-        """What `examples(variables, batch)` gives for each example of a split, in its order."""
+        """Evaluate `examples(variables, batch)` for each example of a split, in its order."""
         order, batches = data.in_buckets(self.dataset.splits[split], size, self.dataset.buckets)
         return per_example(examples, variables, batches, order=order)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left: the variables, of a quantized arm also the ranges and the layers raised to 8 bits."""
+    """The result of training: the variables, of a quantized arm also the ranges and the layers raised to 8 bits."""
 
     variables: Any
     ranges: QuantState | None = None

@@ -1,4 +1,4 @@
-"""What a finished trial's folder says of the model in it, to use it where its data need not be."""
+"""A finished trial's model as read from its folder, for use where its data need not be."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from qat.registry import parse_call
 
 @dataclass(frozen=True)
 class Finished:
-    """What a trial's folder says of the model in it."""
+    """The description of a trial's model, read from the trial's folder."""
 
     folder: Path
     config: ExperimentConfig
@@ -25,12 +25,12 @@ class Finished:
 
     @property
     def name(self) -> str:
-        """Its arm and recipe."""
+        """The model's arm and recipe."""
         return self.record.arm if self.record.recipe is None else f"{self.record.arm} {self.record.recipe}"
 
     @property
     def functions(self) -> Forward:
-        """Those of the model."""
+        """The model's functions."""
         return forward(self.config.model, self.signature.classes)
 
 

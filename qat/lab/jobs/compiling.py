@@ -1,4 +1,6 @@
-"""A word on what is compiled while a job says nothing: a large program takes minutes in which nothing else moves."""
+"""Reports on the program that is compiled while a job says nothing: a large program takes minutes in which nothing else
+moves.
+"""
 
 import contextlib
 import sys

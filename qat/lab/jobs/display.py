@@ -1,4 +1,4 @@
-"""What a sweep tells a person while it runs: as plain lines, or to nobody, or drawn on a terminal."""
+"""Progress of a sweep for a person: as plain lines, as bars drawn on a terminal, or silent."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,42 +21,42 @@ type Describe = Callable[[Job], str]
 
 
 class View(Protocol):
-    """Is told what happens in a sweep, always by the thread that runs it."""
+    """A receiver of a sweep's progress; all calls come from the thread that runs the sweep."""
 
     def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
-        """All jobs of the sweep, and those of them that are finished already."""
+        """Receive all jobs of the sweep, and the ones (`before`) that are finished already."""
         ...
 
     def running(self, job: Job, running: Running) -> None:
-        """A job began, or has gone on."""
+        """Show that a job began, or has gone on."""
         ...
 
     def finished(self, job: Job, seconds: float | None) -> None:
-        """A job is done; `seconds` is None where another process did it."""
+        """Show that a job is done; `seconds` is None where another process did it."""
         ...
 
     def retried(self, job: Job, failure: Failure) -> None:
-        """A job failed and will be tried again."""
+        """Show that a job failed and will be tried again."""
         ...
 
     def failed(self, job: Job, failure: Failure) -> None:
-        """A job failed for good."""
+        """Show that a job failed for good."""
         ...
 
     def held(self, job: Job, holder: Holder | None) -> None:
-        """Another process does this job; None where it is not known which."""
+        """Show that another process does this job; None where it is not known which."""
         ...
 
     def waiting(self, jobs: Sequence[Job]) -> None:
-        """Nothing is left to do here but to wait for these, which others do."""
+        """Show that nothing is left to do here but to wait for jobs that others do."""
         ...
 
     def note(self, text: str) -> None:
-        """Something to read."""
+        """Show a text."""
         ...
 
     def tally(self, tally: Tally) -> None:
-        """How far the sweep is."""
+        """Show the counts of jobs by state."""
         ...
 
 
@@ -71,39 +71,39 @@ class Lines:
         self._waiting: tuple[str, ...] = ()
 
     def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
-        """How much of the sweep was finished already."""
+        """Print how much of the sweep was finished already."""
         self._total, self._counted = sum(map(is_trial, jobs)), sum(map(is_trial, before))
         if self._counted:
             self._print(f"{self._counted} of {self._total} trials are finished already.")
 
     def running(self, job: Job, running: Running) -> None:
-        """Nothing, as lines are for what is over; but once for each job that it compiles for long."""
+        """Print once for each job that it compiles for long; other progress has no lines."""
         if COMPILING in running.what and job.id not in self._compiling:
             self._compiling.add(job.id)
             self._print(f"{job.label}: {running.what[running.what.index(COMPILING) :]} ...")
 
     def finished(self, job: Job, seconds: float | None) -> None:
-        """The job's line."""
+        """Print the job's line."""
         took = "elsewhere" if seconds is None else duration(seconds)
         self._print(f"{self._number(job)}  {self._describe(job)}, {took}")
 
     def retried(self, job: Job, failure: Failure) -> None:
-        """What went wrong."""
+        """Print the failure and that another try follows."""
         self._print(f"{job.label} failed ({failure.kind}) and will be tried again: {failure.error}", "yellow")
 
     def failed(self, job: Job, failure: Failure) -> None:
-        """What went wrong, in the place of the job's line."""
+        """Print the failure in the place of the job's line."""
         self._print(f"{self._number(job)}  {job.label} FAILED ({failure.kind}): {failure.error}", "red")
 
     def held(self, job: Job, holder: Holder | None) -> None:
-        """Said once of each other process."""
+        """Print once for each other process that it works on the folder too."""
         name = f"Process {holder.pid} on {holder.host}" if holder else "Another process"
         if name not in self._others:
             self._others.add(name)
             self._print(f"{name} works on this folder too; what it does is not done twice.")
 
     def waiting(self, jobs: Sequence[Job]) -> None:
-        """Said once of the same jobs."""
+        """Print which jobs of others are waited for, once for the same jobs."""
         ids = tuple(job.id for job in jobs)
         if ids != self._waiting:
             self._waiting = ids
@@ -111,11 +111,11 @@ class Lines:
             self._print(f"Waiting for what is done elsewhere: {names}.")
 
     def note(self, text: str) -> None:
-        """The text."""
+        """Print the text."""
         self._print(text)
 
     def tally(self, tally: Tally) -> None:
-        """Nothing: the lines are numbered."""
+        """Do nothing: the lines are numbered."""
 
     def _number(self, job: Job) -> str:
         width = len(str(self._total))
@@ -150,7 +150,7 @@ def open_view(console: Console, describe: Describe) -> Iterator[View]:
 
 
 class Steps(ProgressColumn):
-    """How far a job is and how fast it goes."""
+    """A column with a job's steps and their speed."""
 
     def render(self, task: Any) -> Text:
         """`30/120 12.5 steps/s`, each part once it is known."""
@@ -159,7 +159,7 @@ class Steps(ProgressColumn):
 
 
 class Live:
-    """What `Lines` says, above bars."""
+    """Bars for running jobs below the lines of `Lines`."""
 
     def __init__(self, console: Console, describe: Describe):
         self._lines, self._console = Lines(console, describe), console
@@ -188,11 +188,11 @@ class Live:
             yield self
 
     def begin(self, jobs: Sequence[Job], before: Sequence[Job]) -> None:
-        """The whole bar has its length."""
+        """Give the sweep's bar its length."""
         self._lines.begin(jobs, before)
 
     def running(self, job: Job, running: Running) -> None:
-        """The job's bar, from its first sign on."""
+        """Draw the job's bar, from its first report on."""
         if job.id not in self._bars:
             self._bars[job.id] = self._jobs.add_task(job.label, total=None, more="")
         more = [running.what if running.what not in job.label else ""]
@@ -205,35 +205,35 @@ class Live:
         )
 
     def finished(self, job: Job, seconds: float | None) -> None:
-        """Its line instead of its bar."""
+        """Replace the job's bar by its line."""
         self._remove(job)
         self._lines.finished(job, seconds)
 
     def retried(self, job: Job, failure: Failure) -> None:
-        """Its line instead of its bar."""
+        """Replace the job's bar by the line of its failure, until it is tried again."""
         self._remove(job)
         self._lines.retried(job, failure)
 
     def failed(self, job: Job, failure: Failure) -> None:
-        """Its line instead of its bar."""
+        """Replace the job's bar by the line of its failure."""
         self._remove(job)
         self._lines.failed(job, failure)
 
     def held(self, job: Job, holder: Holder | None) -> None:
-        """Its line."""
+        """Remove the job's bar, and print that another process does the job."""
         self._remove(job)
         self._lines.held(job, holder)
 
     def waiting(self, jobs: Sequence[Job]) -> None:
-        """Its line."""
+        """Print which jobs of others are waited for."""
         self._lines.waiting(jobs)
 
     def note(self, text: str) -> None:
-        """Its line."""
+        """Print the text."""
         self._lines.note(text)
 
     def tally(self, tally: Tally) -> None:
-        """The whole bar, with what does not show in it."""
+        """Draw the sweep's bar with the counts and the time left beside it."""
         soon = tally.seconds_left is None or tally.seconds_left < 1
         left = None if soon else f"about {duration(tally.seconds_left or 0.0)} left"
         counts = [

@@ -1,4 +1,4 @@
-"""What runners tell the scheduler about jobs: plain values, the same from every machine."""
+"""Events that runners report to the scheduler about jobs: plain values, the same from every machine."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the job is doing, steps done, steps in all, and the newest loss."""
+    """A job's progress: its present activity, steps done, steps in all, and the newest loss."""
 
     job: str
     what: str
@@ -44,8 +44,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Compiling:
-    """While the job does `what` it has said nothing since, as it compiles `program` for `seconds` already. No sign of
-    life: a compiler may hang too."""
+    """The report that a silent job is compiling `program`, for `seconds` already, as part of `what`. No sign of life: a
+    compiler may hang too.
+    """
 
     job: str
     what: str
@@ -55,7 +56,7 @@ class Compiling:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the user should read, such as why nothing starts."""
+    """A message that the user should read, such as why nothing starts."""
 
     text: str
 

@@ -23,7 +23,7 @@ REMOTE_TICK = 15.0  # the same for what others do on an object store, where a lo
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of each job: finished before, here, or elsewhere meanwhile; failures are by job id, in order.
+    """The outcome of each job: finished before, here, or elsewhere meanwhile; failures are by job id, in order.
 
     Jobs that were not finished and not needed any more, such as a stage of finished trials alone, are in none of them.
     """
@@ -34,7 +34,9 @@ class Outcome:
     failed: Mapping[str, Failure]
 
     def summary(self, root: Path) -> str:
-        """What failed and where to read more, causes before what fell with them; the empty string where nothing did."""
+        """A list of failures and the logs to read, causes before what fell with them; the empty string where nothing
+        did.
+        """
         own = {name: failure for name, failure in self.failed.items() if failure.kind != "dependency"}
         fallen = len(self.failed) - len(own)
         lines = [

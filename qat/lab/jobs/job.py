@@ -40,7 +40,8 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 def wanted(jobs: Sequence[Job], finished: Collection[str], damaged: Collection[str] = ()) -> list[Job]:
-    """Those that must run: what is not finished and is nobody's need or `damaged`, and what such a job needs in turn.
+    """Select the jobs that must run: unfinished ones that no job needs or that are `damaged`, and the unfinished ones
+    that these need in turn.
 
     A stage that only finished jobs need is not made again unless it is damaged.
     """

@@ -1,4 +1,4 @@
-"""Which process does which job, where several work on one folder: `claims/jobs/<job id>/<number>.json`.
+"""Leases of jobs where several processes work on one folder: `claims/jobs/<job id>/<number>.json`.
 
 The claims of a job are numbered, and the last one counts. A claim is made by exclusive creation of the next number, so
 of all that see the last one given up, or its holder dead, one alone gets the job; nothing is ever removed, so that no

@@ -1,4 +1,4 @@
-"""What a job prints, native code included, goes to `log.txt` in its folder."""
+"""Logs of jobs: all output of a job, native code included, goes to `log.txt` in its folder."""
 
 import contextlib
 import json
@@ -55,7 +55,7 @@ def read_failure(folder: Path) -> Failure | None:
 
 
 def clear_failure(folder: Path) -> None:
-    """The job in `folder` is done after all."""
+    """Remove the mark of failure: the job in `folder` is done after all."""
     (folder / FAILURE_FILE).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""What this machine has for workers: cores, accelerators and memory, and the environment that gives each its part."""
+"""Resources for workers: cores, accelerators and memory, and the environment that gives each its part."""
 
 import contextlib
 import importlib.util

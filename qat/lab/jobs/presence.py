@@ -1,4 +1,6 @@
-"""Which processes work on a study: each keeps a file `claims/runners/<token>.json` fresh for as long as it lives."""
+"""Presence of the processes that work on a study: each keeps a file `claims/runners/<token>.json` fresh for as long as
+it lives.
+"""
 
 import contextlib
 import errno
@@ -124,7 +126,7 @@ def present(root: Path, me: Holder, news: Callable[[], Mapping[str, Any]]) -> It
 
 
 def presence_file(root: Path, token: str) -> Path:
-    """Where the process with this token shows that it lives."""
+    """The path of the heartbeat file of the process with this token."""
     return root / RUNNERS / f"{token}.json"
 
 
@@ -167,7 +169,7 @@ def sweep_out(root: Path, me: Holder) -> None:
 
 
 def presences(root: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """What each process last wrote of itself; a file that is no whole JSON is left out."""
+    """Read each process's latest heartbeat file; a file that is no whole JSON is left out."""
     found = []
     folder = root / RUNNERS
     # Files may vanish between the listing and the read, as their processes end at any time.
@@ -191,7 +193,7 @@ def living(root: Path) -> list[Holder]:
 
 
 def modified(path: Path) -> float | None:
-    """When the file was last written, by the clock of its file system; None where there is none."""
+    """The time of a file's last write, by the clock of its file system; None where there is none."""
     try:
         status: Any = path.stat()
     except FileNotFoundError:
@@ -200,7 +202,7 @@ def modified(path: Path) -> float | None:
 
 
 def _state(other: Holder) -> Literal["runs", "stopped", "gone", "hidden"]:
-    """What its process does; `hidden` where the system does not show processes of other users."""
+    """The state of a process on this machine; `hidden` where the system does not show processes of other users."""
     try:
         # Numbers of processes are used again: without the start another program would pass for the dead one.
         if _began(other.pid) != other.started:

@@ -40,7 +40,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its group's too."""
+        """The process id, which is its group's too."""
         return self.process.pid
 
     def give(self, errand: Errand) -> None:

@@ -1,4 +1,4 @@
-"""How far a sweep is, in numbers: for the live view, and for whoever asks from elsewhere."""
+"""Progress of a sweep in numbers: for the display, and for readers in other processes."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ class Running:
 
     @property
     def share(self) -> float:
-        """How much of what it is doing is done, in [0, 1]."""
+        """The share of the present activity that is done, in [0, 1]."""
         return min(1.0, self.step / self.steps) if self.steps else 0.0
 
 

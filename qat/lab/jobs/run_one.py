@@ -41,7 +41,7 @@ def perform(errand: Errand, tell: Tell, caught: tuple[type[BaseException], ...] 
 
 
 def perform_logged(errand: Errand, tell: Tell) -> End:
-    """The same for a process of its own: it says that it began, and what it prints goes to the job's log."""
+    """Do the job in a process of its own: report that it began, and send its output to the job's log."""
     tell(Started(errand.job, where()))
     place = folder(errand.root) / errand.job
     try:
@@ -74,7 +74,7 @@ def _check_shared(errand: Errand) -> None:
 
 
 def function(work: str) -> Callable[[str, Any, Report], None]:
-    """What `module:function` names. Raises `ValueError` where there is no such function."""
+    """Import the function that `module:function` names. Raises `ValueError` where there is no such function."""
     module, _, name = work.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -108,7 +108,7 @@ def reporter(errand: Errand, tell: Tell) -> Report:
 
 
 def failed(job: str, error: BaseException) -> Failed:
-    """What an exception of a job comes to."""
+    """Describe an exception of a job as its failure."""
     text = "".join(traceback.format_exception(error))
     kind = _kind(error)
     again = kind == "memory" or may_pass(error)

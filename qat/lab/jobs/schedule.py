@@ -24,8 +24,9 @@ UNDER_WAY: tuple[State, ...] = ("open", "running", "settling", "elsewhere")
 
 @dataclass(frozen=True)
 class Rules:
-    """How a sweep is run: `settle` is how many seconds the result of a finished job may take to be seen here, which
-    it does on some shared disks."""
+    """The settings of a sweep under way: `settle` is how many seconds the result of a finished job may take to be seen
+    here, which it does on some shared disks.
+    """
 
     root: Path
     me: Holder

@@ -23,12 +23,14 @@ def cores() -> list[int]:
 
 
 def threads() -> int:
-    """Those of XLA in this process: as Linux tells once it has started, else as many as it would start."""
+    """The number of XLA's threads in this process: counted once it has started (on Linux), else the number that it
+    would start.
+    """
     return started() or asked() or len(cores())
 
 
 def asked() -> int | None:
-    """What the environment asks for."""
+    """The number of threads that the environment asks for."""
     text = os.environ.get(VARIABLE, "")
     return int(text) if text.isdecimal() and int(text) else None
 

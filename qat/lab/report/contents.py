@@ -1,4 +1,4 @@
-"""What a run folder holds: finished, failed, damaged and open trials, and where each ran."""
+"""Contents of a run folder: finished, failed, damaged and open trials, and where each ran."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -45,16 +45,16 @@ class Contents:
         return [*self.damaged.values(), *(line for lines in self.spoilt.values() for line in lines)]
 
     def folder(self, trial_id: str) -> Path:
-        """Where a trial's files are."""
+        """The folder of a trial's files."""
         return self.root / TRIALS / trial_id
 
     @property
     def folders(self) -> dict[str, Path]:
-        """Where the finished trials' files are."""
+        """The folders of the finished trials, by id."""
         return {trial: self.folder(trial) for trial in self.records}
 
     def state(self, trial_id: str) -> State:
-        """What has become of a trial."""
+        """The state of a trial."""
         if trial_id in self.records:
             return "finished"
         if trial_id in self.damaged:
@@ -63,7 +63,7 @@ class Contents:
 
 
 def read_contents(root: Path) -> Contents:
-    """What the run folder holds now. Raises `ValueError` where it holds no study."""
+    """Read the present contents of a run folder. Raises `ValueError` where it holds no study."""
     study = read_study(root)
     trials = {
         trial: {str(axis): str(label) for axis, label in labels.items()} for trial, labels in study.trials.items()
@@ -83,7 +83,7 @@ def read_contents(root: Path) -> Contents:
 
 
 def states(contents: Contents) -> str:
-    """How many trials have come to what, in words."""
+    """The numbers of trials by state, in words."""
     counts = Counter(contents.state(trial) for trial in contents.trials)
     told = [f"{counts['finished']:,} of {len(contents.trials):,} trials finished"]
     told += [f"{counts[state]:,} {state}" for state in ("failed", "damaged") if counts[state]]
@@ -106,7 +106,7 @@ def _record(path: Path) -> Record | str | None:
 
 
 def _spoilt(folder: Path, root: Path) -> list[str]:
-    """What is wrong with a finished trial's files, but for the model, which no report reads; of its size alone."""
+    """List faults of a finished trial's files; of the model, which no report reads, only the size is checked."""
     digests = sealed_by(folder / RECORD_FILE)
     lines = [fault(folder / name, digests, by_size=name == MODEL_FILE) for name in digests]
     if not digests:
@@ -115,7 +115,7 @@ def _spoilt(folder: Path, root: Path) -> list[str]:
 
 
 def _unreadable(path: Path) -> str | None:
-    """What is wrong with the examples' file of a trial whose record has no digests."""
+    """Describe the fault of an examples' file of a trial whose record has no digests."""
     try:
         load_examples(path)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which trials differ in their seed only, and which one each trial is fairly compared with."""
+"""Groups of trials that differ in their seed only, and the trial that each is fairly compared with."""
 
 import functools
 import math
@@ -22,12 +22,12 @@ class Group:
 
     @property
     def first(self) -> Record:
-        """One that stands for all but for its seed."""
+        """A record that stands for the group in everything but the seed."""
         return self.records[0]
 
     @property
     def labels(self) -> dict[str, str]:
-        """Its labels by axis."""
+        """The group's labels by axis."""
         return {axis: label for axis, label in self.first.labels.items() if axis != "seed"}
 
 
@@ -44,7 +44,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
 
 
 def main_metric(record: Record) -> float | None:
-    """Its main metric as it is shown; None where it has none that is finite."""
+    """A record's main metric as it is shown; None where it has none that is finite."""
     value = record.metrics.get(record.metric)
     return None if value is None or not math.isfinite(value) else scale(record.metric).factor * value
 
@@ -102,7 +102,7 @@ class Baselines:
         return self._controls.get(record.lineage.control)
 
     def ptq(self, record: Record) -> Record | None:
-        """The same quantization without training."""
+        """The PTQ trial with the same quantization as a QAT trial."""
         if record.arm != "qat":
             return None
         same = self._by_calibration.get(record.stages.get("calibration", ""), [])
@@ -120,7 +120,9 @@ class Baselines:
 
 
 def _untrained(record: Record) -> tuple[str, int, str | None]:
-    """What a QAT trial shares with the PTQ trial that is its baseline: a recipe's quantizer only says how it trains."""
+    """The key that a QAT trial shares with the PTQ trial that is its baseline: a recipe's quantizer only says how it
+    trains.
+    """
     return record.lineage.float_stage, record.seed, record.recipe and _without_quantizer(record.recipe)
 
 

@@ -37,7 +37,7 @@ class Point:
 
 
 def comparable(rows: Sequence[Row]) -> list[Row]:
-    """Those of the rows that have a number, and share the first one's metric."""
+    """Select the rows that have a number and share the first one's metric."""
     told = [row for row in rows if row.score.n]
     return [row for row in told if row.metric == told[0].metric]
 
@@ -71,7 +71,7 @@ def _point(row: Row) -> Point:
 
 
 def _cost(value: float | None) -> float | None:
-    """What can stand on a logarithmic axis."""
+    """A cost where a logarithmic axis can show it, else None."""
     return value if value is not None and 0 < value < math.inf else None
 
 

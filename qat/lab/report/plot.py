@@ -103,7 +103,7 @@ def _category(one: Point) -> str:
 
 
 def _spread(own: Sequence[Point]) -> list[float]:
-    """How far aside of its recipe's place each point of one arm stands, so that equal ones do not hide each other."""
+    """The offset of each point of one arm from its recipe's place, so that equal points do not hide each other."""
     crowds: dict[str, list[int]] = {}
     for i, one in enumerate(own):
         crowds.setdefault(_category(one), []).append(i)

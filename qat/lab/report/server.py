@@ -46,7 +46,7 @@ class Board:
         self._lock = threading.Lock()
 
     def stamp(self) -> str:
-        """That of the page that a reader would be given now."""
+        """The stamp of the page that a reader would be given now."""
         made = self._made
         return made.stamp if made and time.monotonic() < made.until else study_stamp(self._root)
 

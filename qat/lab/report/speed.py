@@ -1,4 +1,4 @@
-"""How fast programs are: the times of all trials that ran the same one, taken together."""
+"""Speed of programs: the times of all trials that ran the same one, taken together."""
 
 import math
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def speeds(records: Iterable[Record]) -> dict[str, Speed]:
 
 
 def _measured(record: Record) -> tuple:
-    """What trials share whose times may be taken together."""
+    """The key that trials share whose times may be taken together."""
     timings = record.timings
     return record.program or record.lineage.group, timings.get("latency_batch"), timings.get("cores")
 

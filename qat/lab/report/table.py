@@ -94,7 +94,7 @@ def shown(row: Row, value: Estimate, difference: bool = False, apart: bool = Fal
 
 
 def faster(row: Row, short: bool = False) -> str:
-    """How many times faster than float its program is, with quartiles unless `short`; of float 1 by definition."""
+    """The speed of a program as a multiple of float's, with quartiles unless `short`; 1 for float by definition."""
     speed = row.speed
     if speed is None or speed.faster is None:
         return ""
@@ -112,7 +112,7 @@ def mark(verdict: Verdict) -> str:
 
 
 def bracketed(rows: Sequence[Row]) -> str:
-    """What the brackets around signs mean, where there are any."""
+    """Explain the brackets around signs, where there are any."""
     found = any(one.of_these_models for row in rows for one in row.verdicts.values())
     return "; in brackets what new test items would show of these models alone, not of other seeds" if found else ""
 
@@ -133,7 +133,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """What the numbers are."""
+    """Explain the numbers of the table."""
     return f"{CAPTION} {SPEED}" if any(row.recipe and row.speed for row in rows) else CAPTION
 
 
@@ -176,7 +176,7 @@ def _columns(rows: Sequence[Row], apart: bool = False) -> dict[str, list[str]]:
 
 
 def _seeds(row: Row) -> str:
-    """How many seeds the score is of, and of how many where some have none."""
+    """The number of seeds behind a score, and the number of all seeds where some have no score."""
     return str(row.score.n) if row.score.n == len(row.trials) else f"{row.score.n} of {len(row.trials)}"
 
 

@@ -41,7 +41,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def digests_in(found: Mapping[str, Any]) -> Digests:
-    """Those that were read from a sealing file."""
+    """The digests in the content of a sealing file."""
     return {name: (size, digest) for name, (size, digest) in found.get(FILES, {}).items()}
 
 
@@ -64,7 +64,7 @@ def faults(path: Path, *, by_size: bool = False) -> list[str]:
 
 
 def fault(path: Path, digests: Digests, *, by_size: bool = False) -> str | None:
-    """What is wrong with a file, as a sentence that names it; None where it is as written or has no digest."""
+    """Describe a file's fault in a sentence that names it; None where it is as written or has no digest."""
     if path.name not in digests:
         return None
     size, digest = digests[path.name]

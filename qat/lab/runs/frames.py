@@ -22,7 +22,7 @@ type Cells = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial's folder holds; `failed` of one that is not finished says that it was given up."""
+    """Contents of a trial's folder; `failed` of one that is not finished says that it was given up."""
 
     folder: Path
     record: Record | None

@@ -1,4 +1,4 @@
-"""What quantization did to each layer: its sites, their operands, the histograms of these."""
+"""The effect of quantization on each layer: its sites, their operands, the histograms of these."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Where and with what a trial ran: versions, device, CPU features, revision, flags."""
+"""The environment in which a trial ran: versions, device, CPU features, revision, flags."""
 
 import importlib.metadata
 import json
@@ -101,7 +101,7 @@ class Signature(BaseModel):
 
 
 def signature_of(dataset: Dataset) -> Signature:
-    """What a model of this data set takes and gives."""
+    """The inputs and outputs of a model of this data set."""
     scale = dataset.splits["test"][0].get("scale", 1.0)
     return Signature(
         task=dataset.task,
@@ -118,7 +118,7 @@ def write_signature(folder: Path, signature: Signature) -> None:
 
 
 def read_signature(folder: Path) -> Signature:
-    """That of the model in a trial's folder; `ValueError` where it is missing or damaged."""
+    """Read the signature of the model in a trial's folder; `ValueError` where it is missing or damaged."""
     path = folder / SIGNATURE_FILE
     try:
         return Signature.model_validate_json(path.read_bytes())

@@ -30,7 +30,7 @@ class Lineage(BaseModel):
 
 
 class Record(BaseModel):
-    """What came out of one trial.
+    """The result of one trial.
 
     `key` is the digest of all that the outcome depends on (settings, code, data), `stages` those of the stages that it
     was made from, by kind. `metrics` are numbers on the test split, the task's own units (fractions for accuracies);
@@ -84,7 +84,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def read_sealed_record(folder: Path) -> tuple[Record, Digests] | None:
-    """The same with the digests of the trial's other files, none of which is looked at."""
+    """Read a trial's record, with the digests of its other files, none of which is looked at."""
     path = folder / RECORD_FILE
     try:
         text = path.read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def read_sealed_record(folder: Path) -> tuple[Record, Digests] | None:
 
 
 def _from_version_1(found: Any) -> Any:
-    """What schema 1 called `seconds` is one of several timings now; it knew no keys and no other main metric."""
+    """Convert a record of schema 1, which had `seconds` in the place of timings, no keys, and one main metric."""
     if not isinstance(found, dict) or "seconds" not in found:
         return found
     rest = {name: value for name, value in found.items() if name != "seconds"}

@@ -1,4 +1,4 @@
-"""What a trial's folder holds for sinks: the curves of its training, and a row for every quantized operand."""
+"""Rows for sinks from a trial's folder: the curves of its training, and a row for every quantized operand."""
 
 import json
 from collections.abc import Iterator

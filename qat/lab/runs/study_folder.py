@@ -31,7 +31,7 @@ class StudyFolder:
         return self.root / TRIALS / trial_id
 
     def scan(self) -> "Scan":
-        """What its trials have come to."""
+        """The states of the study's trials."""
         records, damaged = {}, []
         for trial_id in self.trials:
             try:

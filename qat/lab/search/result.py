@@ -1,4 +1,4 @@
-"""What a search has come to: its points, the best of them, and both as a table."""
+"""The result of a search: its points, the best of them, and both as a table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ class Found:
 
 
 def found(search: Search, base: ExperimentConfig, root: Path, identity: str = "") -> Found:
-    """What the search in `root` has come to so far."""
+    """Read the result so far of the search in `root`."""
     return Found(search, tuple(points(open_journal(root, search, base, identity))))
 
 

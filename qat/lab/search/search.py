@@ -70,7 +70,7 @@ def run_search(
 
 
 def load_search(path: Path) -> Search:
-    """What a Python file defines as `SEARCH`."""
+    """Load the search that a Python file defines as `SEARCH`."""
     search = run_file(path).get("SEARCH")
     if not isinstance(search, Search):
         raise ValueError(
@@ -111,7 +111,9 @@ class _Step:
         return self.run(asked, trial, run_trial)
 
     def seed(self, known: list[Point]) -> int:
-        """That of the number of points before, so that a search that was stopped goes on as if it had not been."""
+        """The seed for the next suggestion, made from the number of points before it, so that a search that was stopped
+        goes on as if it had not been.
+        """
         return (self.search.seed + STRIDE * sum(point.outcome != "lost" for point in known)) % 2**32
 
     def over(self, values: Mapping[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""How many bytes the file of an experiment's model takes, from shapes alone, before anything is trained."""
+"""The size in bytes of the file of an experiment's model, from shapes alone, before anything is trained."""
 
 import base64
 import functools

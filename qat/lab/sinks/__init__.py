@@ -1,4 +1,5 @@
-"""Where numbers go beside the records on disk: `wandb`, `tensorboard`. Sinks only read: no trial fails for their sake.
+"""Destinations of numbers beside the records on disk: `wandb`, `tensorboard`. Sinks only read: no trial fails for their
+sake.
 
 A new file here that registers a function is a new sink.
 

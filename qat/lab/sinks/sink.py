@@ -1,4 +1,4 @@
-"""What a sink is: a function from what a trial is to an open run, which is told what comes of it."""
+"""The interface of a sink: a function from a trial's description to an open run, which receives the trial's results."""
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,9 @@ type Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run is of: a trial of a study in the folder `root`; `key` changes with whatever its result depends on."""
+    """The trial that a run belongs to: a trial of a study in the folder `root`; `key` changes with whatever its result
+    depends on.
+    """
 
     study: str
     trial: str

@@ -78,7 +78,7 @@ def _open(origin: Origin, project: str | None, entity: str | None, mode: Any, ti
 
 
 def _told(run: Any) -> Run:
-    """What an open run of wandb is told."""
+    """Wrap an open run of wandb as the run of a sink."""
     known: dict[str, Any] = dict(run.summary) if run.resumed else {}  # what the server has is not sent again
     seen: set[str] = set()
 

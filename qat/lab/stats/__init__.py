@@ -1,4 +1,4 @@
-"""What a handful of seeds and a finite test set support: estimates, tests, and verdicts in plain words.
+"""Statistics for a handful of seeds and a finite test set: estimates, tests, and verdicts in plain words.
 
 A difference between two arms is in doubt twice: other seeds would train other models (`compare_seeds`), and other test
 items would be answered otherwise (`compare_items`). `judge` says of many comparisons at once what is shown.

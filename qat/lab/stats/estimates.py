@@ -35,7 +35,7 @@ class Estimate:
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
     def scaled(self, factor: float) -> "Estimate":
-        """The same in another unit; `factor` is positive."""
+        """Convert the estimate to another unit; `factor` is positive."""
         low, high = (None if bound is None else factor * bound for bound in (self.low, self.high))
         return Estimate(factor * self.mean, low, high, self.n, tuple(factor * value for value in self.values))
 
@@ -68,7 +68,7 @@ def paired_samples(first: Sequence[float], second: Sequence[float]) -> tuple[np.
 
 
 def rounding(first: np.ndarray, second: np.ndarray) -> float:
-    """How far differences between two samples may spread by floating point alone."""
+    """The spread that floating point alone may give to differences between two samples."""
     return SINGLE_ROUNDING * float(max(np.abs(first).max(), np.abs(second).max()))
 
 
@@ -114,12 +114,14 @@ class Evidence:
     identical: bool = False
 
     def scaled(self, factor: float) -> "Evidence":
-        """The same with the difference in another unit."""
+        """Convert the difference to another unit."""
         return replace(self, difference=self.difference.scaled(factor))
 
     @property
     def kind(self) -> Kind:
-        """What it shows at the 5 % level; a difference surely smaller than the margin is no difference."""
+        """The kind of result that the evidence shows at the 5 % level; a difference surely smaller than the margin is
+        no difference.
+        """
         if self.p_equivalence is not None and self.p_equivalence <= ALPHA:
             return "equivalent"
         if self.identical:

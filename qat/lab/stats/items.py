@@ -149,7 +149,7 @@ class _Items:
 
 
 def _blocks(items: Iterable[_Items]) -> Iterator[list[_Items]]:
-    """As many at once as memory allows, of equally many items."""
+    """Yield blocks of comparisons with equally many items, each as large as memory allows."""
     block: list[_Items] = []
     for one in items:
         size = len(one.differences)

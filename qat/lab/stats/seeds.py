@@ -69,7 +69,8 @@ def compare_seeds(first: Sequence[float], second: Sequence[float], margin: float
 
 
 def seeds_needed(difference: Estimate, half_width: float, most: int = MOST) -> int | None:
-    """How many seeds narrow the t interval to ± `half_width`, going by the spread seen; None where more than `most` do.
+    """The number of seeds that narrow the t interval to ± `half_width`, going by the spread seen; None where more than
+    `most` do.
 
     The spread of a few seeds is itself uncertain: within a factor of two of the truth at best.
     """

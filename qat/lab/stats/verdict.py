@@ -1,4 +1,4 @@
-"""What is shown about two arms, of many that were compared: better, worse, equivalent or undecided."""
+"""Verdicts on two arms of many that were compared: better, worse, equivalent or undecided."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is shown of `first` against `second`, with the p-values that Holm corrected.
+    """The verdict on `first` against `second`, with the p-values that Holm corrected.
 
     `kind` holds for what is in `covers`: new seeds, new test items, both, or nothing where it is undecided or identical
     in the seeds that there are. Several seeds decide it; the items do for a single seed. `margin`, in `unit`, is the
@@ -71,8 +71,9 @@ class Verdict:
 
     @property
     def of_these_models(self) -> Kind | None:
-        """What new test items would show of the models as trained, where nothing is shown for new seeds; None where
-        they leave it undecided too, or the seeds identical."""
+        """The verdict that new test items would give on the models as trained, where nothing is shown for new seeds;
+        None where they leave it undecided too, or the seeds identical.
+        """
         if self.kind == "identical" or "seeds" in self.covers or self.items is None or self.items.kind == "undecided":
             return None
         return self.items.kind
@@ -133,7 +134,7 @@ RELATION = {"better": "better than", "worse": "worse than", "equivalent": "equiv
 
 
 def sentence(verdict: Verdict) -> str:
-    """What is shown, by what, and what it holds for."""
+    """Word the verdict: its result, the evidence, and the scope."""
     evidence = verdict.deciding
     if verdict.kind == "identical":
         same = f"{verdict.first} scores the same as {verdict.second} in each of {_sample(evidence)}"
@@ -173,7 +174,7 @@ def _of_items(verdict: Verdict) -> str:
 
 
 def _one_sided(verdict: Verdict, evidence: Evidence) -> str:
-    """What is shown at least: that it is not better, or not worse, by the margin."""
+    """Word the one-sided result: that it is not better, or not worse, by the margin."""
     for direction, p in (("better", evidence.p_not_better), ("worse", evidence.p_not_worse)):
         if p is not None and p <= ALPHA:
             return f", only that it is no {direction} within {_margin(verdict)} ({_p(p)})"
@@ -191,7 +192,7 @@ def _excludes_zero(evidence: Evidence) -> str:
 
 
 def _wanted(verdict: Verdict, evidence: Evidence) -> str:
-    """How many seeds would decide it, where their spread tells."""
+    """Word the number of seeds that would decide it, where their spread tells."""
     half_width, known = evidence.difference.half_width, evidence.difference.n > 2  # two say next to nothing of a spread
     if verdict.margin is None or not half_width or half_width <= verdict.margin or not known:
         return "More seeds are needed."
@@ -202,7 +203,7 @@ def _wanted(verdict: Verdict, evidence: Evidence) -> str:
 
 
 def _scope(verdict: Verdict) -> str:
-    """Which doubt the verdict covers, and which not."""
+    """Word the doubts that the verdict covers, and those that it does not."""
     if verdict.covers == ("items",):
         return "It holds for new test items; it says nothing of other seeds."
     if verdict.items is None:

@@ -1,4 +1,4 @@
-"""How long the open jobs of a study will take on this machine: a range, and what it rests on."""
+"""Estimates of the time that a study's open jobs will take on this machine: a range, and its basis."""
 
 import functools
 import itertools
@@ -119,7 +119,7 @@ def _by_counting(left: Sequence[Job]) -> tuple[float, float]:
 
 
 def _units(job: Job) -> float:
-    """What the time of a job of one kind grows with: products of a training, else the jobs themselves."""
+    """The quantity that the time of a job of one kind grows with: products of a training, else the jobs themselves."""
     return float(products_of(job)) if job.kind in TRAINING else 1.0
 
 
@@ -197,7 +197,7 @@ def rate() -> float:
 
 
 def programs_of(left: Sequence[Job]) -> int:
-    """How many programs jobs of one kind run: recipes that differ in bits share one."""
+    """The number of programs that jobs of one kind run: recipes that differ in bits share one."""
     found = set()
     for job in left:
         config = config_of(job)
@@ -223,7 +223,9 @@ def measure(jobs: Sequence[Job]) -> dict[str, Measured]:
 
 
 def _shortened(config: ExperimentConfig) -> ExperimentConfig:
-    """The same with a dozen steps; where batch normalization is frozen, from the middle on: that is another program."""
+    """Shorten a config to a dozen steps; where batch normalization is frozen, the freeze comes in the middle, as it is
+    another program.
+    """
     changes = {}
     for stage, settings in (("train", config.train), ("finetune", config.finetune)):
         if settings is not None:
@@ -234,7 +236,7 @@ def _shortened(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def _run(config: ExperimentConfig) -> dict[str, Measured]:
-    """What each stage of a trial took; of a training apart from its steps."""
+    """Run a trial and measure the time of each stage, and of a training's steps apart."""
     config = _shortened(config)
     moments: dict[str, list[float]] = {}
     started: dict[str, float] = {}

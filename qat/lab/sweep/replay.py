@@ -58,7 +58,7 @@ class Replay:
 
     @property
     def causes(self) -> tuple[str, ...]:
-        """What may be why numbers are not the same."""
+        """Possible causes of numbers that are not the same."""
         found = [f"{name} has changed" for name in self.changed]
         if "cpu.threads" in self.surroundings:
             old, new = self.surroundings["cpu.threads"]

@@ -34,7 +34,7 @@ def run_study(
     console: Console | None = None,
     work: str = WORK,
 ) -> Outcome:
-    """What became of every job of the study, in the folder `root`: what is finished there already is not done again.
+    """Run the study in the folder `root` and return the outcome of every job; finished jobs are not done again.
 
     `runner` names a registered runner, `send` sinks. What can only be found wrong by opening it (data, models, recipes
     against them, a sink's package) is tried before any work, and raises `ValueError` with every mistake.
@@ -104,7 +104,7 @@ def _refuse_a_second(root: Path, study: Study) -> None:
 
 
 def _others(root: Path, opened: StudyFolder) -> int:
-    """How many finished trials the folder holds beside the study's."""
+    """The number of finished trials in the folder beside the study's."""
     return sum(path.parent.name not in opened.trials for path in (root / TRIALS).glob(f"*/{RECORD_FILE}"))
 
 
@@ -166,7 +166,7 @@ def finished(root: Path, job: Job) -> bool:
 
 
 def damaged(root: Path, job: Job) -> list[str]:
-    """What is wrong with the files of a job that was finished once, a line each."""
+    """List faults in the files of a job that was finished once, a line each."""
     path = root / job.id / (RECORD_FILE if job.kind == "trial" else DONE_FILE)
     try:
         read_record(root / job.id)

@@ -1,4 +1,4 @@
-"""What a study is before it runs: its settings, its trials, what they share, and what they will cost."""
+"""Description of a study before it runs: its settings, its trials, what they share, and what they will cost."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -96,7 +96,7 @@ class Range(BaseModel):
 
 
 class Search(BaseModel):
-    """What an experiment file may define as `SEARCH` beside `BASE`.
+    """A search over parameters, which an experiment file may define as `SEARCH` beside `BASE`.
 
     `space` has for each parameter a list of choices or a `Range`. A parameter is a path such as `train.learning_rate`,
     or `bits:<regex>`: the bits of the weights of the layers whose path the expression matches, set in the recipe.

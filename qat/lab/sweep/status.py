@@ -1,4 +1,4 @@
-"""How a sweep is doing that runs in another process, or on another machine: from the files of its folder alone."""
+"""Status of a sweep that runs in another process, or on another machine, from the files of its folder alone."""
 
 import time
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class Status:
 
 
 def status(root: Path, check: bool = False) -> Status:
-    """What is known of the study in `root`. Raises `ValueError` where there is none.
+    """Read the status of the study in `root`. Raises `ValueError` where there is none.
 
     Of the files of what is finished the sizes are compared with what was written, with `check` the contents.
     """
@@ -93,7 +93,7 @@ def _threads(root: Path, trials: list[str]) -> tuple[int, ...]:
 
 
 def _damaged(root: Path, trials: list[str], check: bool) -> dict[str, tuple[str, ...]]:
-    """What is wrong with files of finished trials and stages, by job."""
+    """Faults in files of finished trials and stages, by job."""
     stages = sorted((root / STAGES).glob(f"*/{DONE_FILE}"))
     seals = {f"{STAGES}/{path.parent.name}": path for path in stages}
     seals |= {f"{TRIALS}/{name}": root / TRIALS / name / RECORD_FILE for name in trials}

@@ -212,6 +212,6 @@ def power(study: Study) -> str:
 
 
 def too_few(study: Study) -> str:
-    """The same where they are fewer than an interval needs; else empty."""
+    """The warning where a study has fewer seeds than an interval needs; else empty."""
     said = power(study)
     return said if said.endswith("or more.") else ""

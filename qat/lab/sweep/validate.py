@@ -51,7 +51,7 @@ class Validation:
 
     @property
     def problems(self) -> list[Problem]:
-        """Those of all files."""
+        """The problems of all files."""
         return [problem for checked in self.files for problem in checked.problems]
 
     def __rich__(self) -> Table:
@@ -133,7 +133,7 @@ def _fast(path: Path, found: Mapping[str, Any]) -> Outcome:
 def _valid_steps(
     base: ExperimentConfig, axes: Mapping[str, Any], more: Mapping[str, Any]
 ) -> Iterator[ExperimentConfig]:
-    """What single steps of the axes make of the base, where that is valid: some of their misfits show already."""
+    """Yield the base changed by a single step of one axis, where that is valid: some of their misfits show already."""
     steps = [*more.values()]
     for name, values in axes.items():
         if isinstance(values, Mapping):

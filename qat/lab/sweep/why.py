@@ -1,4 +1,4 @@
-"""What the keys of a trial's stages are made of, and which part made one another key than an earlier one."""
+"""Explanation of the keys of a trial's stages: their parts, and the part by which one differs from an earlier key."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ FOLLOWS = ("key", "kind", "needs", UNCOVERED)  # say nothing of what changed fir
 
 
 def parts_in(folder: Path) -> Parts | None:
-    """What the key of the stage or trial in a folder was made of; None where nothing tells."""
+    """Read the parts of the key of the stage or trial in a folder; None where it has none on record."""
     try:
         found = json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def _study_in(root: Path, wanted: str, trust: bool) -> Study:
 
 
 def _state(root: Path, trial: Trial, stage: Stage) -> tuple[dict[str, tuple[Any, Any]], str]:
-    """What differs from the nearest stage in the run folder with another key, and the same in words."""
+    """The parts that differ from the nearest stage in the run folder with another key, and the state in words."""
     own = root / TRIALS / trial.id
     record = read_record(own) if own.exists() else None
     if record is not None and record.key == stage.key if stage.kind == "trial" else is_finished(root, stage):

@@ -26,7 +26,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {  # the first is what a missing field m
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What decides the shapes of a BERT's tensors, and how its heads cut them."""
+    """The dimensions that decide the shapes of a BERT's tensors, and how its heads cut them."""
 
     layers: int
     width: int

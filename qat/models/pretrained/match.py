@@ -1,4 +1,4 @@
-"""Which of a checkpoint's tensors is which parameter of `qat.models.bert`."""
+"""The map between a checkpoint's tensors and the parameters of `qat.models.bert`."""
 
 import math
 import re
@@ -41,8 +41,7 @@ class Match:
 
 
 def checkpoint_name(path: str) -> str | None:
-    """What Hugging Face calls the parameter at a path such as `encoder/layer_0/output/kernel`; None of the
-    classifier's."""
+    """The Hugging Face name of the parameter at a path (`encoder/layer_0/output/kernel`); None of the classifier's."""
     module, _, leaf = path.removeprefix("encoder/").rpartition("/")
     if module == "classifier":
         return None

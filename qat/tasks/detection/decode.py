@@ -74,8 +74,9 @@ type Outputs = Mapping[str, Array]
 
 
 def detections(outputs: Outputs, height: int, width: int, suppression: Suppression | None = None) -> Detections:
-    """What a network's outputs (`logits` [batch, points, classes] and `distances` [batch, points, 4] in pixels) on
-    images of this size come to; boxes end at the image's border."""
+    """Decode a network's outputs (`logits` [batch, points, classes] and `distances` [batch, points, 4] in pixels) on
+    images of this size; boxes end at the image's border.
+    """
     centres, _ = points(height, width)
     edge = jnp.array([width, height, width, height], jnp.float32)
     boxes = jnp.clip(to_boxes(centres, outputs["distances"]), 0.0, edge)

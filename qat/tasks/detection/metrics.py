@@ -1,4 +1,4 @@
-"""What counts of a detector: COCO's average precision, and DeepPCB's criterion, by faster-coco-eval.
+"""Metrics of a detector: COCO's average precision, and DeepPCB's criterion, by faster-coco-eval.
 
 `map50_95` and `map50` are COCO's (Lin et al. 2014, arXiv 1405.0312). DeepPCB's criterion (Tang et al. 2019, arXiv
 1902.06197) takes a box for found where a detection of its class overlaps it by an IoU above 0.33: `deeppcb_ap` is the
@@ -55,7 +55,7 @@ class Objects:
 
     @classmethod
     def of(cls, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray | None = None) -> "Objects":
-        """Those that are there, of corners [images, objects, 4] and labels [images, objects]."""
+        """Drop padding (label -1) from corners [images, objects, 4] and labels [images, objects]."""
         images, places = np.nonzero(labels >= 0)
         corners = boxes[images, places].astype(np.float64)
         size = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], -1)
@@ -63,7 +63,7 @@ class Objects:
         return cls(images, size, labels[images, places].astype(np.int64), score)
 
     def annotations(self) -> list[dict[str, Any]]:
-        """As COCO has them; ids count from 1."""
+        """Convert to COCO's annotations; ids count from 1."""
         columns = (self.images.tolist(), self.boxes.tolist(), self.labels.tolist(), self.scores.tolist())
         return [
             {
@@ -103,7 +103,7 @@ def _names(names: Sequence[str], targets: Objects, found: Objects) -> list[str]:
 def _evaluated(
     targets: Objects, found: Objects, images: int, names: Sequence[str], overlaps: np.ndarray
 ) -> dict[str, Any]:
-    """What the library makes of detections at the IoUs `overlaps`."""
+    """Evaluate detections at the IoUs `overlaps` by the library."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     about = {

@@ -1,4 +1,4 @@
-"""What a Python file outside of qat takes in: modules, packages, files beside it, and what cannot be known."""
+"""Imports of a Python file outside of qat: modules, packages, files beside it, and what cannot be known."""
 
 import ast
 import functools
@@ -71,7 +71,7 @@ def _names(node: ast.AST, path: Path) -> Iterator[str]:
 
 
 def _called(node: ast.Call, path: Path) -> Found:
-    """What a call brings in: a module by its name, a registered part by its name, code that is not known."""
+    """The code that a call brings in: a module by its name, a registered part by its name, code that is not known."""
     name = last_name(node.func)
     first = node.args[0] if node.args else None
     text = _text(first)
@@ -113,8 +113,9 @@ def _unknown(node: ast.AST, path: Path, what: str) -> Found:
 
 
 def _resolved(name: str, path: Path) -> Found:
-    """Where the module of a dotted name lies, and the packages around it; nothing for Python's own and what is not
-    there."""
+    """The files of the module of a dotted name and of the packages around it; nothing for Python's own and what is not
+    there.
+    """
     if name.startswith("."):
         base = path.parents[len(name) - len(name.lstrip(".")) - 1]
         return Found(modules=frozenset(_beneath(base, name.lstrip(".").split("."))))
@@ -151,7 +152,7 @@ def _beneath(base: Path, parts: list[str]) -> Iterator[Path]:
 
 
 def _spec(name: str, where: object) -> importlib.machinery.ModuleSpec | None:
-    """What would be imported, without importing anything."""
+    """Find the spec of a module without importing anything."""
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
         spec = None if find is None else find(name, where, None)

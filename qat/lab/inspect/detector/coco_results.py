@@ -26,8 +26,9 @@ def own_ids(files: Sequence[Path], about: Signature) -> Ids:
 
 
 def ids_of(annotations: Path, files: Sequence[Path], about: Signature) -> Ids:
-    """Those that a COCO annotation file gives them. Raises `ValueError` where its classes are not the detector's, or
-    where it has no entry of an image's name, or several."""
+    """Read the ids that a COCO annotation file gives to images and classes. Raises `ValueError` where its classes are
+    not the detector's, or where it has no entry of an image's name, or several.
+    """
     content = _content(annotations)
     categories = {str(one["name"]): int(one["id"]) for one in content["categories"]}
     theirs = [str(one["name"]) for one in content["categories"]]

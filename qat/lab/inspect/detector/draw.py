@@ -168,13 +168,14 @@ SAME = 0.5  # IoU from which on two boxes of a class are one
 
 
 def shown(found: Detections, threshold: float) -> np.ndarray:
-    """Which detections of one image have a score of at least `threshold`."""
+    """Select the detections of one image with a score of at least `threshold`."""
     return (np.asarray(found.scores) >= threshold) & (np.asarray(found.labels) >= 0)
 
 
 def differing(first: Detections, second: Detections, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the detections of each that are shown have no counterpart among those of the other: a box of the same
-    class with an IoU of at least a half. Counterparts are paired off by their overlap, the best first."""
+    """Select each detector's shown detections that have no counterpart among the other's: a box of the same class with
+    an IoU of at least a half. Counterparts are paired off by their overlap, the best first.
+    """
     alone = shown(first, threshold), shown(second, threshold)
     overlaps = np.array(pairwise_iou(first.boxes, second.boxes))
     overlaps[~(alone[0][:, None] & alone[1][None])] = 0

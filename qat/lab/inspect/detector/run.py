@@ -23,8 +23,10 @@ OWN_FLOAT = "float"
 
 @dataclass(frozen=True)
 class Detected:
-    """What was written: a picture for each image, and all detections in `results`. `counts` are how many are on each
-    picture, those from the score `threshold` on; `differing` how many of both detectors' have no counterpart."""
+    """The files that were written: a picture for each image, and all detections in `results`. `counts` are the numbers
+    of detections on each picture, with a score of at least `threshold`; `differing` the number without a counterpart in
+    the other detector's.
+    """
 
     pictures: list[Path]
     results: Path

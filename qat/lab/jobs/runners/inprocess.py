@@ -22,7 +22,7 @@ class InProcess:
         self._programs.enter_context(kept(threads()))
 
     def room(self) -> int:
-        """One job at a time."""
+        """One while no job waits to be run, else none."""
         return 0 if self._next else 1
 
     def start(self, errand: Errand) -> None:
@@ -31,7 +31,7 @@ class InProcess:
         self._next = errand
 
     def wait(self, timeout: float) -> list[End]:
-        """How the job ended, whatever time it takes."""
+        """Run the job to its end, whatever time it takes."""
         if self._next is None:
             time.sleep(timeout)
             return []
@@ -44,7 +44,7 @@ class InProcess:
         return [end]
 
     def close(self) -> None:
-        """Nothing runs beside this process, which keeps no more programs."""
+        """Stop keeping compiled programs; nothing else is left to end."""
         self._next = None
         self._programs.close()
 

@@ -28,12 +28,12 @@ PROBE = "import sys, ray; ray.init(address=sys.argv[1], logging_level='ERROR', l
 
 @dataclass(frozen=True)
 class Needs:
-    """What one job needs of a node: amounts by Ray's names, `memory` in bytes."""
+    """The resources that one job needs of a node: amounts by Ray's names, `memory` in bytes."""
 
     amounts: Mapping[str, float]
 
     def options(self) -> dict[str, Any]:
-        """As options of a task."""
+        """Convert the resources to options of a Ray task."""
         names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
         own = {name: amount for name, amount in self.amounts.items() if name not in names}
         known = {names[name]: amount for name, amount in self.amounts.items() if name in names}
@@ -41,7 +41,7 @@ class Needs:
         return {**known, "resources": own, "max_retries": 0}
 
     def fitting(self, node: Mapping[str, float]) -> int:
-        """How many such jobs fit on a node at once."""
+        """The number of such jobs that fit on a node at once."""
         return min(math.floor(node.get(name, 0.0) / amount + 1e-9) for name, amount in self.amounts.items() if amount)
 
 
@@ -52,11 +52,11 @@ class Mailbox:
         self._news: list[dict[str, Any]] = []
 
     def put(self, news: dict[str, Any]) -> None:
-        """Keep it."""
+        """Store an event."""
         self._news.append(news)
 
     def take(self) -> list[dict[str, Any]]:
-        """All that has come since the last time."""
+        """Return the events that have come since the last call."""
         taken, self._news = self._news, []
         return taken
 
@@ -88,7 +88,7 @@ class OnRay:
             raise ValueError(f"no node of the Ray cluster has {wanted}. Ask for less per trial, or add such a node.")
 
     def room(self) -> int:
-        """As many jobs as the nodes that are there now can hold."""
+        """The number of further jobs that the present nodes can hold."""
         return (self._in_flight or max(1, self._count())) - len(self._errands)
 
     def start(self, errand: Errand) -> None:

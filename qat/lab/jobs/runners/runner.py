@@ -1,4 +1,4 @@
-"""What a runner is: it has room for jobs, starts them, and says how they ended."""
+"""The interface of a runner: it has room for jobs, starts them, and reports how they ended."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,7 +11,7 @@ class Runner(Protocol):
     """Runs jobs somewhere, several at a time where it can."""
 
     def room(self) -> int:
-        """How many more jobs it would start now."""
+        """The number of further jobs that it would start now."""
         ...
 
     def start(self, errand: Errand) -> None:

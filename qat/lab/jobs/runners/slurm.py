@@ -67,7 +67,7 @@ class OnSlurm:
         self._submitted: list[Submitted] = []
 
     def room(self) -> int:
-        """The cluster has a queue, so this is how many wait there at most."""
+        """The number of further jobs to submit, so that at most `in_flight` are at the cluster."""
         return self._in_flight - len(self._submitted)
 
     def start(self, errand: Errand) -> None:

@@ -1,4 +1,4 @@
-"""What quantization does to each layer, from `layers.json`, in the few bytes that a page can spare for it."""
+"""The effect of quantization on each layer, from `layers.json`, in the few bytes that a page can spare for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

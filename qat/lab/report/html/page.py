@@ -48,7 +48,7 @@ def _head(contents: Contents, allowed: str) -> Html:
 
 
 def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterator[Section]:
-    """Those that have something to say."""
+    """Yield the sections that have something to show."""
     ran, found, lost = provenance(contents.manifests), points(rows), len(contents.given_up) + len(contents.problems)
     yield "answer", "Answer", join(*warnings(ran), answer(rows))
     if found:

@@ -1,4 +1,4 @@
-"""What the page's scripts work on, as elements of the page."""
+"""Data of the page's scripts, as elements of the page."""
 
 import base64
 import gzip
@@ -24,7 +24,7 @@ CURVE_BUDGET, LAYER_BUDGET, BIN_BUDGET = 5_000_000, 6_000_000, 2_500_000
 
 @dataclass(frozen=True)
 class Details:
-    """What the charts of single trials draw, ready for JSON, by the trial's place in the study.
+    """Data of the charts of single trials, ready for JSON, by the trial's place in the study.
 
     `curves` name places in `series`, since trials share stages. `left_out` counts, by what they are of, the trials
     that did not fit: of those that differ in their seed, the later ones.
@@ -38,7 +38,7 @@ class Details:
 
 
 def details(contents: Contents, groups: Mapping[str, str]) -> Details:
-    """What the folders of the trials hold; `groups` names each trial's group, by id."""
+    """Read the trials' folders for the charts; `groups` names each trial's group, by id."""
     order = [(i, contents.folder(trial)) for i, trial in _first_seeds_first(groups)]
     curves = {i: found for i, folder in order if (found := _read(contents, read_curves, folder / METRICS_FILE))}
     layers = {i: found for i, folder in order if (found := _read(contents, read_layers, folder / LAYERS_FILE))}
@@ -57,7 +57,7 @@ def details(contents: Contents, groups: Mapping[str, str]) -> Details:
 
 
 def _read[T](contents: Contents, load: Callable[[Path], T], path: Path) -> T | None:
-    """What is in a trial's file; of a damaged one None."""
+    """Load a trial's file; None where it is damaged."""
     spoilt = any(path.name in line for line in contents.spoilt.get(path.parent.name, ()))
     return None if spoilt else read(load, path)
 

@@ -34,7 +34,7 @@ def failures(contents: Contents) -> Html:
 
 
 def warnings(found: Provenance) -> list[Html]:
-    """What may make numbers of this study no fair comparison."""
+    """List the reasons why numbers of this study may be no fair comparison."""
     return [tag("p", warning, class_="warning", role="note") for warning in found.warnings]
 
 

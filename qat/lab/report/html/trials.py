@@ -146,7 +146,7 @@ class Provenance:
 
 
 def provenance(manifests: Mapping[str, Mapping[str, Any]]) -> Provenance:
-    """What the manifests of the trials, by id, say; but for their seeds."""
+    """Collect the contents of the trials' manifests (by trial id) without their seeds."""
     flat = {trial: dict(_facts(manifest)) for trial, manifest in manifests.items()}
     common, different = {}, []
     for name in dict.fromkeys(name for facts in flat.values() for name in facts if name != SEED):

@@ -58,7 +58,7 @@ def _lines(found: Sequence[Verdict]) -> Html:
 
 
 def _counted(found: Sequence[Verdict]) -> Html:
-    """How many of each kind, and of the undecided ones how many are decided for the models as trained alone."""
+    """Count the verdicts of each kind, and the undecided ones that are decided for the models as trained alone."""
     counts = Counter(one.kind for one in found)
     alone = Counter(one.of_these_models for one in found if one.kind == "undecided")
     told = [_badge(kind, counts[kind], kind) for kind in KINDS if counts[kind]]
