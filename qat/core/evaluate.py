@@ -15,7 +15,7 @@ from qat.core.product import forward, product
 from qat.core.ranges import following
 from qat.core.state import QuantState, activations, base_grid
 from qat.core.tensors import Activation, contracted_axes
-from qat.core.weights import in_operand_layout, integers, present_range, weight_values
+from qat.core.weights import in_operand_layout, integers, present_bound, present_range, weight_values
 from qat.engines import Engine
 from qat.numerics import QParams, QTensor, params_of_range, quantize
 from qat.quantizers import learning, quantizers
@@ -32,13 +32,18 @@ def weights_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
     given: Given = {}
     for key, x in weight_values(plan, leaves).items():
         w, clip = plan.weights[key], state.clips[key]
-        low, high = present_range(w, jax.lax.stop_gradient(x))
-        clip = replace(clip, low=low, high=high) if w.spec.dynamic else following(clip, low, high)
+        still = jax.lax.stop_gradient(x)
+        if w.spec.dynamic:
+            low, high = present_range(w, still)
+            clip, bound = replace(clip, low=low, high=high), jnp.maximum(-low, high)
+        else:
+            bound = present_bound(w, still)
+            clip = following(clip, bound)
         quantizer, learned = quantizers.build(w.spec.quantizer), state.learned.get(key, {})
         base = base_grid(w.spec, clip, x.ndim)
         q = jax.lax.stop_gradient(integers(w, x, quantizer.grid(base, learned)))
-        finite = jnp.isfinite(low) & jnp.isfinite(high)  # codes cannot say NaN, so the scale does
-        q = replace(q, scale=jnp.where(finite, q.scale, jnp.nan))
+        scale = jnp.where(jnp.isfinite(bound), q.scale, jnp.nan)  # codes cannot say NaN, so the scale does
+        q = replace(q, scale=scale)
         given[key] = {
             "q": jax.lax.optimization_barrier(q),
             "hat": learning(quantizer, x, base, learned, x.size / base.scale.size),
@@ -67,8 +72,8 @@ def all_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
     given = weights_given(plan, leaves, state) | activations_given(plan, state)
     stored, read = {w.leaf for w in plan.weights.values()}, used_inputs(plan.jaxpr)[1]
     others = [x for i, x in enumerate(leaves) if i not in stored and read[i]]
-    floats = [x for x in others if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)]
-    flags = [jnp.isnan(jax.lax.stop_gradient(x)).any() for x in floats]
+    floats = [x for x in others if jnp.issubdtype(jax.typeof(x).dtype, jnp.floating)]
+    flags = [jnp.isnan(jnp.max(jax.lax.stop_gradient(x), initial=0)) for x in floats]  # faster than to ask each
     return {key: _poisoned(g, jnp.stack(flags).any()) if flags and "grid" in g else g for key, g in given.items()}
 
 

@@ -20,11 +20,12 @@ from qat.quantizers import quantizers
 HERE = str(Path(__file__).parents[1])
 
 
-def following(clip: Clip, low: Array, high: Array) -> Clip:
-    """A weight's clip range, where it is of zeros alone that of its present values: a weight that began at zero."""
+def following(clip: Clip, bound: Array) -> Clip:
+    """A weight's clip range, where it is of zeros alone that of its present values, of the size `bound` at most: a
+    weight that began at zero."""
     assert clip.low is not None and clip.high is not None
     zero = is_zero_range(clip.low, clip.high)
-    return replace(clip, low=jnp.where(zero, low, clip.low), high=jnp.where(zero, high, clip.high))
+    return replace(clip, low=jnp.where(zero, -bound, clip.low), high=jnp.where(zero, bound, clip.high))
 
 
 def usable(plan: Plan, clips: Mapping[str, Clip]) -> dict[str, Clip]:
@@ -103,7 +104,7 @@ def refuse_not_finite(weights: Mapping[str, QTensor], grids: Mapping[str, Any]) 
 
 def refuse_nan(leaves: Mapping[str, Any]) -> None:
     """Raise `ValueError` where a parameter that stays in float holds NaN."""
-    floats = {path: x for path, x in leaves.items() if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)}
+    floats = {path: x for path, x in leaves.items() if jnp.issubdtype(jax.typeof(x).dtype, jnp.floating)}
     bad = [path for path, x in floats.items() if not _every(~jnp.isnan(x))]
     if bad:
         raise ValueError(f"NaN in the parameter {bad[0]!r} ({len(bad)} in all). Was the training healthy?")

@@ -67,6 +67,11 @@ def present_range(w: Weight, x: Array) -> tuple[Array, Array]:
     return _reduced(partial(jnp.min, initial=0), x, shape), _reduced(partial(jnp.max, initial=0), x, shape)
 
 
+def present_bound(w: Weight, x: Array) -> Array:
+    """The largest size of the very values, shaped as the weight's scale: half the passes of their range."""
+    return _reduced(partial(jnp.max, initial=0), jnp.abs(x.astype(jnp.float32)), reduced_shape(w))
+
+
 def is_far_outside(w: Weight, x: Array, low: Array | None, high: Array | None) -> Array:
     """Whether most values that share some scale lie far outside of their clip range, as no observer leaves them."""
     assert low is not None and high is not None
