@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from qat.lab.jobs.events import Compiling, News, Progress, Tell
+from qat.lab.jobs.events import Compiling, Emit, Event, Progress
 
 SILENCE = 10.0  # seconds without news after which it is told what is compiled, and then once more after as many
 LOOK_EVERY = 1.0
@@ -29,18 +29,18 @@ def compiling() -> tuple[str, float] | None:
 
 
 @contextlib.contextmanager
-def watched(job: str, tell: Tell) -> Iterator[Tell]:
-    """`tell` for the block, which may use it from several threads; what is compiled meanwhile is told by itself."""
+def watched(job: str, emit: Emit) -> Iterator[Emit]:
+    """`emit` for the block, which may use it from several threads; what is compiled meanwhile is told by itself."""
     lock, over = threading.Lock(), threading.Event()
     heard, doing = time.monotonic(), ""
 
-    def passed_on(news: News) -> None:
+    def passed_on(news: Event) -> None:
         nonlocal heard, doing
         # Under the lock, so that a word on compiling never comes between a progress report and the time of it.
         with lock:
             heard = time.monotonic()
             doing = news.what if isinstance(news, Progress) else doing
-            tell(news)
+            emit(news)
 
     def watch() -> None:
         nonlocal heard
@@ -51,7 +51,7 @@ def watched(job: str, tell: Tell) -> Iterator[Tell]:
                 program = compiling()
                 if program and time.monotonic() - heard >= SILENCE and not over.is_set():
                     heard = time.monotonic()
-                    tell(Compiling(job, doing, *program))
+                    emit(Compiling(job, doing, *program))
 
     if "jax" in sys.modules:
         _listen()

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from qat.lab.jobs.job import Job
 from qat.lab.jobs.log import Failure
-from qat.lab.jobs.presence import Holder
+from qat.lab.jobs.presence import ProcessId
 from qat.lab.jobs.progress import Running, Tally, duration
 
 COMPILING = "compiling "
@@ -43,7 +43,7 @@ class View(Protocol):
         """Show that a job failed for good."""
         ...
 
-    def held(self, job: Job, holder: Holder | None) -> None:
+    def held(self, job: Job, holder: ProcessId | None) -> None:
         """Show that another process does this job; None where it is not known which."""
         ...
 
@@ -95,7 +95,7 @@ class Lines:
         """Print the failure in the place of the job's line."""
         self._print(f"{self._number(job)}  {job.label} FAILED ({failure.kind}): {failure.error}", "red")
 
-    def held(self, job: Job, holder: Holder | None) -> None:
+    def held(self, job: Job, holder: ProcessId | None) -> None:
         """Print once for each other process that it works on the folder too."""
         name = f"Process {holder.pid} on {holder.host}" if holder else "Another process"
         if name not in self._others:
@@ -219,7 +219,7 @@ class Live:
         self._remove(job)
         self._lines.failed(job, failure)
 
-    def held(self, job: Job, holder: Holder | None) -> None:
+    def held(self, job: Job, holder: ProcessId | None) -> None:
         """Remove the job's bar, and print that another process does the job."""
         self._remove(job)
         self._lines.held(job, holder)

@@ -9,7 +9,7 @@ type Kind = Literal["error", "killed", "hang", "memory", "dependency"]
 
 
 @dataclass(frozen=True)
-class Errand:
+class JobRequest:
     """A job as a runner is handed it; plain JSON, so that it can go to another machine.
 
     `root` is the study's folder, `work` the function that does the job, by import name; `fence` is a file whose
@@ -92,21 +92,21 @@ class Overtaken:
     job: str
 
 
-type News = Started | Progress | Compiling | Note
-type End = Finished | Failed | Overtaken
-type Tell = Callable[[News], None]
+type Event = Started | Progress | Compiling | Note
+type JobEnd = Finished | Failed | Overtaken
+type Emit = Callable[[Event], None]
 
 ENDS: dict[str, type[Finished | Failed | Overtaken]] = {kind.__name__: kind for kind in (Finished, Failed, Overtaken)}
-NEWS: dict[str, type[Started | Progress | Compiling | Note]] = {
+EVENTS: dict[str, type[Started | Progress | Compiling | Note]] = {
     kind.__name__: kind for kind in (Started, Progress, Compiling, Note)
 }
 
 
-def to_json(event: News | End) -> dict[str, Any]:
+def to_json(event: Event | JobEnd) -> dict[str, Any]:
     """Plain JSON from which `from_json` makes the event again."""
     return {"event": type(event).__name__, **vars(event)}
 
 
-def from_json(found: Mapping[str, Any]) -> News | End:
+def from_json(found: Mapping[str, Any]) -> Event | JobEnd:
     """The event that `to_json` wrote."""
-    return {**ENDS, **NEWS}[found["event"]](**{name: value for name, value in found.items() if name != "event"})
+    return {**ENDS, **EVENTS}[found["event"]](**{name: value for name, value in found.items() if name != "event"})

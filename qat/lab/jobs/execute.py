@@ -13,7 +13,7 @@ from qat.lab.jobs.display import SILENT, View
 from qat.lab.jobs.job import Job, check, wanted
 from qat.lab.jobs.log import Failure
 from qat.lab.jobs.presence import present, sweep_out, this_process
-from qat.lab.jobs.runners import Opening, Runner, runners
+from qat.lab.jobs.runners import Runner, RunnerFactory, runners
 from qat.lab.jobs.schedule import Rules, Schedule
 
 WORK = "qat.lab.sweep.work:run_job"
@@ -51,7 +51,7 @@ class Outcome:
 def execute(
     jobs: Sequence[Job],
     root: Path,
-    runner: str | Opening,
+    runner: str | RunnerFactory,
     *,
     is_finished: Callable[[Job], bool],
     damaged: Collection[str] = (),
@@ -73,7 +73,7 @@ def execute(
     what is finished stays.
     """
     check(jobs)
-    opening, name = (runners.build(runner), runner) if isinstance(runner, str) else (runner, "a runner of its own")
+    factory, name = (runners.build(runner), runner) if isinstance(runner, str) else (runner, "a runner of its own")
     try:
         before = [job for job in jobs if is_finished(job)]
         view.begin(jobs, before)
@@ -81,7 +81,7 @@ def execute(
         rules = Rules(root, this_process(name), is_finished, work, retries, settle)
         schedule = Schedule(wanted(jobs, {job.id for job in before}, damaged), before, rules, view)
         if schedule.under_way():
-            _run(schedule, rules, opening)
+            _run(schedule, rules, factory)
     except OSError as error:
         message = refusal(error)
         if message is None:
@@ -91,7 +91,7 @@ def execute(
     return Outcome(tuple(before), tuple(here), tuple(elsewhere), schedule.failures)
 
 
-def _run(schedule: Schedule, rules: Rules, opening: Opening) -> None:
+def _run(schedule: Schedule, rules: Rules, factory: RunnerFactory) -> None:
     root, me = rules.root, rules.me
     # Presence encloses all claims: it begins before the first one is taken and ends after the last is given back, so
     # no claim is ever seen whose holder does not seem alive.
@@ -99,7 +99,7 @@ def _run(schedule: Schedule, rules: Rules, opening: Opening) -> None:
         sweep_out(root, me)
         # The runner is closed before claims are given back: a job is free for others only once nothing here works on
         # it.
-        with schedule.holding(), contextlib.closing(opening(schedule.tell)) as runner:
+        with schedule.holding(), contextlib.closing(factory(schedule.observe)) as runner:
             _loop(schedule, runner, TICK if is_local(root) else REMOTE_TICK)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from qat.fileio import is_local, share, write_atomically
-from qat.lab.jobs.presence import Holder, clock, holder_from, is_dead, modified
+from qat.lab.jobs.presence import ProcessId, clock, is_dead, modified, process_id_from
 
 CLAIMS = "claims/jobs"
 SETTLE = 2.0  # seconds in which two that wrote at once to an object store can both read who was last
@@ -32,11 +32,11 @@ class Claim:
 
     job: str
     number: int
-    holder: Holder | None
+    holder: ProcessId | None
     outcome: Outcome | None = None
 
 
-def take(root: Path, job: str, me: Holder) -> Claim:
+def take(root: Path, job: str, me: ProcessId) -> Claim:
     """The claim that counts: a new one of `me` where the job was free or its holder is dead, else the other's."""
     number = 0
     # Invariant: no claim numbered below `number` counts any more, as nothing is ever removed. Each turn either
@@ -76,7 +76,7 @@ def last_claim(root: Path, job: str, at_least: int = 0) -> Claim | None:
     return _read(root, job, number) if number else None
 
 
-def is_free(root: Path, claim: Claim, me: Holder) -> bool:
+def is_free(root: Path, claim: Claim, me: ProcessId) -> bool:
     """Whether its holder gave the job up or is dead."""
     if claim.outcome is not None:
         return True
@@ -104,15 +104,15 @@ def _read(root: Path, job: str, number: int) -> Claim:
     claim = Claim(job, number, None)
     try:
         found = json.loads(_file(root, claim).read_text(encoding="utf-8"))
-        return replace(claim, holder=holder_from(found["holder"]), outcome=found["outcome"])
+        return replace(claim, holder=process_id_from(found["holder"]), outcome=found["outcome"])
     # Unreadable is not free: it may be a claim that another machine writes just now. Its age decides.
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return claim
 
 
-def _nobody() -> Holder:
+def _nobody() -> ProcessId:
     """Stands for the holder of a claim that cannot be read: on no known machine, so its age decides."""
-    return Holder("unknown", "unknown", "unknown", 0, 0.0, "unknown")
+    return ProcessId("unknown", "unknown", "unknown", 0, 0.0, "unknown")
 
 
 def _create(path: Path, text: str) -> bool:

@@ -65,7 +65,7 @@ STALE = 120.0  # seconds without one after which a process on another machine co
 
 
 @dataclass(frozen=True)
-class Holder:
+class ProcessId:
     """A process that runs jobs of a study.
 
     `token` is its own; `machine` tells machines, boots and containers apart where a host name does not; `started` is
@@ -81,19 +81,19 @@ class Holder:
     runner: str
 
 
-def this_process(runner: str) -> Holder:
+def this_process(runner: str) -> ProcessId:
     """A new holder for the process that calls."""
     pid = os.getpid()
-    return Holder(secrets.token_hex(8), socket.gethostname(), _machine(), pid, _began(pid), runner)
+    return ProcessId(secrets.token_hex(8), socket.gethostname(), _machine(), pid, _began(pid), runner)
 
 
-def holder_from(found: Mapping[str, Any]) -> Holder:
+def process_id_from(found: Mapping[str, Any]) -> ProcessId:
     """The holder in what was read from a file; `KeyError` where part of it is missing."""
-    return Holder(**{field.name: found[field.name] for field in fields(Holder)})
+    return ProcessId(**{field.name: found[field.name] for field in fields(ProcessId)})
 
 
 @contextlib.contextmanager
-def present(root: Path, me: Holder, news: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+def present(root: Path, me: ProcessId, news: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
     """Keep this process's file fresh, with what `news()` gives, until the block ends; then remove it."""
     path = presence_file(root, me.token)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def presence_file(root: Path, token: str) -> Path:
     return root / RUNNERS / f"{token}.json"
 
 
-def is_dead(root: Path, other: Holder, seen: float | None, now: float) -> bool:
+def is_dead(root: Path, other: ProcessId, seen: float | None, now: float) -> bool:
     """Whether `other` has ended. `seen` and `now` are times of the file system that holds the study, so that clocks of
     machines need not agree: when `other` wrote last (or took the claim in question), and the present.
 
@@ -152,19 +152,19 @@ def _is_fresh(time: float, now: float) -> bool:
     return abs(now - time) <= STALE
 
 
-def clock(root: Path, me: Holder) -> float:
+def clock(root: Path, me: ProcessId) -> float:
     """The file system's time as of this process's last sign of life."""
     return modified(presence_file(root, me.token)) or time.time()
 
 
-def sweep_out(root: Path, me: Holder) -> None:
+def sweep_out(root: Path, me: ProcessId) -> None:
     """Remove the files of processes that are dead."""
     # The time of the file that this process wrote last, rather than this machine's clock: ages are differences of two
     # times of one file system.
     now = clock(root, me)
     for path, found in presences(root):
         with contextlib.suppress(KeyError, TypeError, OSError):
-            if is_dead(root, holder_from(found), modified(path), now):
+            if is_dead(root, process_id_from(found), modified(path), now):
                 path.unlink(missing_ok=True)
 
 
@@ -181,12 +181,12 @@ def presences(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     return found
 
 
-def living(root: Path) -> list[Holder]:
+def living(root: Path) -> list[ProcessId]:
     """The processes that work on the study now."""
     found = []
     for path, content in presences(root):
         with contextlib.suppress(KeyError, TypeError, OSError):
-            holder = holder_from(content)
+            holder = process_id_from(content)
             if not is_dead(root, holder, modified(path), time.time()):
                 found.append(holder)
     return found
@@ -201,7 +201,7 @@ def modified(path: Path) -> float | None:
     return status.st_mtime if hasattr(status, "st_mtime") else float(status.mtime)
 
 
-def _state(other: Holder) -> Literal["runs", "stopped", "gone", "hidden"]:
+def _state(other: ProcessId) -> Literal["runs", "stopped", "gone", "hidden"]:
     """The state of a process on this machine; `hidden` where the system does not show processes of other users."""
     try:
         # Numbers of processes are used again: without the start another program would pass for the dead one.

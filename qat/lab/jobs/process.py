@@ -15,7 +15,7 @@ from typing import IO
 
 import psutil
 
-from qat.lab.jobs.events import End, Errand, News, from_json
+from qat.lab.jobs.events import Event, JobEnd, JobRequest, from_json
 from qat.lab.jobs.machine import Slot
 from qat.lab.jobs.worker import command
 
@@ -28,13 +28,13 @@ STACKS = 0.5  # seconds that a worker that hangs has to write down where
 class Worker:
     """A process in a group and session of its own, so that Ctrl-C in the terminal does not reach it.
 
-    `errand` is its job, `begun` whether it has said so, `heard` when it last said anything of it.
+    `request` is its job, `begun` whether it has said so, `heard` when it last said anything of it.
     """
 
     slot: int
     process: subprocess.Popen[bytes]
     words: IO[bytes]
-    errand: Errand | None = None
+    request: JobRequest | None = None
     begun: bool = False
     heard: float = field(default_factory=time.monotonic)
 
@@ -43,10 +43,10 @@ class Worker:
         """The process id, which is its group's too."""
         return self.process.pid
 
-    def give(self, errand: Errand) -> None:
+    def give(self, request: JobRequest) -> None:
         """Have it do a job; where it died just now, its end says so later."""
-        self.errand, self.begun, self.heard = errand, False, time.monotonic()
-        self._write(asdict(errand))
+        self.request, self.begun, self.heard = request, False, time.monotonic()
+        self._write(asdict(request))
 
     def is_gone(self) -> bool:
         """Whether the process ended, by itself or killed; what it leaves of its group is ended first."""
@@ -121,7 +121,7 @@ class Worker:
         return f": {text}" if text else ""
 
 
-type Heard = tuple[Worker, News | End | None]
+type Heard = tuple[Worker, Event | JobEnd | None]
 """What a worker said; None once it will not say more."""
 
 

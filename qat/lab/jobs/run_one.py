@@ -10,7 +10,7 @@ from typing import Any
 
 from qat.fileio import folder, is_local, may_pass, place, refusal, told
 from qat.lab.jobs.compiling import watched
-from qat.lab.jobs.events import End, Errand, Failed, Finished, Kind, Overtaken, Progress, Started, Tell
+from qat.lab.jobs.events import Emit, Failed, Finished, JobEnd, JobRequest, Kind, Overtaken, Progress, Started
 from qat.lab.jobs.job import Report
 from qat.lab.jobs.log import LOG_FILE, logged, where
 from qat.lab.jobs.presence import alone
@@ -25,49 +25,51 @@ class TakenOver(Exception):  # noqa: N818 - no error of the job
     """Raised inside a job by its report when another runner does it now."""
 
 
-def perform(errand: Errand, tell: Tell, caught: tuple[type[BaseException], ...] = (Exception, SystemExit)) -> End:
+def perform(
+    request: JobRequest, emit: Emit, caught: tuple[type[BaseException], ...] = (Exception, SystemExit)
+) -> JobEnd:
     """Do the job and say how it ended; what is `caught` does not leave this function, an interrupt does."""
     started = time.monotonic()
     try:
-        work = function(errand.work)
-        with watched(errand.job, tell) as tell_all:
-            work(errand.root, errand.payload, reporter(errand, tell_all))
+        work = function(request.work)
+        with watched(request.job, emit) as emit_all:
+            work(request.root, request.payload, reporter(request, emit_all))
     # First, as it is an `Exception` too and would pass for a failure of the job.
     except TakenOver:
-        return Overtaken(errand.job)
+        return Overtaken(request.job)
     except caught as error:
-        return failed(errand.job, error)
-    return Finished(errand.job, round(time.monotonic() - started, 3))
+        return failed(request.job, error)
+    return Finished(request.job, round(time.monotonic() - started, 3))
 
 
-def perform_logged(errand: Errand, tell: Tell) -> End:
+def perform_logged(request: JobRequest, emit: Emit) -> JobEnd:
     """Do the job in a process of its own: report that it began, and send its output to the job's log."""
-    tell(Started(errand.job, where()))
-    place = folder(errand.root) / errand.job
+    emit(Started(request.job, where()))
+    place = folder(request.root) / request.job
     try:
         # Before the folder is made: on a machine without the shared disk a folder of that name would hide the
         # mistake.
-        _check_shared(errand)
+        _check_shared(request)
         place.mkdir(parents=True, exist_ok=True)
         # The lock keeps this attempt from writing where a worker that outlived its runner still does.
         with alone(place / LOG_FILE), logged(place):
-            end = perform(errand, tell, (BaseException,))  # nobody interrupts such a process: it is killed
+            end = perform(request, emit, (BaseException,))  # nobody interrupts such a process: it is killed
             if isinstance(end, Failed):
                 sys.stderr.write(end.traceback)
     except (OSError, ValueError) as error:  # of the log or the folder
-        end = failed(errand.job, error)
+        end = failed(request.job, error)
     return end
 
 
-def _check_shared(errand: Errand) -> None:
+def _check_shared(request: JobRequest) -> None:
     """Raise `ValueError` where the claim of the job is not to be seen: this machine has another disk at that path."""
-    claims, until = folder(errand.fence).parent, time.monotonic() + SEEN_WITHIN
+    claims, until = folder(request.fence).parent, time.monotonic() + SEEN_WITHIN
     # Invariant: the claim was made before the job was submitted, so on a shared disk its folder appears sooner or
     # later.
     while is_local(claims) and not claims.exists():
         if time.monotonic() > until:
             raise ValueError(
-                f"`--runs` must be a folder that all machines share, but {errand.root!r} is another one on "
+                f"`--runs` must be a folder that all machines share, but {request.root!r} is another one on "
                 f"{socket.gethostname()}. Choose one on a shared disk, or an address such as gs://bucket/runs."
             )
         time.sleep(TELL_EVERY)
@@ -85,9 +87,9 @@ def function(work: str) -> Callable[[str, Any, Report], None]:
         raise ValueError(f"`work` must name a function as 'module:function', got {work!r} ({error}).") from error
 
 
-def reporter(errand: Errand, tell: Tell) -> Report:
+def reporter(request: JobRequest, emit: Emit) -> Report:
     """A report that passes on what is new, not every step, and stops the job once another runner has taken it over."""
-    fence = folder(errand.fence)
+    fence = folder(request.fence)
     last, looked, doing = 0.0, time.monotonic(), ""
 
     def report(what: str, step: int, steps: int, loss: float | None) -> None:
@@ -102,7 +104,7 @@ def reporter(errand: Errand, tell: Tell) -> Report:
         # Beginnings and ends are always passed on, or a display would stop short of the last step.
         if what != doing or step >= steps or now - last >= TELL_EVERY:
             last, doing = now, what
-            tell(Progress(errand.job, what, int(step), int(steps), None if loss is None else float(loss)))
+            emit(Progress(request.job, what, int(step), int(steps), None if loss is None else float(loss)))
 
     return report
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qat.lab.jobs.display import COMPILING, View
-from qat.lab.jobs.events import Compiling, End, Errand, Failed, Finished, News, Note, Overtaken, Started
+from qat.lab.jobs.events import Compiling, Event, Failed, Finished, JobEnd, JobRequest, Note, Overtaken, Started
 from qat.lab.jobs.job import Job, dependents
 from qat.lab.jobs.leases import Claim, Outcome, fence, is_free, last_claim, release, take
 from qat.lab.jobs.log import Failure, clear_failure, read_failure, write_failure
-from qat.lab.jobs.presence import Holder
+from qat.lab.jobs.presence import ProcessId
 from qat.lab.jobs.progress import Running, Tally, seconds_left
 from qat.lab.jobs.runners import Runner
 
@@ -29,7 +29,7 @@ class Rules:
     """
 
     root: Path
-    me: Holder
+    me: ProcessId
     is_finished: Callable[[Job], bool]
     work: str
     retries: int
@@ -78,7 +78,7 @@ class Schedule:
         if not self._running and (held := self.those("elsewhere")):
             self._view.waiting(held)
 
-    def ended(self, end: End) -> None:
+    def ended(self, end: JobEnd) -> None:
         """Take note of how a job ended. Raises `OSError` where the disk refused: no other job would do better."""
         job = self._jobs[end.job]
         self._running.pop(job.id, None)
@@ -130,7 +130,7 @@ class Schedule:
                 else:
                     self._state[job.id] = "open"
 
-    def tell(self, news: News) -> None:
+    def observe(self, news: Event) -> None:
         """Take note of what a runner says, and show it."""
         if isinstance(news, Note):
             self._view.note(news.text)
@@ -193,7 +193,7 @@ class Schedule:
         self._attempts[job.id] += 1
         self._running[job.id] = Running(job.label, job.kind, "", time.time(), self._attempts[job.id])
         self._state[job.id] = "running"
-        runner.start(Errand(str(root), self._rules.work, job.id, job.payload, str(fence(root, claim))))
+        runner.start(JobRequest(str(root), self._rules.work, job.id, job.payload, str(fence(root, claim))))
 
     def _is_done(self, job: Job, seconds: float | None) -> None:
         """`seconds` is None where another did it."""

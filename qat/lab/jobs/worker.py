@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import IO, Any, cast
 
-from qat.lab.jobs.events import End, Errand, News, to_json
+from qat.lab.jobs.events import Event, JobEnd, JobRequest, to_json
 from qat.lab.jobs.run_one import perform_logged
 
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -46,12 +46,12 @@ def main() -> None:
     # Invariant: one job at a time, each answered by exactly one end, whatever it raises. A thread of its own reads
     # the input, so that its end is noticed while a job runs.
     while (job := jobs.get()) is not None:
-        end = perform_logged(Errand(**job), lambda news: _say(answers, news))
+        end = perform_logged(JobRequest(**job), lambda news: _say(answers, news))
         busy.clear()  # before the answer, which may bring the next job
         _say(answers, end)
 
 
-def _say(answers: IO[str], event: News | End) -> None:
+def _say(answers: IO[str], event: Event | JobEnd) -> None:
     answers.write(json.dumps(to_json(event)) + "\n")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from qat.fileio import stamp
 from qat.lab.jobs.log import FAILURE_FILE
-from qat.lab.jobs.presence import holder_from, is_dead, modified, presences
+from qat.lab.jobs.presence import is_dead, modified, presences, process_id_from
 from qat.lab.report.contents import read_contents, stage_names
 from qat.lab.report.html import page
 from qat.lab.report.write import rows_of
@@ -191,7 +191,7 @@ def running(root: Path) -> list[Work]:
     found = []
     for path, content in presences(root):
         with contextlib.suppress(KeyError, TypeError, ValueError, OSError):
-            if not is_dead(root, holder_from(content), modified(path), time.time()):
+            if not is_dead(root, process_id_from(content), modified(path), time.time()):
                 found += [_work(job) for job in content.get("jobs", {}).values()]
     return found
 

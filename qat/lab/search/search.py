@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qat.fileio import write_atomically
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.plugins import run_file
-from qat.lab.jobs.presence import Holder, present, this_process
+from qat.lab.jobs.presence import ProcessId, present, this_process
 from qat.lab.runs.record import Record
 from qat.lab.runs.study_folder import TRIALS
 from qat.lab.search.neighbours import instead
@@ -88,7 +88,7 @@ class _Step:
     search: Search
     base: ExperimentConfig
     root: Path
-    me: Holder
+    me: ProcessId
     size_of: SizeOf
     sizes: dict[str, int] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qat.fileio import is_local
 from qat.lab.experiment.config import ExperimentConfig, digest
-from qat.lab.jobs.presence import Holder, clock, holder_from, is_dead
+from qat.lab.jobs.presence import ProcessId, clock, is_dead, process_id_from
 from qat.lab.sweep.space import Choice, Range, Search
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _point(trial: "FrozenTrial") -> Point:
     )
 
 
-def ask(study: "Study", space: Mapping[str, Range | list[Choice]], me: Holder) -> "tuple[Trial, dict[str, Choice]]":
+def ask(study: "Study", space: Mapping[str, Range | list[Choice]], me: ProcessId) -> "tuple[Trial, dict[str, Choice]]":
     """A suggestion, in the name of this process, with its values."""
     asked = study.ask()
     asked.set_user_attr("holder", asdict(me))
@@ -135,7 +135,7 @@ def tell(
     return next(point for point in points(study) if point.number == asked.number)
 
 
-def take_up(study: "Study", root: Path, me: Holder) -> None:
+def take_up(study: "Study", root: Path, me: ProcessId) -> None:
     """Suggest again what processes that are dead were at."""
     from optuna.trial import TrialState
 
@@ -147,10 +147,10 @@ def take_up(study: "Study", root: Path, me: Holder) -> None:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def is_lost(trial: "FrozenTrial", root: Path, me: Holder) -> bool:
+def is_lost(trial: "FrozenTrial", root: Path, me: ProcessId) -> bool:
     """Whether the process that a running suggestion belongs to is dead."""
     try:
-        holder = holder_from(trial.user_attrs["holder"])
+        holder = process_id_from(trial.user_attrs["holder"])
     except (KeyError, TypeError):
         started = trial.datetime_start
         return started is None or (datetime.now() - started).total_seconds() > UNNAMED_SECONDS

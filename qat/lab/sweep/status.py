@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qat.lab.jobs.log import FAILURE_FILE, Failure, read_failure
-from qat.lab.jobs.presence import Holder, holder_from, is_dead, modified, presences
+from qat.lab.jobs.presence import ProcessId, is_dead, modified, presences, process_id_from
 from qat.lab.jobs.progress import Running, duration
 from qat.lab.runs.files import DONE_FILE, STAGES, faults
 from qat.lab.runs.record import RECORD_FILE, read_record
@@ -26,7 +26,7 @@ class Held:
 
     id: str
     running: Running
-    holder: Holder
+    holder: ProcessId
     silent: float
 
 
@@ -116,7 +116,7 @@ def _held(root: Path) -> tuple[list[Held], list[Held], list[float]]:
     living, dead, estimates = list[Held](), list[Held](), list[float]()
     for path, found in presences(root):
         with suppress(KeyError, TypeError, AttributeError):  # damaged: its process writes it anew
-            holder = holder_from(found)
+            holder = process_id_from(found)
             silent = max(0.0, time.time() - (modified(path) or 0.0))
             jobs = [Held(name, _running(job), holder, silent) for name, job in found.get("jobs", {}).items()]
             if is_dead(root, holder, None, time.time()):

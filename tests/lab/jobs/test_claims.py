@@ -269,7 +269,7 @@ def test_a_sign_of_life_carries_the_news_and_goes_with_the_process(tmp_path):
     holder = this_process("pool(workers=2)")
     with present(tmp_path, holder, lambda: {"jobs": {"a": 1}}):
         [(path, found)] = presences(tmp_path)
-        assert alive.holder_from(found) == holder
+        assert alive.process_id_from(found) == holder
         assert found["jobs"] == {"a": 1}
     assert not path.exists()
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from work import WORK, attempts, finished_in, job, wait_for
 
-from qat.lab.jobs.events import Errand, Failed
+from qat.lab.jobs.events import Failed, JobRequest
 from qat.lab.jobs.execute import execute
 from qat.lab.jobs.job import Job
 from qat.lab.jobs.leases import last_claim, release, take
@@ -164,8 +164,10 @@ def test_an_unknown_work_function_is_a_clear_failure(tmp_path):
 
 def test_a_folder_that_machines_do_not_share_is_a_clear_failure(tmp_path, monkeypatch):
     monkeypatch.setattr("qat.lab.jobs.run_one.SEEN_WITHIN", 0.0)
-    errand = Errand(str(tmp_path / "runs"), WORK, "a", job("a").payload, str(tmp_path / "runs/claims/jobs/a/2.json"))
-    end = perform_logged(errand, lambda _: None)
+    request = JobRequest(
+        str(tmp_path / "runs"), WORK, "a", job("a").payload, str(tmp_path / "runs/claims/jobs/a/2.json")
+    )
+    end = perform_logged(request, lambda _: None)
     assert isinstance(end, Failed)
     assert "must be a folder that all machines share" in end.error
     assert not (tmp_path / "runs").exists()

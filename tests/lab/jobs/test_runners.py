@@ -11,7 +11,7 @@ import pytest
 from work import WORK, attempts, finished_in, is_gone, job, pids, wait_for
 
 from qat.lab.jobs import machine, process
-from qat.lab.jobs.events import Errand, Note, Progress, Started
+from qat.lab.jobs.events import JobRequest, Note, Progress, Started
 from qat.lab.jobs.execute import execute
 from qat.lab.jobs.log import read_failure
 from qat.lab.jobs.runners import runners
@@ -140,7 +140,7 @@ def test_no_other_job_starts_while_memory_is_short(tmp_path, monkeypatch):
     try:
         assert pool.room() == 1
         waiting = job("a", "wait", until="go")
-        pool.start(Errand(str(tmp_path), WORK, "a", waiting.payload, str(tmp_path / "fence")))
+        pool.start(JobRequest(str(tmp_path), WORK, "a", waiting.payload, str(tmp_path / "fence")))
         assert pool.room() == 0
         assert "1.5 GB of memory are available" in next(news.text for news in told if isinstance(news, Note))
         monkeypatch.setattr("qat.lab.jobs.runners.pool.available_memory", lambda: 9.0 * machine.GB)
@@ -161,7 +161,7 @@ def test_progress_is_told_while_a_job_runs(tmp_path, runner):
     told = []
     opened = runners.build(runner)(told.append)
     payload = job("a", "progress", steps=3).payload
-    opened.start(Errand(str(tmp_path), WORK, "a", payload, str(tmp_path / "fence")))
+    opened.start(JobRequest(str(tmp_path), WORK, "a", payload, str(tmp_path / "fence")))
     ends = []
     wait_for(lambda: ends.extend(opened.wait(0.1)) or ends, "the end")
     opened.close()
@@ -191,7 +191,7 @@ def test_a_worker_that_dies_idle_is_replaced(tmp_path):
     opened = runners.build("pool(workers=1)")(lambda _: None)
     ends = []
     for number in (1, 2):
-        opened.start(Errand(str(tmp_path), WORK, "a", job("a").payload, str(tmp_path / "fence")))
+        opened.start(JobRequest(str(tmp_path), WORK, "a", job("a").payload, str(tmp_path / "fence")))
         wait_for(lambda number=number: ends.extend(opened.wait(0.1)) or len(ends) == number, "the end")
         os.kill(pids(tmp_path)[-1], signal.SIGKILL)
         wait_for(lambda: is_gone(pids(tmp_path)[-1]))

@@ -6,7 +6,7 @@ import pytest
 from studies import QUIET
 from work import WORK, attempts, finished_in, job
 
-from qat.lab.jobs.events import Errand, Progress, Started
+from qat.lab.jobs.events import JobRequest, Progress, Started
 from qat.lab.jobs.execute import execute
 from qat.lab.jobs.runners import runners
 from qat.lab.sweep.run import run_study
@@ -58,7 +58,7 @@ def test_progress_is_told(tmp_path):
     told, ends = [], []
     opened = runners.build(LOCAL)(told.append)
     payload = job("a", "progress", steps=3).payload
-    opened.start(Errand(str(tmp_path), WORK, "a", payload, str(tmp_path / "fence")))
+    opened.start(JobRequest(str(tmp_path), WORK, "a", payload, str(tmp_path / "fence")))
     while not ends:
         ends = opened.wait(0.1)
     opened.close()
@@ -75,7 +75,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones(tmp_path):
 def test_an_object_store_needs_a_folder_that_all_nodes_see():
     opened = runners.build(LOCAL)(lambda _: None)
     with pytest.raises(ValueError, match=r"`folder` of the runner slurm .* 'gs://bucket/runs'"):
-        opened.start(Errand("gs://bucket/runs", WORK, "a", {}, "gs://bucket/fence"))
+        opened.start(JobRequest("gs://bucket/runs", WORK, "a", {}, "gs://bucket/fence"))
 
 
 def test_without_submitit_the_error_names_the_command(monkeypatch):

@@ -4,20 +4,20 @@ import contextlib
 import time
 
 from qat.fileio import folder
-from qat.lab.jobs.events import End, Errand, Failed, Started, Tell
+from qat.lab.jobs.events import Emit, Failed, JobEnd, JobRequest, Started
 from qat.lab.jobs.log import append_log, header, where
 from qat.lab.jobs.programs import kept
 from qat.lab.jobs.run_one import perform
-from qat.lab.jobs.runners.runner import Opening, register
+from qat.lab.jobs.runners.runner import RunnerFactory, register
 from qat.lab.jobs.threads import threads
 
 
 class InProcess:
     """A job that was started runs when it is waited for; what it prints goes where this process prints."""
 
-    def __init__(self, tell: Tell):
-        self._tell = tell
-        self._next: Errand | None = None
+    def __init__(self, emit: Emit):
+        self._emit = emit
+        self._next: JobRequest | None = None
         self._programs = contextlib.ExitStack()
         self._programs.enter_context(kept(threads()))
 
@@ -25,22 +25,22 @@ class InProcess:
         """One while no job waits to be run, else none."""
         return 0 if self._next else 1
 
-    def start(self, errand: Errand) -> None:
+    def start(self, request: JobRequest) -> None:
         """Take the job for the next `wait`."""
         # Not run here: the scheduler calls `start` with a state that is only consistent once it returns.
-        self._next = errand
+        self._next = request
 
-    def wait(self, timeout: float) -> list[End]:
+    def wait(self, timeout: float) -> list[JobEnd]:
         """Run the job to its end, whatever time it takes."""
         if self._next is None:
             time.sleep(timeout)
             return []
-        errand, self._next = self._next, None
-        self._tell(Started(errand.job, where()))
-        end = perform(errand, self._tell)
+        request, self._next = self._next, None
+        self._emit(Started(request.job, where()))
+        end = perform(request, self._emit)
         # A disk that refused the job would refuse the log too, and hide the first error.
         if isinstance(end, Failed) and not end.refused:
-            append_log(folder(errand.root) / errand.job, header() + end.traceback)
+            append_log(folder(request.root) / request.job, header() + end.traceback)
         return [end]
 
     def close(self) -> None:
@@ -50,6 +50,6 @@ class InProcess:
 
 
 @register
-def inprocess() -> Opening:
+def inprocess() -> RunnerFactory:
     """This process, one job at a time."""
     return InProcess

@@ -6,11 +6,23 @@ import time
 from dataclasses import dataclass
 
 from qat.fileio import folder
-from qat.lab.jobs.events import Compiling, End, Errand, Failed, Finished, Kind, News, Note, Overtaken, Started, Tell
+from qat.lab.jobs.events import (
+    Compiling,
+    Emit,
+    Event,
+    Failed,
+    Finished,
+    JobEnd,
+    JobRequest,
+    Kind,
+    Note,
+    Overtaken,
+    Started,
+)
 from qat.lab.jobs.log import append_log
 from qat.lab.jobs.machine import GB, Slot, available_memory, resident_memory, slots
 from qat.lab.jobs.process import Heard, Worker, spawn
-from qat.lab.jobs.runners.runner import Opening, register
+from qat.lab.jobs.runners.runner import RunnerFactory, register
 
 WATCH_EVERY = 0.5  # seconds between two looks at memory and silence
 START_WITHIN = 300.0  # seconds in which a worker must have begun its job, where silence is watched
@@ -29,8 +41,8 @@ class Limits:
 class Pool:
     """At most one worker in each slot; `_sizes` are their bytes in memory when last looked at."""
 
-    def __init__(self, places: list[Slot], limits: Limits, tell: Tell):
-        self._places, self._limits, self._tell = places, limits, tell
+    def __init__(self, places: list[Slot], limits: Limits, emit: Emit):
+        self._places, self._limits, self._emit = places, limits, emit
         self._workers: dict[int, Worker] = {}
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._sizes: dict[int, float] = {}
@@ -49,22 +61,22 @@ class Pool:
         self._say_low(free > 0 and fitting == 0, need)
         return min(free, fitting)
 
-    def start(self, errand: Errand) -> None:
+    def start(self, request: JobRequest) -> None:
         """Give the job to an idle worker, or to a new one."""
-        idle = [worker for worker in self._workers.values() if worker.errand is None]
+        idle = [worker for worker in self._workers.values() if worker.request is None]
         # Invariant: every worker before this one was found dead and has left its slot.
         for worker in idle:
             if not worker.is_gone():
-                worker.give(errand)
+                worker.give(request)
                 return
             self._remove(worker)
         number = next(number for number in range(len(self._places)) if number not in self._workers)
         self._workers[number] = spawn(number, self._places[number], self._heard)
-        self._workers[number].give(errand)
+        self._workers[number].give(request)
 
-    def wait(self, timeout: float) -> list[End]:
+    def wait(self, timeout: float) -> list[JobEnd]:
         """The jobs that ended, of themselves or because their worker did."""
-        ends: list[End] = []
+        ends: list[JobEnd] = []
         until = time.monotonic() + timeout
         # Invariant: `ends` is empty, and workers were looked at at most `WATCH_EVERY` seconds and one answer ago. It
         # returns with the first end, as its slot can have another job at once.
@@ -87,7 +99,7 @@ class Pool:
             self._remove(worker)
 
     def _busy(self) -> list[Worker]:
-        return [worker for worker in self._workers.values() if worker.errand is not None]
+        return [worker for worker in self._workers.values() if worker.request is not None]
 
     def _listen(self, timeout: float) -> list[Heard]:
         found = list[Heard]()
@@ -97,14 +109,14 @@ class Pool:
                 found.append(self._heard.get_nowait())
         return found
 
-    def _handle(self, worker: Worker, event: News | End | None) -> End | None:
+    def _handle(self, worker: Worker, event: Event | JobEnd | None) -> JobEnd | None:
         # Its words may still be in the queue when it was ended for memory or silence.
         if self._workers.get(worker.slot) is not worker:
             return None  # it was ended, and its job counted
         if event is None:
             return self._ended(worker, "killed", None)
         if isinstance(event, (Finished, Failed, Overtaken)):
-            worker.errand = None
+            worker.request = None
             size = resident_memory(worker.pid) if self._limits.memory else 0.0
             if isinstance(event, Failed) or size > (self._limits.memory or 0.0) / 2:
                 self._remove(worker)  # a failure may have left it unfit, and what it keeps counts against the next job
@@ -113,16 +125,16 @@ class Pool:
         if not isinstance(event, Compiling):
             worker.heard = time.monotonic()
         worker.begun |= isinstance(event, Started)
-        self._tell(event)
+        self._emit(event)
         return None
 
-    def _watch(self) -> list[End]:
+    def _watch(self) -> list[JobEnd]:
         """End the workers that take too much memory or are silent for too long."""
         self._available, self._watched = available_memory(), time.monotonic()
         self._sizes = {worker.slot: resident_memory(worker.pid) for worker in self._busy()}
         return [end for worker in self._busy() if (end := self._judge(worker)) is not None]
 
-    def _judge(self, worker: Worker) -> End | None:
+    def _judge(self, worker: Worker) -> JobEnd | None:
         silent, size = time.monotonic() - worker.heard, self._sizes[worker.slot]
         most, longest = self._limits.memory, self._limits.silence
         # Its last answers may still be on their way: only then is its end, rather than what they say, how the job
@@ -137,15 +149,15 @@ class Pool:
             return self._ended(worker, "hang", f"it gave no sign of life for the {longest:g} s of `hang_after`")
         return None
 
-    def _ended(self, worker: Worker, kind: Kind, why: str | None) -> End | None:
+    def _ended(self, worker: Worker, kind: Kind, why: str | None) -> JobEnd | None:
         """End the worker; how its job ended with it, where it had one. `why` is None where it ended by itself."""
-        errand, why = worker.errand, why or worker.how_it_ended()  # before it is killed, which would be its end
+        request, why = worker.request, why or worker.how_it_ended()  # before it is killed, which would be its end
         worker.kill()
         self._remove(worker)
-        if errand is None:
+        if request is None:
             return None
-        append_log(folder(errand.root) / errand.job, f"--- ended: {why}\n")
-        return Failed(errand.job, kind, why)
+        append_log(folder(request.root) / request.job, f"--- ended: {why}\n")
+        return Failed(request.job, kind, why)
 
     def _remove(self, worker: Worker) -> None:
         worker.discard()
@@ -154,7 +166,7 @@ class Pool:
     def _say_low(self, low: bool, need: float) -> None:
         if low and not self._said_low:
             have = f"{self._available / GB:.1f} GB of memory are available"
-            self._tell(Note(f"{have}; another job starts once there are {need / GB:g} GB beside what runs."))
+            self._emit(Note(f"{have}; another job starts once there are {need / GB:g} GB beside what runs."))
         self._said_low = low
 
 
@@ -164,7 +176,7 @@ def pool(
     memory_gb: float | None = None,
     threads: int | None = None,
     hang_after: float | None = None,
-) -> Opening:
+) -> RunnerFactory:
     """Worker processes on this machine, each on `threads` cores of its own; by default up to 8 that share all cores.
 
     A job whose worker, with all that it started, takes more than `memory_gb`, or reports nothing for `hang_after`
@@ -181,4 +193,4 @@ def pool(
                 f"`{name}` of the runner pool must be positive, got {value}. Leave it out for the default."
             )
     limits = Limits(None if memory_gb is None else memory_gb * GB, hang_after)
-    return lambda tell: Pool(slots(workers, threads), limits, tell)
+    return lambda emit: Pool(slots(workers, threads), limits, emit)

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from qat.lab.jobs.events import End, Errand, Failed, Finished, Kind, Overtaken, Tell, from_json, to_json
+from qat.lab.jobs.events import Emit, Failed, Finished, JobEnd, JobRequest, Kind, Overtaken, from_json, to_json
 from qat.lab.jobs.machine import GB
 from qat.lab.jobs.programs import variables
 from qat.lab.jobs.run_one import perform_logged
-from qat.lab.jobs.runners.runner import Opening, register
+from qat.lab.jobs.runners.runner import RunnerFactory, register
 from qat.lab.jobs.threads import asked
 
 KNOCK = 5.0  # seconds in which a machine must accept a connection
@@ -61,21 +61,21 @@ class Mailbox:
         return taken
 
 
-def work(errand: dict[str, Any], mailbox: Any, path: list[str], environment: dict[str, str]) -> dict[str, Any]:
+def work(request: dict[str, Any], mailbox: Any, path: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """One job in a worker of the cluster, which can import what the sweep can, and lives on to do further jobs."""
     sys.path += [place for place in path if place not in sys.path]
     for name, value in {**environment, **variables(int(environment["NPROC"]))}.items():
         os.environ.setdefault(name, value)
-    return to_json(perform_logged(Errand(**errand), lambda news: mailbox.put.remote(to_json(news))))
+    return to_json(perform_logged(JobRequest(**request), lambda news: mailbox.put.remote(to_json(news))))
 
 
 class OnRay:
     """Tasks of a cluster that this process is connected to; `ours` says that the connection ends with the runner."""
 
-    def __init__(self, ray: Any, needs: Needs, in_flight: int | None, ours: bool, tell: Tell):
-        self._ray, self._needs, self._tell, self._ours = ray, needs, tell, ours
+    def __init__(self, ray: Any, needs: Needs, in_flight: int | None, ours: bool, emit: Emit):
+        self._ray, self._needs, self._emit, self._ours = ray, needs, emit, ours
         self._in_flight, self._counted, self._fitting = in_flight, -math.inf, 0
-        self._errands: dict[Any, Errand] = {}
+        self._requests: dict[Any, JobRequest] = {}
         amounts = needs.amounts
         self._environment = {"NPROC": str(asked() or max(1, math.floor(amounts["CPU"])))}
         if not any(amount for name, amount in amounts.items() if name not in ("CPU", "memory")):
@@ -89,44 +89,44 @@ class OnRay:
 
     def room(self) -> int:
         """The number of further jobs that the present nodes can hold."""
-        return (self._in_flight or max(1, self._count())) - len(self._errands)
+        return (self._in_flight or max(1, self._count())) - len(self._requests)
 
-    def start(self, errand: Errand) -> None:
+    def start(self, request: JobRequest) -> None:
         """Submit the job."""
-        ref = self._task.remote(asdict(errand), self._mailbox, sys.path, self._environment)
-        self._errands[ref] = errand
+        ref = self._task.remote(asdict(request), self._mailbox, sys.path, self._environment)
+        self._requests[ref] = request
 
-    def wait(self, timeout: float) -> list[End]:
+    def wait(self, timeout: float) -> list[JobEnd]:
         """The jobs that ended; a node or process that was lost is a failure of what ran there."""
         self._fetch()
-        if not self._errands:
+        if not self._requests:
             time.sleep(timeout)
             return []
-        done, _ = self._ray.wait(list(self._errands), timeout=timeout)
+        done, _ = self._ray.wait(list(self._requests), timeout=timeout)
         if done:
             # The first wait returns one that is done; this one all that are by now. Then the mailbox once more, so
             # that what a task said comes before its end.
-            done, _ = self._ray.wait(list(self._errands), num_returns=len(self._errands), timeout=0)
+            done, _ = self._ray.wait(list(self._requests), num_returns=len(self._requests), timeout=0)
             self._fetch()
         return [self._end(ref) for ref in done]
 
     def close(self) -> None:
         """Cancel what runs, and leave the cluster as it was."""
-        for ref in self._errands:
+        for ref in self._requests:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(ref, force=True)
-        if self._errands:
-            self._ray.wait(list(self._errands), num_returns=len(self._errands), timeout=LAST_WORDS)
+        if self._requests:
+            self._ray.wait(list(self._requests), num_returns=len(self._requests), timeout=LAST_WORDS)
         self._ray.kill(self._mailbox)
         if self._ours:
             self._ray.shutdown()
 
-    def _end(self, ref: Any) -> End:
-        errand = self._errands.pop(ref)
+    def _end(self, ref: Any) -> JobEnd:
+        request = self._requests.pop(ref)
         try:
             end = from_json(self._ray.get(ref))
         except self._ray.exceptions.RayError as error:
-            return Failed(errand.job, self._kind(error), " ".join(str(error).split())[:500], str(error))
+            return Failed(request.job, self._kind(error), " ".join(str(error).split())[:500], str(error))
         assert isinstance(end, (Finished, Failed, Overtaken))
         return end
 
@@ -142,7 +142,7 @@ class OnRay:
             for news in self._ray.get(self._mailbox.take.remote(), timeout=KNOCK):
                 event = from_json(news)
                 if not isinstance(event, (Finished, Failed, Overtaken)):
-                    self._tell(event)
+                    self._emit(event)
 
     def _count(self) -> int:
         if time.monotonic() - self._counted >= COUNT_EVERY:
@@ -160,7 +160,7 @@ def ray(
     resources: Mapping[str, float] | None = None,
     in_flight: int | None = None,
     connect_within: float = 30.0,
-) -> Opening:
+) -> RunnerFactory:
     """A Ray cluster: the one at `address`, else that of the environment variable `RAY_ADDRESS`, else one of this
     machine's own. Each job gets what is named of a node, `resources` being Ray's own kinds.
 
@@ -174,11 +174,11 @@ def ray(
     amounts = {"CPU": cpus_per_trial, "GPU": gpus_per_trial, **(resources or {})}
     needs = Needs(amounts if memory_gb is None else {**amounts, "memory": memory_gb * GB})
 
-    def opening(tell: Tell) -> OnRay:
+    def factory(emit: Emit) -> OnRay:
         client, ours = _connect(address or os.environ.get("RAY_ADDRESS"), connect_within)
-        return OnRay(client, needs, in_flight, ours, tell)
+        return OnRay(client, needs, in_flight, ours, emit)
 
-    return opening
+    return factory
 
 
 def _beside_us(ray: Any) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from qat.lab.jobs.events import End, Errand, Tell
+from qat.lab.jobs.events import Emit, JobEnd, JobRequest
 from qat.registry import Registry
 
 
@@ -14,13 +14,13 @@ class Runner(Protocol):
         """The number of further jobs that it would start now."""
         ...
 
-    def start(self, errand: Errand) -> None:
+    def start(self, request: JobRequest) -> None:
         """Begin a job, there being room for it."""
         ...
 
-    def wait(self, timeout: float) -> list[End]:
+    def wait(self, timeout: float) -> list[JobEnd]:
         """The jobs that ended, after waiting for at most about `timeout` seconds; all else that is new goes to the
-        `tell` that the runner was opened with, or has gone there already."""
+        `emit` that the runner was opened with, or has gone there already."""
         ...
 
     def close(self) -> None:
@@ -28,8 +28,8 @@ class Runner(Protocol):
         ...
 
 
-type Opening = Callable[[Tell], Runner]
+type RunnerFactory = Callable[[Emit], Runner]
 """Makes the runner, once a sweep begins: what it has to say goes to the function that it is given."""
 
-runners: Registry[Opening] = Registry("runner")
+runners: Registry[RunnerFactory] = Registry("runner")
 register = runners.register

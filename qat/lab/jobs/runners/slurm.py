@@ -13,10 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from qat.fileio import write_atomically
-from qat.lab.jobs.events import End, Errand, Failed, Finished, Kind, News, Overtaken, Started, Tell, from_json, to_json
+from qat.lab.jobs.events import (
+    Emit,
+    Event,
+    Failed,
+    Finished,
+    JobEnd,
+    JobRequest,
+    Kind,
+    Overtaken,
+    Started,
+    from_json,
+    to_json,
+)
 from qat.lab.jobs.programs import variables
 from qat.lab.jobs.run_one import perform_logged
-from qat.lab.jobs.runners.runner import Opening, register
+from qat.lab.jobs.runners.runner import RunnerFactory, register
 from qat.lab.jobs.threads import asked
 
 FOLDER = "claims/slurm"
@@ -28,13 +40,13 @@ LOOK_EVERY = 1.0  # seconds between two looks for them
 class Submitted:
     """A job that was handed to the cluster, the file in which it says how it goes, and what that said last."""
 
-    errand: Errand
+    request: JobRequest
     job: Any
     file: Path
     read: str = ""
 
 
-def work(errand: dict[str, Any], file: str, path: list[str], environment: dict[str, str]) -> None:
+def work(request: dict[str, Any], file: str, path: list[str], environment: dict[str, str]) -> None:
     """One job on a node of the cluster, which can import what the sweep can."""
     sys.path += [place for place in path if place not in sys.path]
     for name, value in {**environment, **variables(int(environment["NPROC"]))}.items():
@@ -42,7 +54,7 @@ def work(errand: dict[str, Any], file: str, path: list[str], environment: dict[s
     said: dict[str, dict[str, Any]] = {}
     written = 0.0
 
-    def tell(news: News) -> None:
+    def emit(news: Event) -> None:
         nonlocal written
         # The file holds the newest event of each kind and not a history: replaced as a whole, it is read at any
         # moment.
@@ -52,15 +64,15 @@ def work(errand: dict[str, Any], file: str, path: list[str], environment: dict[s
             write_atomically(Path(file), json.dumps(said))
 
     # Written whatever the interval, and last: nothing of this job is written after its end.
-    said["end"] = to_json(perform_logged(Errand(**errand), tell))
+    said["end"] = to_json(perform_logged(JobRequest(**request), emit))
     write_atomically(Path(file), json.dumps(said))
 
 
 class OnSlurm:
     """Jobs of a cluster; `executor(folder)` gives what submits them, which keeps its files in that folder."""
 
-    def __init__(self, executor: Any, place: str | None, in_flight: int, cpus: int, tell: Tell):
-        self._make, self._place, self._in_flight, self._tell = executor, place, in_flight, tell
+    def __init__(self, executor: Any, place: str | None, in_flight: int, cpus: int, emit: Emit):
+        self._make, self._place, self._in_flight, self._emit = executor, place, in_flight, emit
         self._environment = {"NPROC": str(asked() or cpus)}
         self._executor: Any = None
         self._token, self._numbers = secrets.token_hex(4), itertools.count(1)
@@ -70,16 +82,16 @@ class OnSlurm:
         """The number of further jobs to submit, so that at most `in_flight` are at the cluster."""
         return self._in_flight - len(self._submitted)
 
-    def start(self, errand: Errand) -> None:
+    def start(self, request: JobRequest) -> None:
         """Submit the job."""
-        place = _shared_folder(errand.root, self._place)
+        place = _shared_folder(request.root, self._place)
         place.mkdir(parents=True, exist_ok=True)
         self._executor = self._executor or self._make(place)
         file = place / f"{self._token}-{next(self._numbers)}.json"
-        job = self._executor.submit(work, asdict(errand), str(file), sys.path, self._environment)
-        self._submitted.append(Submitted(errand, job, file))
+        job = self._executor.submit(work, asdict(request), str(file), sys.path, self._environment)
+        self._submitted.append(Submitted(request, job, file))
 
-    def wait(self, timeout: float) -> list[End]:
+    def wait(self, timeout: float) -> list[JobEnd]:
         """The jobs that ended, as far as their files or the cluster say so."""
         until = time.monotonic() + timeout
         # Invariant: no submitted job had ended when it was looked at last.
@@ -97,7 +109,7 @@ class OnSlurm:
                 one.job.cancel(check=False)
                 one.file.unlink(missing_ok=True)
 
-    def _look(self, one: Submitted) -> End | None:
+    def _look(self, one: Submitted) -> JobEnd | None:
         over = one.job.done()  # before the file, which is complete by then
         end = self._read(one)
         # The cluster says that it is over: the file is read once more, as the end may have been written between the
@@ -109,7 +121,7 @@ class OnSlurm:
             one.file.unlink(missing_ok=True)
         return end
 
-    def _read(self, one: Submitted) -> End | None:
+    def _read(self, one: Submitted) -> JobEnd | None:
         try:
             text = one.file.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -122,7 +134,7 @@ class OnSlurm:
         end = events.pop("end", None)
         for event in events.values():
             assert not isinstance(event, (Finished, Failed, Overtaken))
-            self._tell(event)
+            self._emit(event)
         assert end is None or isinstance(end, (Finished, Failed, Overtaken))
         return end
 
@@ -133,7 +145,7 @@ def _lost(one: Submitted) -> Failed:
     kind: Kind = "memory" if "MEMORY" in state.upper() else "killed"
     words = " ".join((one.job.stderr() or "").split())[-300:]
     what = f"job {one.job.job_id} of the cluster ended ({state}) before its work did"
-    return Failed(one.errand.job, kind, what + (words and f": {words}"))
+    return Failed(one.request.job, kind, what + (words and f": {words}"))
 
 
 def _shared_folder(root: str, place: str | None) -> Path:
@@ -155,7 +167,7 @@ def slurm(
     folder: str | None = None,
     options: Mapping[str, Any] | None = None,
     cluster: str = "slurm",
-) -> Opening:
+) -> RunnerFactory:
     """A SLURM cluster, asked by submitit: `minutes`, `cpus`, `gpus` and `memory_gb` for each job, of which at most
     `in_flight` are submitted at a time.
 
@@ -179,13 +191,13 @@ def slurm(
             raise ValueError(f"the runner slurm cannot submit jobs here: {error}") from error
         return made
 
-    def opening(tell: Tell) -> OnSlurm:
+    def factory(emit: Emit) -> OnSlurm:
         try:
             import submitit  # noqa: F401
         except ModuleNotFoundError:
             raise ValueError(
                 "the runner slurm needs submitit, which is not installed: pip install 'qat[slurm]'"
             ) from None
-        return OnSlurm(executor, folder, in_flight, cpus, tell)
+        return OnSlurm(executor, folder, in_flight, cpus, emit)
 
-    return opening
+    return factory
