@@ -67,7 +67,7 @@ def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iter
 
 def _layers(site: SitePlan) -> Iterator[Index]:
     """The indices of a site's layers: one, empty, where no layer scan is around it."""
-    return np.ndindex(*site.contraction.stack)
+    return np.ndindex(*site.contraction.scan_lengths)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -122,7 +122,7 @@ def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
     """By site, tallies of nothing over the spans and ranges of the totals."""
     kept: dict[str, dict[str, Any]] = {}
     for site in plan.quantized.values():
-        stack = site.contraction.stack
+        stack = site.contraction.scan_lengths
         zero = np.zeros(stack, np.float32)
         entry = kept[site.contraction.id] = {OUTPUT: Noise(zero, zero)}
         for _, a in _counted(site):

@@ -45,7 +45,7 @@ def empty_observations(plan: Plan) -> Kept:
     returns."""
     kept: Kept = {}
     for site in plan.sites:
-        stack = site.contraction.stack
+        stack = site.contraction.scan_lengths
         for _, a in _sides(site):
             one = {"finite": jnp.array(True), "seen": jnp.array(False)}
             one |= {} if a.spec.dynamic else {"observer": observers.build(a.spec.observer).init(1)}

@@ -59,7 +59,7 @@ def activations_given(plan: Plan, state: QuantState) -> Given:
         if a.spec.dynamic:
             given[key] = {"codes": (clip.qmin, clip.qmax)}
             continue
-        base, learned = base_grid(a.spec, clip, len(site.contraction.stack)), state.learned.get(key, {})
+        base, learned = base_grid(a.spec, clip, len(site.contraction.scan_lengths)), state.learned.get(key, {})
         grid = jax.lax.stop_gradient(quantizers.build(a.spec.quantizer).grid(base, learned))
         given[key] = {"grid": grid, "base": base, "learned": learned}
     return given

@@ -101,7 +101,7 @@ def _site(plan: Plan, s: SitePlan, counted: set[str]) -> Site:
             stored += _once(counted, w.key) * size * w.spec.bits / 8
             whole += _once(counted, f"{w.key.split('~')[0]} as given") * size * w.dtype.itemsize
         elif o.origin is not None:
-            size = math.prod((*c.stack, *o.shape)) * o.dtype.itemsize
+            size = math.prod((*c.scan_lengths, *o.shape)) * o.dtype.itemsize
             stored += _once(counted, f"{o.origin.path} in float") * size
             whole += _once(counted, f"{o.origin.path} as given") * size
     shapes = (c.operands[0].shape, c.operands[1].shape, c.out_shape)
@@ -116,7 +116,7 @@ def _site(plan: Plan, s: SitePlan, counted: set[str]) -> Site:
         s.reason,
         weight_bits,
         activation_bits,
-        macs(c) * c.turns,
+        macs(c) * c.trip_count,
         stored,
         whole,
         s.joins,

@@ -107,7 +107,7 @@ def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -
     inner = tuple(i for i in range(ndim) if i not in summed) if spec.per in ("channel", "group") else ()
     channels = (*range(depth), *stored(inner))
     group = stored(summed)[0] if spec.per == "group" else None
-    shape = tensors.leaves[origin.leaf][1].shape if direct else (*c.stack, *operand.shape)
+    shape = tensors.leaves[origin.leaf][1].shape if direct else (*c.scan_lengths, *operand.shape)
     made = Weight(
         "",
         spec,

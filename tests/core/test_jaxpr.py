@@ -203,7 +203,7 @@ def test_an_operand_made_of_parameters_is_computed_from_them_alone(place):
     jaxpr, _ = trace(fn, (params, array(2, 4)))
     (site,) = found(fn, params, array(2, 4))
     values = known_operands(jaxpr, jax.tree.leaves(params), {site.location: (site, 1)})
-    assert site.stack == stack
+    assert site.scan_lengths == stack
     np.testing.assert_array_equal(values[site.location], 2 * params["s" if stack else "w"])
 
 

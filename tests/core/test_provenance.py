@@ -102,8 +102,8 @@ def test_a_stacked_leaf_is_a_weight_of_each_layer_and_a_loop_over_time_has_none(
     layer, cell = found(fn, params, array(5, 2, 4))
     origin = layer.operands[1].origin
     assert origin is not None
-    assert (layer.stack, len(layer.scans), origin.scans) == ((3,), 1, layer.scans)
-    assert (cell.stack, cell.scans, cell.operands[1].is_weight) == ((), (), True)
+    assert (layer.scan_lengths, len(layer.scans), origin.scans) == ((3,), 1, layer.scans)
+    assert (cell.scan_lengths, cell.scans, cell.operands[1].is_weight) == ((), (), True)
 
 
 def test_a_table_sliced_along_time_makes_no_layers():
@@ -115,7 +115,7 @@ def test_a_table_sliced_along_time_makes_no_layers():
                             (x, p["positions"][: len(x)]))[0]  # fmt: skip
 
     (site,) = found(fn, params, array(5, 2, 4))
-    assert (site.stack, site.scans) == ((), ())
+    assert (site.scan_lengths, site.scans) == ((), ())
 
 
 ALIKE = {

@@ -52,10 +52,10 @@ class Operand:
 class Contraction:
     """One `dot_general`, `conv` or `embedding` equation; `blocked` says why it cannot be rewritten, else None.
 
-    `scans` are the enclosing layer scans (which slice stacked parameters) and `stack` their lengths; `turns` is how
-    often all scans around it run it (a `while` counts once). `first` and `last` say
-    that no other contraction with a weight lies before it, or behind it, in the flow of data; embeddings do not count.
-    A `settled` one stands in a branch that constants alone choose: what no run reaches, no later one will.
+    `scans` are the enclosing layer scans (which slice stacked parameters) and `scan_lengths` their lengths;
+    `trip_count` is how often all scans around it run it (a `while` counts once). `first` and `last` say that no other
+    contraction with a weight lies before it, or behind it, in the flow of data; embeddings do not count. A `settled`
+    one stands in a branch that constants alone choose: what no run reaches, no later one will.
     """
 
     id: str
@@ -67,8 +67,8 @@ class Contraction:
     out_dtype: Any
     equation: Any
     scans: tuple[Location, ...]
-    stack: tuple[int, ...]
-    turns: int
+    scan_lengths: tuple[int, ...]
+    trip_count: int
     blocked: str | None
     first: bool = False
     last: bool = False

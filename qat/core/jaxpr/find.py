@@ -32,8 +32,8 @@ class Scope:
     location: Location = ()
     names: str = ""
     scans: tuple[Location, ...] = ()
-    stack: tuple[int, ...] = ()
-    turns: int = 1
+    scan_lengths: tuple[int, ...] = ()
+    trip_count: int = 1
     blocked: str | None = None
     settled: bool = False
     record: bool = True
@@ -161,8 +161,8 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
                 aval.dtype,
                 eqn,
                 scope.scans,
-                scope.stack,
-                scope.turns,
+                scope.scan_lengths,
+                scope.trip_count,
                 blocked,
                 first,
                 settled=scope.settled,
@@ -240,7 +240,7 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
     here: Location = (*scope.location, index)
     slices = [sliced(x, here) for x in xs]
-    inside = scope.enter(index, "call", eqn, turns=scope.turns * s.length)
+    inside = scope.enter(index, "call", eqn, trip_count=scope.trip_count * s.length)
 
     def body(c: list[Info], where: Scope) -> list[Info]:
         return _jaxpr(walk, s.body, _anew([*consts, *c, *slices]), where)
@@ -248,7 +248,7 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     # Which scans slice weights is known only after this first walk, and decides what the recording one writes down.
     carry = _settle(lambda c: body(c, replace(inside, record=False))[: s.carry], carry)
     if here in walk.sliced:  # a layer scan, not one over time that only adds a parameter's row to each step
-        inside = replace(inside, scans=(*scope.scans, here), stack=(*scope.stack, s.length))
+        inside = replace(inside, scans=(*scope.scans, here), scan_lengths=(*scope.scan_lengths, s.length))
     out = body(carry, inside)
     ys = [Info(False, None, o.upstream) for o in out[s.carry :]]
     return [*_settle(lambda c: out[: s.carry], carry), *ys]

@@ -185,7 +185,7 @@ def forward_macs(model: str, name: str) -> int:
     variables = where.abstract_variables()
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     jaxpr, _ = trace(where.functions.inference, (variables, *inputs))
-    return max(1, sum(macs(site) * site.turns for site in find(jaxpr, leaves)))
+    return max(1, sum(macs(site) * site.trip_count for site in find(jaxpr, leaves)))
 
 
 @functools.cache
