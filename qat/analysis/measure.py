@@ -120,11 +120,11 @@ def _counted(site: SitePlan) -> list[tuple[int, Activation]]:
 
 def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
     """By site, tallies of nothing over the spans and ranges of the totals."""
-    kept: dict[str, dict[str, Any]] = {}
+    carried: dict[str, dict[str, Any]] = {}
     for site in plan.quantized.values():
         stack = site.contraction.scan_lengths
         zero = np.zeros(stack, np.float32)
-        entry = kept[site.contraction.id] = {OUTPUT: Noise(zero, zero)}
+        entry = carried[site.contraction.id] = {OUTPUT: Noise(zero, zero)}
         for _, a in _counted(site):
             seen = [totals.tensors[a.key, index] for index in _layers(site)]
             exponent, low, high = (
@@ -133,11 +133,11 @@ def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
             )
             counts, clipped = np.zeros((*stack, BINS), np.uint32), np.zeros(stack, np.uint32)
             entry[a.key] = Tally(counts, exponent, clipped, Noise(zero, zero), low, high)
-    return kept
+    return carried
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(program: Any, params: Any, given: dict, kept: dict, inputs: tuple[Any, ...]) -> dict:
+def _step(program: Any, params: Any, given: dict, carried: dict, inputs: tuple[Any, ...]) -> dict:
     plan = make_plan(program.fn, program.recipe, params, inputs)
     sites, engine = plan.quantized, engines.build(program.engine)
 
@@ -153,18 +153,18 @@ def _step(program: Any, params: Any, given: dict, kept: dict, inputs: tuple[Any,
         return exact, new
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
-    return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), given, kept)[1]
+    return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), given, carried)[1]
 
 
-def _more(plan: Plan, totals: _Totals, kept: dict[str, dict[str, Any]]) -> _Totals:
+def _more(plan: Plan, totals: _Totals, carried: dict[str, dict[str, Any]]) -> _Totals:
     """The totals with the tallies of a batch added."""
     tensors, outputs = dict(totals.tensors), dict(totals.outputs)
     for site in plan.quantized.values():
         name = site.contraction.id
         for index in _layers(site):
-            outputs[name, index] += _at(index, kept[name][OUTPUT])
+            outputs[name, index] += _at(index, carried[name][OUTPUT])
             for _, a in _counted(site):
-                tensors[a.key, index] += _at(index, kept[name][a.key])
+                tensors[a.key, index] += _at(index, carried[name][a.key])
     return replace(totals, tensors=tensors, outputs=outputs)
 
 

@@ -24,7 +24,7 @@ from qat.observers import observers
 from qat.quantizers import quantizers
 from qat.recipes.recipe import TensorSpec
 
-Kept = dict[str, dict[str, Any]]
+Carried = dict[str, dict[str, Any]]
 """By site id: for each activation operand its observer's state and whether all its values were finite so far."""
 
 CHECK_EVERY = 16  # batches between two looks at the flags, which wait for the device
@@ -40,18 +40,18 @@ def _sides(site: SitePlan) -> list[tuple[int, Activation]]:
     return [(side, a) for side, a in _read(site) if a.key.startswith(f"{site.contraction.id}/")]
 
 
-def empty_observations(plan: Plan) -> Kept:
+def empty_observations(plan: Plan) -> Carried:
     """Observer states that have seen nothing, with a leading axis for each layer scan; typed as what the step
     returns."""
-    kept: Kept = {}
+    carried: Carried = {}
     for site in plan.sites:
         stack = site.contraction.scan_lengths
         for _, a in _sides(site):
             one = {"finite": jnp.array(True), "seen": jnp.array(False)}
             one |= {} if a.spec.dynamic else {"observer": observers.build(a.spec.observer).init(1)}
             entry = jax.tree.map(lambda x, s=stack: jnp.full((*s, *x.shape), x, x.dtype), one)
-            kept.setdefault(site.contraction.id, {})[a.key] = entry
-    return kept
+            carried.setdefault(site.contraction.id, {})[a.key] = entry
+    return carried
 
 
 def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def clip_of(spec: TensorSpec, entry: dict[str, Any], clip: Clip) -> Clip:
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(program: Any, params: Any, kept: Kept, inputs: tuple[Any, ...]) -> Kept:
+def _step(program: Any, params: Any, carried: Carried, inputs: tuple[Any, ...]) -> Carried:
     plan = make_plan(program.fn, program.recipe, params, inputs)
     sites = plan.quantized
 
@@ -90,7 +90,7 @@ def _step(program: Any, params: Any, kept: Kept, inputs: tuple[Any, ...]) -> Kep
         return bind(eqn, operands)[0], new
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, {})
-    return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), {}, kept)[1]
+    return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), {}, carried)[1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -111,23 +111,23 @@ def calibrate(program: Any, exact: Any, params: Any, batches: Iterator[tuple[Any
     """
     head = next(batches)
     plan = make_plan(exact.fn, exact.recipe, params, head)
-    kept, done = empty_observations(plan), 0
+    carried, done = empty_observations(plan), 0
     for number, inputs in enumerate(itertools.chain([head], batches)):
-        kept = _step(program, params, kept, inputs)
+        carried = _step(program, params, carried, inputs)
         if number % CHECK_EVERY == CHECK_EVERY - 1:
-            _refuse_not_finite(plan, kept, done, number)
+            _refuse_not_finite(plan, carried, done, number)
             done = number + 1
-    _refuse_not_finite(plan, kept, done, number)
-    return _state(program, plan, params, head, kept)
+    _refuse_not_finite(plan, carried, done, number)
+    return _state(program, plan, params, head, carried)
 
 
-def _entries(plan: Plan, kept: Kept) -> dict[str, dict[str, Any]]:
+def _entries(plan: Plan, carried: Carried) -> dict[str, dict[str, Any]]:
     """The observations by key, in the order of the function's data flow."""
-    return {a.key: kept[site.contraction.id][a.key] for site in plan.sites for _, a in _sides(site)}
+    return {a.key: carried[site.contraction.id][a.key] for site in plan.sites for _, a in _sides(site)}
 
 
-def _refuse_not_finite(plan: Plan, kept: Kept, first: int, last: int) -> None:
-    bad = [key for key, e in _entries(plan, kept).items() if not bool(jnp.all(e["finite"]))]
+def _refuse_not_finite(plan: Plan, carried: Carried, first: int, last: int) -> None:
+    bad = [key for key, e in _entries(plan, carried).items() if not bool(jnp.all(e["finite"]))]
     if bad:
         more = f" and {len(bad) - 1} more behind it" if len(bad) > 1 else ""
         raise ValueError(
@@ -136,8 +136,8 @@ def _refuse_not_finite(plan: Plan, kept: Kept, first: int, last: int) -> None:
         )
 
 
-def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], kept: Kept) -> QuantState:
-    entries = {key: e for key, e in _entries(plan, kept).items() if not specs(plan)[key][0].dynamic}
+def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried: Carried) -> QuantState:
+    entries = {key: e for key, e in _entries(plan, carried).items() if not specs(plan)[key][0].dynamic}
     settled = {key for key, (site, _) in activations(plan).items() if site.contraction.settled}
     unseen = [key for key, e in entries.items() if key not in settled and not bool(jnp.all(e["seen"]))]
     if unseen:
@@ -181,28 +181,28 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
     check_state(plan, state)
     leaves = jax.tree.leaves(params)
     given = all_given(plan, leaves, state)
-    kept: dict[str, Any] = {}
+    carried: dict[str, Any] = {}
     for site in plan.sites:  # every reader of a shared activation observes it, to use the new range as the first does
         for _, a in _read(site):
             if not a.spec.dynamic and not quantizers.build(a.spec.quantizer).learned:
                 if a.key not in state.observers:
                     raise ValueError(f"`state.observers` lacks {a.key!r}: to observe on, keep those of `calibrate`.")
                 entry = {"seen": state.observers[a.key], "clip": state.clips[a.key]}
-                kept.setdefault(site.contraction.id, {})[a.key] = entry
+                carried.setdefault(site.contraction.id, {})[a.key] = entry
 
-    def observe(site: SitePlan, operands: list[Any], kept: dict[str, Any], given: dict[str, Any]):
-        kept, given = dict(kept), dict(given)
+    def observe(site: SitePlan, operands: list[Any], carried: dict[str, Any], given: dict[str, Any]):
+        carried, given = dict(carried), dict(given)
         for side, a in _read(site):
-            if a.key in kept:
-                seen = observe_operand(a.spec, kept[a.key]["seen"], operands[side])
-                clip = clip_of(a.spec, seen, kept[a.key]["clip"])
-                kept[a.key] = {"seen": seen, "clip": clip}
+            if a.key in carried:
+                seen = observe_operand(a.spec, carried[a.key]["seen"], operands[side])
+                clip = clip_of(a.spec, seen, carried[a.key]["clip"])
+                carried[a.key] = {"seen": seen, "clip": clip}
                 given[a.key] = {"grid": base_grid(a.spec, clip, 0)}
-        return kept, given
+        return carried, given
 
     args = [*leaves, *jax.tree.leaves(inputs)]
-    out, kept = run(plan, engines.build(program.engine), args, given, True, observe, kept, program.check_nan)
-    fresh = {key: e for entry in kept.values() for key, e in entry.items()}
+    out, carried = run(plan, engines.build(program.engine), args, given, True, observe, carried, program.check_nan)
+    fresh = {key: e for entry in carried.values() for key, e in entry.items()}
     clips = {**state.clips, **{key: e["clip"] for key, e in fresh.items()}}
     seen = {**state.observers, **{key: e["seen"] for key, e in fresh.items()}}
     return jax.tree.unflatten(plan.out_tree, out), jax.lax.stop_gradient(replace(state, clips=clips, observers=seen))

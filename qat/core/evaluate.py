@@ -152,19 +152,21 @@ def run(
     given: Given,
     train: bool,
     observe: Callable | None = None,
-    kept: dict[str, Any] | None = None,
+    carried: dict[str, Any] | None = None,
     check_nan: bool = False,
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Outputs of the planned function with integer sites; `observe(site, operands, kept, given) -> (kept, given)` may
-    look at a site's operands and replace what it is given. With `check_nan` the results of a site that reads NaN are
-    NaN, where its activations' range is static too."""
+    """Outputs of the planned function with integer sites.
+
+    `observe(site, operands, carried, given) -> (carried, given)` may look at a site's operands and replace what it is
+    given. With `check_nan` the results of a site that reads NaN are NaN, where its activations' range is static too.
+    """
     sites = plan.quantized
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, kept_here: Any, scope: Scope):
+    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, carried_here: Any, scope: Scope):
         site = sites[c.location]
-        if observe is not None and kept_here is not None:
-            kept_here, given = observe(site, operands, kept_here, given)
-        return site_result(site, plan, engine, operands, given, train, scope, check_nan), kept_here
+        if observe is not None and carried_here is not None:
+            carried_here, given = observe(site, operands, carried_here, given)
+        return site_result(site, plan, engine, operands, given, train, scope, check_nan), carried_here
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
-    return rewrite(rewriting, plan.jaxpr, args, given, kept or {})
+    return rewrite(rewriting, plan.jaxpr, args, given, carried or {})

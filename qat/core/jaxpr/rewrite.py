@@ -1,8 +1,8 @@
 """Evaluate a function with its sites replaced, through every control flow that jax can reverse or loop over.
 
-A rewriting hands each site two kinds of values. `given` ones are only read (scales, integer weights); `kept` ones are
-read and returned anew (observer states). In a layer scan both are sliced along their leading axis where the rewriting
-says so; in any other loop given values are constants of the loop and kept ones are carried.
+A rewriting hands each site two kinds of values. `given` ones are only read (scales, integer weights); `carried` ones
+are read and returned anew (observer states). In a layer scan both are sliced along their leading axis where the
+rewriting says so; in any other loop given values are constants of the loop and carried ones are part of its carry.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from qat.core.jaxpr.contraction import Contraction, Location
 
 Values = dict[str, Any]
 Handler = Callable[[Contraction, Any, list[Any], Values, Any, Values], tuple[Any, Any]]
-"""(site, equation, operands, given, kept value of this site, scope) -> (the equation's result, the kept value anew).
+"""(site, equation, operands, given, carried value of the site, scope) -> (result of the equation, carried value anew).
 
 `scope` is a dict that the sites of one jaxpr, and of calls in it, share while it is evaluated: for what two of them
 need."""
@@ -41,23 +41,25 @@ class Rewriting:
         return frozenset(place[:n] for place in self.sites for n in range(1, len(place)))
 
 
-def rewrite(rewriting: Rewriting, jaxpr: Any, args: list[Any], given: Values, kept: Values) -> tuple[list[Any], Values]:
-    """Outputs of `jaxpr` with its sites handled, and the kept values by site id."""
-    return _run(rewriting, jaxpr, args, (), given, kept, {})
+def rewrite(
+    rewriting: Rewriting, jaxpr: Any, args: list[Any], given: Values, carried: Values
+) -> tuple[list[Any], Values]:
+    """Outputs of `jaxpr` with its sites handled, and the carried values by site id."""
+    return _run(rewriting, jaxpr, args, (), given, carried, {})
 
 
-def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values, kept: Values, scope: Values):
+def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values, carried: Values, scope: Values):
     # A copy, as jax may trace a loop's body more than once from the same values.
-    kept = dict(kept)
+    carried = dict(carried)
 
     def rule(index: int, eqn: Any, operands: list[Any]) -> list[Any]:
-        # Invariant: `kept` has one entry for each site that it was called with, updated as sites are passed and never
-        # enlarged: loops and branches carry it, so that its structure must not depend on the way taken.
+        # Invariant: `carried` has one entry for each site that it was called with, updated as sites are passed and
+        # never enlarged: loops and branches carry it, so that its structure must not depend on the way taken.
         here = (*at, index)
         if here in r.sites:
             site = r.sites[here]
-            out, state = r.handler(site, eqn, operands, given, kept.get(site.id), scope)
-            kept.update({site.id: state} if site.id in kept else {})
+            out, state = r.handler(site, eqn, operands, given, carried.get(site.id), scope)
+            carried.update({site.id: state} if site.id in carried else {})
             return [out]
         # Whatever holds no site is bound as it was traced, control flow included: a program without sites is left
         # untouched.
@@ -65,7 +67,7 @@ def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values,
             return layouts.bind(eqn, operands)
         name = eqn.primitive.name
         # Only the values of sites inside are handed in, so that a loop carries no more than it may change.
-        own = {c.id: kept[c.id] for c in r.inside(here) if c.id in kept}
+        own = {c.id: carried[c.id] for c in r.inside(here) if c.id in carried}
         # A plain call is evaluated in place and shares the scope: its sites see the same arrays as those around it.
         # Values may not leave a remat, loop or branch by the side, so each of these starts with a scope of its own.
         if name in layouts.INLINED:
@@ -73,22 +75,22 @@ def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values,
             outs, new = _run(r, layouts.inlined_jaxpr(eqn), operands, (*here, "call"), given, own, scope)
         else:
             outs, new = (_remat if name in layouts.REMAT else CONTROL[name])(r, eqn, operands, here, given, own)
-        kept.update(new)
+        carried.update(new)
         return outs
 
-    return layouts.evaluate(jaxpr, args, rule), kept
+    return layouts.evaluate(jaxpr, args, rule), carried
 
 
-def _remat(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+def _remat(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
     p = eqn.params
 
-    def body(args: list[Any], given: Values, kept: Values):
-        return _run(r, p["jaxpr"], args, (*at, "call"), given, kept, {})
+    def body(args: list[Any], given: Values, carried: Values):
+        return _run(r, p["jaxpr"], args, (*at, "call"), given, carried, {})
 
-    return jax.checkpoint(body, prevent_cse=p["prevent_cse"], policy=p["policy"])(args, given, kept)
+    return jax.checkpoint(body, prevent_cse=p["prevent_cse"], policy=p["policy"])(args, given, carried)
 
 
-def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
     s = layouts.scan_layout(eqn)
     consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
     # A stacked weight's values have a row for each turn of the scan around it, so the scan itself hands out the rows.
@@ -96,26 +98,26 @@ def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, 
     # A site of a layer scan has a state for each layer, which travels with the slices: read at its turn, written at
     # its turn. A site in a scan over time has one state for all turns, so it is carried from each turn to the next.
     layered = {c.id for c in r.inside(at) if at in c.scans}
-    kept_xs = {key: value for key, value in kept.items() if key in layered}
-    kept_carry = {key: value for key, value in kept.items() if key not in layered}
+    carried_xs = {key: value for key, value in carried.items() if key in layered}
+    carried_whole = {key: value for key, value in carried.items() if key not in layered}
 
     def body(state: Any, x: Any):
-        carry, carried = state
-        slices, given_here, kept_here = x
+        carry, whole = state
+        slices, given_here, carried_here = x
         outs, new = _run(
-            r, s.body, [*consts, *carry, *slices], (*at, "call"), {**given, **given_here}, {**carried, **kept_here}, {}
+            r, s.body, [*consts, *carry, *slices], (*at, "call"), {**given, **given_here}, {**whole, **carried_here}, {}
         )
-        return (outs[: s.carry], {k: new[k] for k in carried}), (outs[s.carry :], {k: new[k] for k in kept_here})
+        return (outs[: s.carry], {k: new[k] for k in whole}), (outs[s.carry :], {k: new[k] for k in carried_here})
 
-    slices = (xs, sliced, kept_xs)
+    slices = (xs, sliced, carried_xs)
     length = None if jax.tree.leaves(slices) else s.length  # which may be symbolic, and then can be read of them alone
-    (carry, kept_carry), (ys, kept_ys) = jax.lax.scan(
-        body, (carry, kept_carry), slices, length, reverse=s.reverse, unroll=s.unroll
+    (carry, carried_whole), (ys, carried_ys) = jax.lax.scan(
+        body, (carry, carried_whole), slices, length, reverse=s.reverse, unroll=s.unroll
     )
-    return [*carry, *ys], {**kept_carry, **kept_ys}
+    return [*carry, *ys], {**carried_whole, **carried_ys}
 
 
-def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
     p = eqn.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
 
@@ -128,24 +130,26 @@ def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values,
         # along.
         return _run(r, p["body_jaxpr"], [*args[n:m], *state[0]], (*at, "call"), given, state[1], {})
 
-    return jax.lax.while_loop(cond, body, (args[m:], kept))
+    return jax.lax.while_loop(cond, body, (args[m:], carried))
 
 
-def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, kept: Values):
+def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
     def branch(i: int) -> Callable[..., Any]:
-        return lambda args, kept: _run(r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, kept, {})
+        return lambda args, carried: _run(
+            r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, carried, {}
+        )
 
     # All branches return the states of all sites in the equation, those of the other branches as they came in:
     # branches of one `switch` must agree in structure.
     branches = [branch(i) for i in range(len(eqn.params["branches"]))]
     platforms = layouts.branch_platforms(eqn)
     if platforms is None:
-        return jax.lax.switch(args[0], branches, args[1:], kept)
+        return jax.lax.switch(args[0], branches, args[1:], carried)
     # `platform_dependent` must stay one: the choice is made when the program is lowered, and the branches of other
     # platforms may not compile there.
     named = {name: one for one, names in zip(branches, platforms, strict=True) for name in names or ()}
     default = branches[-1] if platforms[-1] is None else None
-    return jax.lax.platform_dependent(args[1:], kept, **named, default=default)
+    return jax.lax.platform_dependent(args[1:], carried, **named, default=default)
 
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
