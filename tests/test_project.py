@@ -168,11 +168,19 @@ def documented(path):
                     holders.append((f"{prefix}{node.name}.", node))
 
 
-DIALECT = re.compile(r"(What|Those|That|The same|Which|Where|When|How|Its|It|They|As|So|And)\b")
+DIALECT = re.compile(
+    r"(What|Those|That|The same|Which|Where|When|How|Its|It|They|As|So|And|Of|By|For|To|In|On|Some|Nothing)\b"
+)
 
 
 def test_dialect_is_told_from_plain_english():
-    for opening in ("What is known of a value.", "Those of all files.", "That of the page.", "The same in int8."):
+    for opening in (
+        "What is known of a value.",
+        "Those of all files.",
+        "That of the page.",
+        "The same in int8.",
+        "For the terminal.",
+    ):
         assert DIALECT.match(opening)
     for opening in ("Drop padding boxes (label -1).", "Whether a job is done.", "Whatever", "Asked by no one."):
         assert not DIALECT.match(opening)

@@ -119,7 +119,7 @@ def _counted(site: SitePlan) -> list[tuple[int, Activation]]:
 
 
 def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
-    """By site, tallies of nothing over the spans and ranges of the totals."""
+    """Empty tallies by site, over the spans and ranges of the totals."""
     carried: dict[str, dict[str, Any]] = {}
     for site in plan.quantized.values():
         stack = site.contraction.scan_lengths

@@ -83,7 +83,7 @@ class Seen:
 
 
 def nothing_seen(low: float = 0.0, high: float = 0.0) -> Seen:
-    """Nothing, of a tensor with the clip range [low, high]."""
+    """Empty counts of a tensor with the clip range [low, high]."""
     return Seen(np.zeros(BINS, np.int64), span_of(low, high), 0, Energy(), low, high)
 
 

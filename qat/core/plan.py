@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def slices(self) -> dict[str, tuple[Location, ...]]:
-        """By key of a weight or an activation, the layer scans that slice it."""
+        """The layer scans that slice each weight or activation, by its key."""
         acts = {a.key: s.contraction.scans for s in self.sites for a in s.operands if isinstance(a, Activation)}
         return {**acts, **{key: w.slices for key, w in self.weights.items()}}
 

@@ -75,7 +75,9 @@ def activations(plan: Plan) -> dict[str, tuple[SitePlan, Activation]]:
 
 
 def specs(plan: Plan) -> dict[str, tuple[TensorSpec, tuple[int, ...], int]]:
-    """By key, a tensor's spec, the lengths of its scanned leading axes, and its number of axes (0 for one scale)."""
+    """Each tensor's key with its spec, the lengths of its scanned leading axes, and its number of axes (0 for one
+    scale).
+    """
     acts = {
         key: (a.spec, s.contraction.scan_lengths, len(s.contraction.scan_lengths))
         for key, (s, a) in activations(plan).items()

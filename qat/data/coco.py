@@ -118,7 +118,7 @@ def _usable(
 
 
 def _parts(counts: Mapping[str, int], held_out: float, seed: int) -> dict[str, tuple[str, np.ndarray]]:
-    """For each split of which source it takes which indices."""
+    """The source and the indices of each split."""
     missing = [split for split in ("validation", "test") if split not in counts]
     order = np.random.default_rng(seed).permutation(counts["train"])
     each = max(1, round(held_out * len(order)))

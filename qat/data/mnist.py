@@ -41,7 +41,7 @@ def mnist(data_dir: str | None = None, held_out: float = 1 / 12, seed: int = 0) 
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of the records, scaled."""
+    """A part of the records, scaled."""
 
     records: Sequence[Any]
     indices: np.ndarray

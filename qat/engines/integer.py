@@ -52,7 +52,7 @@ def _conv(lhs: Array, rhs: Array, **params: Any) -> Array:
 
 
 def _conv_on_cpu(lhs: Array, rhs: Array, **params: Any) -> Array:
-    """By float32 arithmetic on the codes where that is faster and still exact."""
+    """Convolve codes in float32 arithmetic where that is faster and still exact."""
     numbers = params["dimension_numbers"]
     products = math.prod(rhs.shape) // rhs.shape[numbers.rhs_spec[0]]
     if rhs.shape[numbers.rhs_spec[1]] >= FEWEST_CHANNELS or not exact_in_float32(products):

@@ -141,7 +141,7 @@ def _header(file: BinaryIO) -> dict[str, Any]:
 
 
 def _digest(header: dict[str, Any], data: BinaryIO) -> str:
-    """Of the header without its digest, and of what follows it."""
+    """The digest of the header without its own digest, and of the rest of the file."""
     metadata = {name: text for name, text in header.get(METADATA, {}).items() if name != DIGEST}
     total = hashlib.sha256(json.dumps({**header, METADATA: metadata}, sort_keys=True).encode())
     while block := data.read(BLOCK):
@@ -157,7 +157,7 @@ def save_examples(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def load_examples(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Some of the arrays that `save_examples` wrote, by default all.
+    """Load arrays that `save_examples` wrote, by default all.
 
     Raises `ValueError` where the file is damaged, or would take more memory than any split's outcomes do.
     """

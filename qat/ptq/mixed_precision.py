@@ -79,7 +79,7 @@ def most_sensitive(found: Sequence[Sensitivity], total: float, share: float, lea
 
 
 def _tensors(plan: Plan) -> dict[str, list[str]]:
-    """By path of a layer, the keys of what its sites quantize."""
+    """The keys of the tensors that a layer's sites quantize, by the layer's path."""
     found: dict[str, list[str]] = {}
     for site in plan.quantized.values():
         keys = [how.key if isinstance(how, Activation) else how[0] for how in site.operands if how is not None]

@@ -26,7 +26,7 @@ def loss(logits: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
 
 
 def examples(logits: Any, batch: Batch) -> dict[str, jax.Array]:
-    """Of each example whether it is right (0 or 1), its cross-entropy and its prediction."""
+    """Compute for each example whether it is right (0 or 1), its cross-entropy and its prediction."""
     prediction = logits.argmax(-1)
     return {
         "accuracy": (prediction == batch["label"]).astype(jnp.float32),

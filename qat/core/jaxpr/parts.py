@@ -26,7 +26,9 @@ class Joined:
 
 
 def joined(jaxpr: Any) -> dict[int, Joined]:
-    """By identity of an equation, the contractions in `jaxpr`, or in one inside it, that can be rewritten by parts."""
+    """The contractions in `jaxpr`, or in one inside it, that can be rewritten by parts; keyed by the identity of the
+    equation.
+    """
     inner, _ = layouts.open_jaxpr(jaxpr)
     # Variables belong to one jaxpr: what was joined outside and handed in is an operand like any other there.
     makers = {v: eqn for eqn in inner.eqns for v in eqn.outvars}

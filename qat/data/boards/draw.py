@@ -67,7 +67,7 @@ def _add(
 
 
 def _places(clean: np.ndarray) -> list[np.ndarray]:
-    """For each kind the pixels at which it may begin, as indices into the image as a row."""
+    """The pixels at which a defect of each kind may begin, as indices into the image as a row."""
     edges = np.zeros_like(clean)
     edges[1:, 1:] = (clean[1:, 1:] != clean[:-1, 1:]) | (clean[1:, 1:] != clean[1:, :-1])
     at_edges, bare, copper = (np.flatnonzero(mask) for mask in (edges, ~clean, clean))

@@ -123,7 +123,7 @@ MOTIFS: tuple[Motif, ...] = (bus, bus, pads, rows, vias, meander, discs, ground)
 
 
 def _lattice(sheet: Sheet, rng: np.random.Generator, pitch: float, filled: float) -> np.ndarray:
-    """Some of the points of a square lattice that lie in the area or near it, [points, 2]."""
+    """Points of a square lattice that lie in the area or near it, [points, 2]."""
     first = rng.uniform(-0.5, 0.5, 2) * pitch
     x, y = (np.arange(low, side + pitch / 2, pitch) for low, side in zip(first, sheet.image.size, strict=True))
     points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)

@@ -65,5 +65,5 @@ def _words(image: np.ndarray) -> UInt64[np.ndarray, "height words"]:
 
 
 def _overlap(size: int, move: int) -> slice:
-    """Of `size` pixels those that what is moved by `move` reaches."""
+    """The part of `size` pixels that an image moved by `move` covers."""
     return slice(max(0, move), size + min(0, move))

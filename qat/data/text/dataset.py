@@ -64,7 +64,7 @@ def held_out_of(count: int, held_out: float, seed: int, times: int = 1) -> list[
 
 
 def chosen(part: Labelled, indices: Sequence[int] | np.ndarray) -> Labelled:
-    """Some of the texts."""
+    """Select texts."""
     return Labelled([part.texts[int(i)] for i in indices], part.labels[np.asarray(indices)])
 
 

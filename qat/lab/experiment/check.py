@@ -47,8 +47,9 @@ def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
 
 
 def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
-    """For each model, data set and recipe that do not fit, the field to blame and what is wrong; data that are not
-    here are passed over, and what should fit them."""
+    """List the models, data sets and recipes that do not fit, each with the field to blame and what is wrong; data that
+    are not here are passed over, and what should fit them.
+    """
     seen: set[tuple[Any, ...]] = set()
     for config in configs:
         key = tuple(getattr(config, field) for field in DECISIVE)

@@ -47,7 +47,7 @@ def forward(model: str, classes: int) -> Forward:
 
 @functools.lru_cache
 def float_loss(task: Task, functions: Forward, consistency: float | None = None) -> Callable[..., Any]:
-    """For `fit`: trains `params`; `state` holds the model's other collections.
+    """The loss of a float model for `fit`: trains `params`; `state` holds the model's other collections.
 
     With `consistency` a batch is seen under two draws of dropout; to the mean of their losses comes this weight times
     the mean of the two divergences between their outputs (R-Drop, Liang et al. 2021, arXiv 2106.14448).
@@ -84,8 +84,9 @@ class Teacher:
 
 @functools.lru_cache
 def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher | None = None) -> Callable[..., Any]:
-    """For `fit`, of two quantized programs: trains `{"params", "learned"}`; `state` holds the model's other collections
-    under `model` and, which stay, the ranges of calibration under `ranges` and a teacher's variables under `teacher`.
+    """The loss of a quantized model for `fit`, from two programs: trains `{"params", "learned"}`; `state` holds the
+    model's other collections under `model` and, which stay, the ranges of calibration under `ranges` and a teacher's
+    variables under `teacher`.
 
     Raises `ValueError` for a teacher where the task cannot compare outputs.
     """
@@ -109,7 +110,7 @@ def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher |
 
 @functools.lru_cache
 def float_examples(task: Task, inference: Callable[..., Any]) -> Callable[..., Any]:
-    """For `per_example`: what counts, of each example."""
+    """The metrics of each example of a float model, for `per_example`."""
     return lambda variables, batch: task.examples(inference(variables, *task.inputs(batch)), batch)
 
 

@@ -230,7 +230,7 @@ def _exists(pid: int) -> bool:
 
 
 def _began(pid: int) -> float:
-    """On Linux in clock ticks since it booted, which no correction of the clock changes."""
+    """The start of a process, on Linux in clock ticks since boot, which no correction of the clock changes."""
     process = psutil.Process(pid)
     if not psutil.LINUX:
         return process.create_time()

@@ -56,7 +56,7 @@ class Worker:
         return self.process.poll() is not None
 
     def how_it_ended(self) -> str:
-        """For a person: of a process that says no more, which may take a moment to end."""
+        """Describe the end of a process that says no more, which may take a moment to end."""
         self._wait_for_its_end()
         if self.process.returncode is None:
             self.kill()

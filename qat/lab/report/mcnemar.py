@@ -57,7 +57,9 @@ def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Pair
 
 
 def paired_table(rows: Sequence[Paired]) -> Table:
-    """For the terminal: counts are sums over the seeds, p is each seed's own, not corrected for the number of arms."""
+    """The McNemar table for the terminal: counts are sums over the seeds, p is each seed's own, not corrected for the
+    number of arms.
+    """
     table = Table(title="McNemar's test over the test examples", box=SIMPLE_HEAD, padding=0)
     for name in ("arm", "against", "it alone right", "baseline alone right", "p, seed by seed"):
         table.add_column(name, justify="left" if name in ("arm", "against") else "right", overflow="fold")

@@ -32,7 +32,7 @@ class Group:
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
-    """In the order of the records; of two trials of all the same settings the later one stands."""
+    """Groups in the order of the records; of two trials of all the same settings the later one stands."""
     found: dict[str, dict[int, Record]] = {}
     for record in records:
         found.setdefault(record.lineage.group, {})[record.seed] = record

@@ -117,7 +117,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024  # connections that wait to be taken; beyond them clients try again, ever more seldom
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing where the connection is to blame, else a traceback."""
+        """Print a traceback unless the connection is to blame."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
@@ -142,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: the terminal shows the address alone."""
+        """Log nothing: the terminal shows the address alone."""
 
     def _answer(self, path: str) -> tuple[HTTPStatus, bytes, str]:
         if (self.headers.get("Host") or "").rsplit(":", 1)[0] not in HOSTS:

@@ -32,7 +32,7 @@ class Speed:
 
 
 def speeds(records: Iterable[Record]) -> dict[str, Speed]:
-    """By trial, the speed of its program on so many cores; of a record that names no program, that of its arm."""
+    """The speed of each trial's program on so many cores; of a record that names no program, that of its arm."""
     found: dict[tuple, list[Record]] = {}
     for record in records:
         if "latency_ms" in record.timings:

@@ -21,7 +21,8 @@ type Asked = tuple[Group, Sequence[Pair]]
 def verdicts(
     groups: Sequence[Group], baselines: Baselines, folders: Mapping[str, Path], margin: float | None
 ) -> dict[str, dict[Arm, Verdict]]:
-    """By a group's digest and the arm that it is compared with; p-values are corrected for all groups of one question.
+    """Verdicts by a group's digest and the arm that it is compared with; p-values are corrected for all groups of one
+    question.
 
     Main metrics are compared over seeds, and per example where all trials of a comparison have them in `folders`.
     """

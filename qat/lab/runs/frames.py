@@ -136,7 +136,7 @@ def _spread(prefix: str, found: Sequence[Mapping[str, Any]]) -> dict[str, list[A
 
 
 def _differing(configs: Sequence[Cells | None]) -> list[Cells]:
-    """Of each config the settings that are not the same in all that could be read."""
+    """The settings of each config that are not the same in all that could be read."""
     known = [config for config in configs if config is not None]
     paths = dict.fromkeys(path for config in known for path in config if path not in RECORDED)
     parents = {

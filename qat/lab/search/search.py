@@ -117,7 +117,7 @@ class _Step:
         return (self.search.seed + STRIDE * sum(point.outcome != "lost" for point in known)) % 2**32
 
     def over(self, values: Mapping[str, Any]) -> float:
-        """By how much a point breaks what is known before it runs, 0 where it does not."""
+        """The amount by which a point breaks the bounds that are known before it runs, 0 where it does not."""
         key, limit = key_of(values), self.search.budget.get("size_bytes")
         try:
             trial = trial_of(self.base, values)
@@ -226,5 +226,5 @@ def mark_pruned(root: Path, trial: Trial, reason: str) -> None:
 
 
 def unmark_pruned(root: Path, trial: Trial) -> None:
-    """Remove it: the trial was finished after all."""
+    """Remove the mark of pruning: the trial was finished after all."""
     (root / TRIALS / trial.id / PRUNED_FILE).unlink(missing_ok=True)

@@ -80,7 +80,7 @@ def _state(plan: Plan) -> QuantState:
 
 
 def _bits(plan: Plan, recipe: QuantRecipe) -> dict[str, int]:
-    """By key of a weight the most bits that any of its sites asks of it."""
+    """The most bits that any of its sites asks of a weight, by the weight's key."""
     bits: dict[str, int] = {}
     for site in plan.quantized.values():
         c = site.contraction
@@ -92,7 +92,7 @@ def _bits(plan: Plan, recipe: QuantRecipe) -> dict[str, int]:
 
 
 def _stored(grids: dict[str, Any]) -> dict[str, Any]:
-    """Of each activation what the file holds: its grid, or of a dynamic one its code range."""
+    """The part of each activation that the file holds: its grid, or of a dynamic one its code range."""
     return {key: grid["grid"] if "grid" in grid else grid["codes"] for key, grid in grids.items()}
 
 

@@ -75,7 +75,7 @@ BLOCK = 1 << 23  # numbers resampled at once: 64 MiB
 
 @dataclass(frozen=True)
 class McNemar:
-    """Of `n` items `only_first` were right in the first arm alone, `only_second` in the second alone.
+    """McNemar's test: of `n` items `only_first` were right in the first arm alone, `only_second` in the second alone.
 
     `p_value` is that of "both are right equally often".
     """
@@ -116,7 +116,7 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Evid
 def compare_items(
     pairs: Iterable[tuple[ArrayLike, ArrayLike]], margin: float | None = None, seed: int = 0
 ) -> list[Evidence]:
-    """For each pair of arrays the evidence about `first - second` that would hold for new test items.
+    """The evidence about `first - second` that would hold for new test items, for each pair of arrays.
 
     Arrays are of shape (items,) or (seeds, items), where items are drawn anew and seeds averaged over. The interval is
     a paired bootstrap's. p is McNemar's for one seed of 0 and 1; elsewhere an exact sign test over the items that

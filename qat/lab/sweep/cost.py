@@ -124,7 +124,7 @@ def _units(job: Job) -> float:
 
 
 def _trials(ours: Sequence[Job], jobs: Sequence[Job]) -> int:
-    """For how many trials the jobs are: those that need one of them, however deep."""
+    """Count the trials that need one of the jobs, however deep."""
     by_id, wanted = {job.id: job for job in jobs}, {job.id for job in ours}
 
     def needs(job: Job) -> bool:
@@ -213,7 +213,9 @@ SHORT = {"steps": STEPS, "warmup_steps": 0, "log_every": 1, "checkpoint_every": 
 
 
 def measure(jobs: Sequence[Job]) -> dict[str, Measured]:
-    """By kind of `jobs` what one costs, at most: a trial of each arm is run, with trainings of a dozen steps."""
+    """Measure the cost at most of one job, by kind of `jobs`: a trial of each arm is run, with trainings of a dozen
+    steps.
+    """
     found: dict[str, Measured] = {}
     arms = {job.payload["config"]["arm"]: job.payload["config"] for job in jobs}
     for config in arms.values():

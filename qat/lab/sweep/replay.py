@@ -36,7 +36,7 @@ class Number:
 
     @property
     def same(self) -> bool:
-        """To the last digit."""
+        """Whether both values agree to the last digit."""
         return self.recorded == self.again
 
 
@@ -141,7 +141,7 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
 
 
 def table(found: Replay) -> Table:
-    """For the terminal."""
+    """The table for the terminal."""
     verdict = "every number is the same" if found.same else "NOT the same"
     shown = Table("", "recorded", "again", "", title=Text(f"{found.trial}: {verdict}"), title_justify="left")
     for number in found.numbers:

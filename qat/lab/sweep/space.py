@@ -40,7 +40,7 @@ def random(seed: int) -> "BaseSampler":
 
 @pruners.register
 def none() -> "BasePruner":
-    """Nothing is stopped."""
+    """A pruner that stops nothing."""
     from optuna.pruners import NopPruner
 
     return NopPruner()

@@ -142,7 +142,7 @@ def _is_done(root: Path, job: str) -> bool:
 
 
 def rendered(found: Status) -> RenderableType:
-    """For the terminal."""
+    """The status as a table for the terminal."""
     parts: list[RenderableType] = [Text(_headline(found))]
     for title, jobs in (("running", found.running), ("abandoned: run the same sweep again", found.abandoned)):
         if jobs:

@@ -69,7 +69,7 @@ def fingerprint(path_or_id: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _digest(*written: tuple[Path, int]) -> str:
-    """Of the content of files, read again where they were written again."""
+    """The digest of the content of files, read again where they were written again."""
     total = hashlib.sha256()
     for path, _ in written:
         with path.open("rb") as file:

@@ -32,7 +32,7 @@ class Assigner:
         boxes: Float[Array, "objects 4"],
         present: Bool[Array, " objects"],
     ) -> tuple[Int32[Array, " points"], Bool[Array, " points"]]:
-        """For each point the object that it stands for, and whether it stands for one."""
+        """Assign to each point the object that it stands for, and whether it stands for one."""
         (x, y), (x1, y1, x2, y2) = centres.T[:, :, None], boxes.T
         inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
         away = jnp.maximum(jnp.abs(x - (x1 + x2) / 2), jnp.abs(y - (y1 + y2) / 2)) / strides[:, None]

@@ -135,7 +135,7 @@ def _name(path: Path) -> str:
 
 
 def _digests(named: Iterable[tuple[str, Path]]) -> dict[str, str]:
-    """By name; files of one name share theirs."""
+    """Digests of files by name; files of one name share theirs."""
     found: dict[str, list[str]] = {}
     for name, path in named:
         found.setdefault(name, []).append(file_digest(path))

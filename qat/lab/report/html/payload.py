@@ -92,7 +92,7 @@ def data(contents: Contents, rows: Sequence[Row], inner: Details) -> list[Html]:
 
 
 def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str, Any]:
-    """By trial, all lists are in the study's order."""
+    """Plain data of the trials, all lists in the study's order."""
     groups, found = group_of(contents, rows), points(rows)
     names = list(dict.fromkeys(groups.values()))
     place = {name: k for k, name in enumerate(names)}

@@ -38,7 +38,7 @@ def table(contents: Contents) -> dict[str, list[Any]]:
 
 
 def group_of(contents: Contents, rows: Sequence[Row]) -> dict[str, str]:
-    """By trial, the name of its arm: trials of one name differ in their seed only."""
+    """The name of each trial's arm: trials of one name differ in their seed only."""
     names = {trial: row.name for row in rows for trial in row.trials}
     return {trial: names.get(trial) or _joined(labels) for trial, labels in contents.trials.items()}
 
