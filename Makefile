@@ -43,7 +43,7 @@ bench: $(ACTIVE_DEV)  ## every benchmark, as ratios measured in one run
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 lock: $(ACTIVE_DEV)  ## move the pinned versions to the newest that work together
-	$(UV_COMPILE) -o requirements.lock
+	$(UV_COMPILE) --extra lab -o requirements.lock
 	$(UV_COMPILE) --extra dev --constraint requirements.lock -o requirements-dev.lock
 	@sed -i "/sys_platform == 'never'/d" requirements-dev.lock
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from qat.transform import Quantized as Quantized
     from qat.transform import quantize as quantize
 
+__version__ = "0.1.0"
+
 _HOME = {
     "Converted": "qat.core.convert",
     "QuantRecipe": "qat.recipes.recipe",
@@ -44,17 +46,31 @@ _WINGS = {
         "tasks", "train",
     )
 } | {"results": "qat.lab.runs"}  # fmt: skip
+_EXTRA = {"data": "data", "lab": "lab", "models": "train", "results": "lab", "tasks": "train", "train": "train"}
 __all__ = sorted([*_HOME, *_WINGS])
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used, so that `import qat` and `qat --help` are quick."""
     if name in _WINGS:
-        return importlib.import_module(_WINGS[name])
+        return _wing(name)
     if name not in _HOME:
         raise AttributeError(f"module 'qat' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return value
+
+
+def _wing(name: str) -> Any:
+    """A wing's package. Raises `ModuleNotFoundError` that names the extra where a package that it needs is missing."""
+    try:
+        return importlib.import_module(_WINGS[name])
+    except ModuleNotFoundError as error:
+        from qat.registry import missing_extra
+
+        said = missing_extra(error, _EXTRA.get(name))
+        if said is None:
+            raise
+        raise ModuleNotFoundError(f"`qat.{name}` needs more than the core: {said}", name=error.name) from error
 
 
 def __dir__() -> list[str]:

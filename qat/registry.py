@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,14 @@ from typing import Any, ClassVar
 from qat.fileio import place, told
 
 PLUGINS = "qat.plugins"
+EXTRAS = {
+    "aqt": ("aqt",),
+    "train": ("flax", "optax", "orbax", "pydantic"),
+    "data": ("PIL", "faster_coco_eval", "scipy", "sklearn", "tokenizers"),
+    "tfds": ("array_record", "importlib_resources", "tensorflow_datasets"),
+    "lab": ("absl", "etils", "filelock", "fsspec", "matplotlib", "pandas", "plotly", "psutil", "statsmodels", "typer"),
+}
+"""Modules that an extra of `jax-qat` brings beside the core, without those of the extras that it includes."""
 _LOADED: set[importlib.metadata.EntryPoint] = set()
 
 
@@ -94,6 +103,16 @@ class Registry[T]:
         load_plugins()
         return sorted(self._factories)
 
+    def described(self) -> list[tuple[str, str]]:
+        """Of every registered name, as a config calls it, the signature, and the first line of the docstring."""
+        found = []
+        for name in self.names():
+            factory = self._factories[name]
+            takes = inspect.signature(factory).replace(return_annotation=inspect.Signature.empty)
+            lines = (inspect.getdoc(factory) or "").splitlines() or [""]
+            found.append((f"{name}{takes}", lines[0]))
+        return found
+
     def check(self, name: str) -> None:
         """Raise `ValueError` for an unknown name, with the known ones."""
         if name not in self:
@@ -128,9 +147,26 @@ class Registry[T]:
         except (ValueError, OSError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
-            said = str(error) if isinstance(error, TypeError) else told(error)
+            said = str(error) if isinstance(error, TypeError) else missing_extra(error) or told(error)
             where = place(error)
             raise ValueError(f"{self.kind} {text!r}: {said}{f' ({where})' if where else ''}.") from error
+
+
+def missing_extra(error: BaseException, extra: str | None = None) -> str | None:
+    """What to install where `error` says that qat itself imported a package that is not there, else None.
+
+    `extra` is named unless it is None: then the smallest one that brings the package. A package that a user's own file
+    or another library imports is none of qat's extras.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    importer = next((file for file in reversed(files) if "importlib" not in file), "")
+    package = error.name.split(".")[0]
+    found = extra or next((name for name, modules in EXTRAS.items() if package in modules), None)
+    if found is None or package == "qat" or not Path(importer).is_relative_to(Path(__file__).parent):
+        return None
+    return f"the package {package} is not installed. Install what is missing: pip install 'jax-qat[{found}]'"
 
 
 def load_members(package_path: Iterable[str], package: str) -> None:

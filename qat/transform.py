@@ -16,7 +16,7 @@ from qat.core.evaluate import all_given, run
 from qat.core.plan import make_plan
 from qat.core.sites import Sites, describe
 from qat.core.state import QuantState, as_characters, check_state, require_recipe, require_state
-from qat.engines import engines
+from qat.engines import USUAL, engines
 from qat.recipes.presets import label
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 
@@ -32,7 +32,7 @@ class Program:
 
     fn: Function
     recipe: QuantRecipe
-    engine: str = "aqt"
+    engine: str = USUAL
     serving: str = "integer"
     check_nan: bool = False
 
@@ -97,7 +97,7 @@ class Quantized:
 
     fn: Function
     recipe: QuantRecipe
-    engine: str = "aqt"
+    engine: str = USUAL
     serving: str = "integer"
     check_nan: bool = False
 
@@ -191,11 +191,12 @@ def _keyworded(q: Quantized, static: Items) -> Quantized:
 
 
 def quantize(
-    fn: Function, recipe: QuantRecipe, *, engine: str = "aqt", serving: str = "integer", check_nan: bool = False
+    fn: Function, recipe: QuantRecipe, *, engine: str = USUAL, serving: str = "integer", check_nan: bool = False
 ) -> Quantized:
     """`fn(params, *inputs)` transformed so that its contractions and look-ups run on integers, as `recipe` says.
 
-    `engine` multiplies in `simulate`, `serving` in `serve`; all engines give the same integers. NaN in parameters, and
+    `engine` multiplies in `simulate` ('aqt' where it is installed, else 'integer'), `serving` in `serve`; all engines
+    give the same integers. NaN in parameters, and
     in activations of dynamic range, gives NaN; `check_nan` makes it so for those of static range, at the cost of a pass
     over each.
     """

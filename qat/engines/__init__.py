@@ -1,8 +1,8 @@
 """Engines: exact integer products. One file each."""
 
-from qat.engines.engine import Engine, conv_parameters, engines, register
+from qat.engines.engine import USUAL, Engine, conv_parameters, engines, register
 from qat.registry import load_members
 
 load_members(__path__, __name__)
 
-__all__ = ["Engine", "conv_parameters", "engines", "register"]
+__all__ = ["USUAL", "Engine", "conv_parameters", "engines", "register"]

@@ -4,6 +4,7 @@ AQT's convolution multiplies floats and passes no gradient, so convolutions are 
 """
 
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import jax.numpy as jnp
@@ -40,5 +41,10 @@ def dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
 
 @register
 def aqt() -> Engine:
-    """AQT for `dot_general`, the integer engine for convolutions."""
+    """AQT for `dot_general`, the integer engine for convolutions. Raises `ValueError` where AQT is not installed."""
+    if find_spec("aqt") is None:
+        raise ValueError(
+            "engine 'aqt' needs the package aqtp. Install it: pip install 'jax-qat[aqt]', or choose engine 'integer': "
+            "it gives the same integers."
+        )
     return Engine(dot, integer.conv)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from jaxtyping import Array, Int8, Int32
@@ -28,6 +29,10 @@ def exact_in_float32(products: int) -> bool:
     """Whether the sum of so many products of codes is exact in float32, in whatever order."""
     return products * LARGEST_PRODUCT <= EXACT_FLOAT32
 
+
+USUAL = "aqt" if find_spec("aqt") else "integer"
+"""The engine of `simulate` where none is named: AQT where it is installed, which brings flax and orbax. Both give the
+same integers."""
 
 engines: Registry[Engine] = Registry("engine")
 register = engines.register

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qat import __version__
 from qat.fileio import place, told
 
 
@@ -17,7 +18,7 @@ def one_clear_error() -> Iterator[None]:
     """Turn what the user can mend into a message on stderr and exit code 2; anything else keeps its traceback."""
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         message = _message(error)
         if message is None:
             raise
@@ -35,12 +36,13 @@ def one_clear_error() -> Iterator[None]:
 def _message(error: Exception) -> str | None:
     """The message of an error that qat raised on purpose or that the disk is to blame for, else None."""
     from qat.fileio import refusal
+    from qat.registry import missing_extra
 
-    refused = refusal(error)
+    refused = refusal(error) or missing_extra(error, "lab")
     if refused:
         return refused
     last = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(last.filename).is_relative_to(Path(__file__).parents[2])
+    ours = not isinstance(error, ImportError) and Path(last.filename).is_relative_to(Path(__file__).parents[2])
     return str(error) if ours or isinstance(error, OSError) else None
 
 
@@ -52,6 +54,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qat {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version.")]
+
+
+@app.callback(help=app.info.help)
+def _options(version: Version = False) -> None:
+    """Options of qat itself."""
+
 
 WIDTH = 100  # of a table that goes to a file or a pipe
 

@@ -11,19 +11,20 @@ from typing import Any
 import jax
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from qat import __version__
 from qat.data import Dataset
 from qat.fileio import write_atomically
 from qat.lab.jobs.threads import cores, threads
 from qat.lab.runs.files import MANIFEST_FILE
 
-PACKAGES = ("qat", "jax", "jaxlib", "flax", "optax", "aqtp", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "aqtp", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 
 
 def manifest(seed: int, data_fingerprint: str) -> dict[str, Any]:
     """All that may explain why a number came out differently elsewhere; plain values, ready for JSON."""
     return {
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), "qat": __version__, **_versions()},
         "device": {"backend": jax.default_backend(), "kinds": [device.device_kind for device in jax.local_devices()]},
         "platform": platform.platform(),
         "cpu": {"count": os.cpu_count(), "usable": len(cores()), "threads": threads(), "features": cpu_features()},

@@ -69,7 +69,7 @@ def require_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise ValueError("a search needs the package optuna. Install it: pip install 'qat[search]'") from None
+        raise ValueError("a search needs the package optuna. Install it: pip install 'jax-qat[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -50,7 +50,7 @@ register = sinks.register
 def require(package: str, extra: str) -> None:
     """Raise `ValueError` with the command that installs a sink's package where it is missing."""
     if importlib.util.find_spec(package) is None:
-        raise ValueError(f"sink {extra!r} needs the package {package}. Install it: pip install 'qat[{extra}]'")
+        raise ValueError(f"sink {extra!r} needs the package {package}. Install it: pip install 'jax-qat[{extra}]'")
 
 
 def flat_config(origin: Origin) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _fetched(name: str) -> Path:
     except ImportError:
         raise ValueError(
             f"checkpoint {name!r} is no folder here, and fetching it by id needs huggingface_hub: "
-            "`pip install 'qat[hf]'`, or give the folder."
+            "`pip install 'jax-qat[hf]'`, or give the folder."
         ) from None
     try:
         return Path(snapshot_download(name, allow_patterns=FETCHED))

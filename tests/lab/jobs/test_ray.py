@@ -31,7 +31,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes of one core each; they end with the tests, as does this process's connection."""
-    pytest.importorskip("ray", reason="the runner ray needs qat[ray]")
+    pytest.importorskip("ray", reason="the runner ray needs jax-qat[ray]")
     import ray
     from ray.cluster_utils import Cluster
 
@@ -120,7 +120,7 @@ def test_another_address_than_the_one_connected_to_is_refused(connected, tmp_pat
 
 
 def test_an_address_that_does_not_answer_is_a_clear_error(tmp_path):
-    ray = pytest.importorskip("ray", reason="the runner ray needs qat[ray]")
+    ray = pytest.importorskip("ray", reason="the runner ray needs jax-qat[ray]")
     ray.shutdown()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -12,7 +12,7 @@ from qat.lab.jobs.runners import runners
 from qat.lab.sweep.run import run_study
 from qat.lab.sweep.study import load_study
 
-pytest.importorskip("submitit", reason="the runner slurm needs qat[slurm]")
+pytest.importorskip("submitit", reason="the runner slurm needs jax-qat[slurm]")
 pytestmark = [
     # submitit's executor on this machine does not wait for the processes that it started.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

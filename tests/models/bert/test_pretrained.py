@@ -221,7 +221,7 @@ def test_an_id_that_cannot_be_fetched_says_why_and_what_to_do(monkeypatch):
 
 def test_without_the_library_an_id_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "pip install 'qat[hf]'" in refused("hf:some-one/model")
+    assert "pip install 'jax-qat[hf]'" in refused("hf:some-one/model")
 
 
 def test_the_config_of_a_first_checkpoint_without_a_type_is_read(tmp_path):

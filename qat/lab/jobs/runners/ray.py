@@ -194,7 +194,7 @@ def _connect(address: str | None, within: float) -> tuple[Any, bool]:
     try:
         import ray as client
     except ModuleNotFoundError:
-        raise ValueError("the runner ray needs Ray, which is not installed: pip install 'qat[ray]'") from None
+        raise ValueError("the runner ray needs Ray, which is not installed: pip install 'jax-qat[ray]'") from None
     if client.is_initialized():
         here = client.get_runtime_context().gcs_address
         if address not in (None, here):

@@ -196,7 +196,7 @@ def slurm(
             import submitit  # noqa: F401
         except ModuleNotFoundError:
             raise ValueError(
-                "the runner slurm needs submitit, which is not installed: pip install 'qat[slurm]'"
+                "the runner slurm needs submitit, which is not installed: pip install 'jax-qat[slurm]'"
             ) from None
         return OnSlurm(executor, folder, in_flight, cpus, emit)
 

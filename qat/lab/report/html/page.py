@@ -1,10 +1,9 @@
 """The page from its parts."""
 
-import contextlib
-import importlib.metadata
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from qat import __version__
 from qat.lab.report.contents import Contents, states
 from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
 from qat.lab.report.html.payload import Details, data, details
@@ -62,7 +61,7 @@ def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterat
 
 def _top(contents: Contents, sections: Sequence[Section], is_live: bool) -> list[Html]:
     now = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-    said = f"{states(contents)} · {now}{_version()}"
+    said = f"{states(contents)} · {now} · qat {__version__}"
     links = [tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections]
     follow = tag("label", tag("input", type="checkbox", id="live"), tag("span", "live", id="live-note"), class_="live")
     theme = tag("button", "Dark", type="button", id="theme")
@@ -70,12 +69,6 @@ def _top(contents: Contents, sections: Sequence[Section], is_live: bool) -> list
     header = tag("header", tag("h1", contents.name), tag("p", said, class_="faint"), class_="head")
     running = [tag("ul", id="running", class_="running", aria_label="Running now")] if is_live else []
     return [header, *running, tag("nav", tag("div", tag("span", *links, class_="links"), right), aria_label="Sections")]
-
-
-def _version() -> str:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # run from a checkout alone
-        return f" · qat {importlib.metadata.version('qat')}"
-    return ""
 
 
 def _main(sections: Sequence[Section]) -> Html:
