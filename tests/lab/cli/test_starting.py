@@ -23,11 +23,11 @@ def qat(*arguments):
     return result.exit_code, result.stdout, result.stderr
 
 
-def separately(*arguments):
-    """The command in a process of its own, so that what a study registers stays out of this one."""
-    return subprocess.run(
-        [sys.executable, "-m", "qat", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+def separately(*commands):
+    """Commands in one process of their own, so that what a study registers stays out of this one."""
+    texts = [[str(part) for part in command] for command in commands]
+    code = f"from qat.lab.cli import app\nexit(max(app(one, standalone_mode=False) or 0 for one in {texts}))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def test_the_starter_study_is_valid_and_its_parts_are_listed(tmp_path):
@@ -36,17 +36,16 @@ def test_the_starter_study_is_valid_and_its_parts_are_listed(tmp_path):
     assert exit_code == 0
     assert sorted(path.name for path in folder.iterdir()) == ["my_data.py", "my_model.py", "study.py"]
     assert f"qat sweep {folder / 'study.py'}" in out
-    done = separately("validate", folder / "study.py")
+    done = separately(["validate", folder / "study.py"], ["list", "models", folder / "study.py"])
     assert done.returncode == 0, done.stdout + done.stderr
-    listed = separately("list", "models", folder / "study.py")
-    assert "my_mlp(classes: int, width: int = 32)\n    Two dense layers with ReLU, then the logits." in listed.stdout
+    assert "my_mlp(classes: int, width: int = 32)\n    Two dense layers with ReLU, then the logits." in done.stdout
 
 
 @pytest.mark.slow
 def test_the_starter_study_runs(tmp_path):
     qat("init", tmp_path)
     small = ("--fast", "--set", "train.steps=20", "--set", "finetune.steps=10", "--runs", tmp_path / "runs")
-    done = separately("sweep", tmp_path / "study.py", *small)
+    done = separately(["sweep", tmp_path / "study.py", *small])
     assert done.returncode == 0, done.stderr
     trials = load(tmp_path / "runs")
     assert len(trials) == 16
