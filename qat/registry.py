@@ -153,7 +153,7 @@ class Registry[T]:
 
 
 def missing_extra(error: BaseException, extra: str | None = None) -> str | None:
-    """What to install where `error` says that qat itself imported a package that is not there, else None.
+    """The remedy where `error` says that qat itself imported a package that is not there, else None.
 
     `extra` is named unless it is None: then the smallest one that brings the package. A package that a user's own file
     or another library imports is none of qat's extras.
