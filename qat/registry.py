@@ -104,7 +104,7 @@ class Registry[T]:
         return sorted(self._factories)
 
     def described(self) -> list[tuple[str, str]]:
-        """Of every registered name, as a config calls it, the signature, and the first line of the docstring."""
+        """Signature and first docstring line of every registered name, as a config calls it."""
         found = []
         for name in self.names():
             factory = self._factories[name]

@@ -133,7 +133,7 @@ def test_an_address_that_does_not_answer_is_a_clear_error(tmp_path):
 
 def test_without_ray_the_error_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install 'qat\[ray\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'jax-qat\[ray\]'"):
         runners.build("ray")(lambda _: None)
 
 

@@ -80,7 +80,7 @@ def test_an_object_store_needs_a_folder_that_all_nodes_see():
 
 def test_without_submitit_the_error_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ValueError, match=r"pip install 'qat\[slurm\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'jax-qat\[slurm\]'"):
         runners.build("slurm")(lambda _: None)
 
 

@@ -36,7 +36,7 @@ def test_the_sinks_are_known_by_name_and_a_typo_is_refused_with_a_hint():
 @pytest.mark.parametrize(("name", "package"), [("wandb", "wandb"), ("tensorboard", "tensorboardX")])
 def test_a_sink_whose_package_is_missing_says_how_to_install_it(name, package, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda found: None if found == package else object())
-    with pytest.raises(ValueError, match=rf"needs the package {package}.*pip install 'qat\[{name}\]'"):
+    with pytest.raises(ValueError, match=rf"needs the package {package}.*pip install 'jax-qat\[{name}\]'"):
         sinks.build(name)
 
 
