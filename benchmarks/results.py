@@ -88,7 +88,7 @@ def record_of(trial: Trial, i: int) -> Record:
         key=key,
         labels=trial.labels,
         arm=trial.config.arm,
-        recipe=trial.config.recipe,
+        recipe=trial.config.recipe_name,
         seed=trial.config.seed,
         lineage=Lineage(float_stage=key, control=key, group=f"{i // SEEDS:012x}"),
         stages={"float": key, "calibration": key},

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
@@ -78,26 +78,21 @@ def recipe(
     )
 
 
-def with_bits(name: str, bits: Mapping[str, Any]) -> str:
-    """A preset's name with `bits` of single layers, before those that it has."""
-    text, args, options = parse_call(name)
-    merged = {**bits, **{path: b for path, b in (options.get("bits") or {}).items() if path not in bits}}
-    written = [*map(repr, args), *(f"{k}={v!r}" for k, v in {**options, "bits": merged}.items())]
-    return f"{text}({', '.join(written)})"
-
-
-def raised(name: str, paths: Iterable[str]) -> str:
-    """A preset's name with the layers of these paths at 8 bits, activations too where it quantizes any."""
-    bits = 8 if recipe(name).rules[0].activations is None else (8, 8)
-    one_each = {f"^{re.escape(path)}$": bits for path in paths}
-    return with_bits(name, one_each) if one_each else name
+def usual_observer(bits: int) -> str:
+    """The observer that a preset takes for so many bits."""
+    return "minmax" if bits == 8 else "mse"
 
 
 def label(recipe: QuantRecipe) -> str:
     """A recipe's name, shortened, and a digest of its rules: `w4a4#1f3a9c2e`."""
-    rules = json.dumps(_lean(recipe), separators=(",", ":"))
     name = recipe.name if len(recipe.name) <= NAME else f"{recipe.name[: NAME - 3]}..."
-    return f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}"
+    return f"{name}#{rules_digest(recipe)}"
+
+
+def rules_digest(recipe: QuantRecipe) -> str:
+    """Eight hexadecimal digits that change with any field of a recipe but its name."""
+    rules = json.dumps(_lean(recipe), separators=(",", ":"))
+    return hashlib.sha256(rules.encode()).hexdigest()[:8]
 
 
 def _lean(value: Any) -> Any:
@@ -110,14 +105,12 @@ def _lean(value: Any) -> Any:
 
 def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size: int | None) -> TensorSpec:
     per = "group" if group_size else "channel"
-    return TensorSpec(bits, per=per, group_size=group_size, observer=_observer(bits, observer), quantizer=quantizer)
+    return TensorSpec(
+        bits, per=per, group_size=group_size, observer=observer or usual_observer(bits), quantizer=quantizer
+    )
 
 
 def _preset_activations(bits: int, observer: str | None, quantizer: str, per: Any) -> TensorSpec:
     if per == "token":
         return TensorSpec(bits, per=per, dynamic=True)
-    return TensorSpec(bits, grid="affine", per=per, observer=_observer(bits, observer), quantizer=quantizer)
-
-
-def _observer(bits: int, observer: str | None) -> str:
-    return observer or ("minmax" if bits == 8 else "mse")
+    return TensorSpec(bits, grid="affine", per=per, observer=observer or usual_observer(bits), quantizer=quantizer)

@@ -6,7 +6,8 @@ import pytest
 
 from qat import quantize
 from qat.ptq.mixed_precision import Sensitivity, most_sensitive, raise_layers, sensitivities
-from qat.recipes.presets import raised, recipe
+from qat.recipes.layer_bits import raise_bits
+from qat.recipes.presets import recipe
 
 WIDTH = 16
 LOW = "w3a3(edges='same')"
@@ -31,7 +32,9 @@ def case(name=LOW):
     params["second"] = params["second"].at[0].multiply(1 / 30)
     inputs = [jax.random.normal(key, (32, WIDTH)) for key in keys[3:]]
     batches = [((x,), network(params, x)) for x in inputs]
-    low, high = (quantize(network, recipe(text)) for text in (name, raised(name, ["first", "second", "third"])))
+    low, high = (
+        quantize(network, rules) for rules in (recipe(name), raise_bits(recipe(name), ["first", "second", "third"]))
+    )
     return low, params, (low.calibrate(params, inputs), high.calibrate(params, inputs)), batches
 
 
@@ -39,16 +42,16 @@ def test_a_gain_is_what_the_loss_loses_with_that_layer_alone_at_more_bits():
     q, params, states, batches = case()
     found, total = sensitivities(q, params, states, batches, loss)
 
-    def mean(name):
-        one = quantize(network, recipe(name))
+    def mean(rules):
+        one = quantize(network, rules)
         state = one.calibrate(params, [inputs for inputs, _ in batches])
         return sum(float(loss(one.simulate(params, state, *x), y)) for x, y in batches) / len(batches)
 
     assert [s.path for s in found] == [s.path for s in sorted(found, key=lambda s: -s.gain)]
     assert {s.path: s.weights for s in found} == dict.fromkeys(params, WIDTH**2)
     for one in found:
-        assert one.gain == pytest.approx(mean(LOW) - mean(raised(LOW, [one.path])), rel=1e-4)
-    assert total == pytest.approx(mean(LOW) - mean(raised(LOW, list(params))), rel=1e-4)
+        assert one.gain == pytest.approx(mean(recipe(LOW)) - mean(raise_bits(recipe(LOW), [one.path])), rel=1e-4)
+    assert total == pytest.approx(mean(recipe(LOW)) - mean(raise_bits(recipe(LOW), list(params))), rel=1e-4)
 
 
 def test_layers_that_have_the_bits_already_are_not_among_them():
@@ -83,15 +86,15 @@ def test_layers_that_gain_nothing_are_left_as_they_are():
 @pytest.mark.parametrize(("name", "bits"), [("w4", (8, None)), ("w4a4", (8, 8)), ("w4a4_dynamic", (8, 8))])
 def test_a_raised_layer_has_8_bits_in_all_that_the_recipe_quantizes(name, bits):
     params, x = case()[1], jnp.ones((2, WIDTH))
-    sites = {s.path: s for s in quantize(network, recipe(raised(name, ["second"]))).sites(params, x)}
+    sites = {s.path: s for s in quantize(network, raise_bits(recipe(name), ["second"])).sites(params, x)}
     assert (sites["second"].weight_bits, sites["second"].activation_bits) == bits
-    assert raised(name, []) == name
+    assert raise_bits(recipe(name), []) == recipe(name)
 
 
 def test_a_raised_state_is_that_of_the_raised_recipe():
     q, params, states, batches = case()
     x = batches[0][0]
     mixed = raise_layers(q, params, x, states, ["second"])
-    exact = quantize(network, recipe(raised(LOW, ["second"])))
+    exact = quantize(network, raise_bits(recipe(LOW), ["second"]))
     state = exact.calibrate(params, [inputs for inputs, _ in batches])
     assert (q.simulate(params, mixed, *x) == exact.simulate(params, state, *x)).all()

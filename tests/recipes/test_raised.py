@@ -8,9 +8,10 @@ from qat.lab.experiment.config import override
 from qat.lab.experiment.provenance import did
 from qat.lab.experiment.quantizing import Calibration, calibrate, quantized
 from qat.lab.experiment.training import Run, setting, train_float
-from qat.recipes.presets import raised
+from qat.recipes.layer_bits import raise_bits
+from qat.recipes.presets import recipe
 
-LOW = "w2a2(edges='same')"
+LOW = recipe("w2a2(edges='same')")
 TRAINED = {"train.steps": 80, "train.batch_size": 32, "train.learning_rate": 1e-2}
 
 
@@ -29,11 +30,11 @@ def test_layers_within_the_share_get_8_bits_and_the_loss_is_less(trained):
     batch = where.batches(32, 0)[0]
     x = where.task.inputs(batch)
     losses = [
-        float(where.task.loss(quantized(where, text).inference.simulate(variables, ranges, *x), batch)[0])
-        for text, ranges in ((LOW, plain), (raised(LOW, paths), state))
+        float(where.task.loss(quantized(where, rules).inference.simulate(variables, ranges, *x), batch)[0])
+        for rules, ranges in ((LOW, plain), (raise_bits(LOW, paths), state))
     ]
     assert losses[1] < losses[0]
-    sites = quantized(where, raised(LOW, paths)).inference.sites(variables, *x)
+    sites = quantized(where, raise_bits(LOW, paths)).inference.sites(variables, *x)
     sizes = {site.path: site.float_bytes for site in sites}
     assert 0 < sum(sizes[path] for path in paths) <= 0.5 * sum(sizes.values())
     assert {site.path for site in sites if (site.weight_bits, site.activation_bits) == (8, 8)} == set(paths)
@@ -57,8 +58,8 @@ def test_a_trial_says_what_was_done():
 
 def test_at_8_bits_there_is_nothing_to_raise(trained):
     where, variables = trained
-    with_share, paths = calibrate(where, "w8a8", variables, Calibration(32, 2, 0, share=0.5))
-    without, _ = calibrate(where, "w8a8", variables, Calibration(32, 2, 0))
+    with_share, paths = calibrate(where, recipe("w8a8"), variables, Calibration(32, 2, 0, share=0.5))
+    without, _ = calibrate(where, recipe("w8a8"), variables, Calibration(32, 2, 0))
     assert paths == []
     assert all(
         bool((a == b).all()) for a, b in zip(*map(jax.tree.leaves, (with_share.clips, without.clips)), strict=True)

@@ -6,7 +6,6 @@ from qat.lab.experiment.config import lineage
 from qat.lab.runs.record import Record
 from qat.lab.search.search import run_search
 from qat.lab.sweep.space import Search
-from qat.registry import parse_call
 
 PTQ = BASE.model_copy(update={"arm": "ptq", "recipe": "w8a8"})
 LAYERS = ("stem", "down", "body", "head")
@@ -15,7 +14,7 @@ SEARCH = Search(space={f"bits:{layer}": [2, 3, 4, 8] for layer in LAYERS}, trial
 
 def bits(config):
     """The bits of each layer that a config's recipe asks for."""
-    return parse_call(config.recipe)[2]["bits"]
+    return {pattern: spec.bits for pattern, spec in config.rules.weights}
 
 
 def accuracy_of(values):
@@ -32,7 +31,7 @@ def record_of(trial, accuracy, size=1000):
         trial=trial.id,
         labels=trial.labels,
         arm=trial.config.arm,
-        recipe=trial.config.recipe,
+        recipe=trial.config.recipe_name,
         seed=0,
         lineage=lineage(trial.config),
         metrics={"accuracy": accuracy},

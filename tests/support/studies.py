@@ -34,7 +34,7 @@ def fake_record(trial, accuracy=0.5, **changes):
         "trial": trial.id,
         "labels": trial.labels,
         "arm": config.arm,
-        "recipe": config.recipe,
+        "recipe": config.recipe_name,
         "seed": config.seed,
         "lineage": lineage(config),
         "metrics": {"accuracy": accuracy},

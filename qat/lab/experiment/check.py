@@ -27,8 +27,8 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
         variables = where.abstract_variables()
         if config.init is not None:
             check_init(config.init, variables)
-        if config.recipe is not None:
-            quantized(where, config.recipe).inference.sites(variables, *where.example())
+        if config.rules is not None:
+            quantized(where, config.rules).inference.sites(variables, *where.example())
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":

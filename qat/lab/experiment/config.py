@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from qat import data, models
 from qat.engines import engines
+from qat.lab.experiment.recipe import Recipe, as_data, short_name
 from qat.lab.runs.record import Arm, Lineage
 from qat.recipes.presets import recipe as build_recipe
+from qat.recipes.recipe import QuantRecipe
 from qat.registry import did_you_mean, parse_call
 from qat.train import ParamGroup, TrainConfig
 
@@ -22,13 +24,14 @@ class ExperimentConfig(BaseModel):
     """One model on one data set, ending in one of the arms of the comparison.
 
     `float` is the trained model; `control` the same trained on for `finetune`, still in float; `ptq` quantizes it by
-    `recipe` after calibration; `qat` then trains the quantized function for `finetune`. `seed` decides initialisation,
-    order of the data and calibration batches, in all stages; with `float_seed` the float model has that seed, and
-    trials of several seeds share it. `init` is a checkpoint that the float training starts from, `hf:` and a folder or
-    a name. `sensitive_share` gives 8 bits to the layers whose lower bits cost most loss, found in calibration, as many
-    as have that share of the weights. `engine` names what multiplies integers, in training and when served.
-    `distillation` is the part of QAT's loss that the float model's outputs make. `consistency` weighs, in float
-    training and the control, how unlike the outputs of two draws of dropout are.
+    `recipe` (a preset's text or a `QuantRecipe`, which is stored as data) after calibration; `qat` then trains the
+    quantized function for `finetune`. `seed` decides initialisation, order of the data and calibration batches, in all
+    stages; with `float_seed` the float model has that seed, and trials of several seeds share it. `init` is a
+    checkpoint that the float training starts from, `hf:` and a folder or a name. `sensitive_share` gives 8 bits to the
+    layers whose lower bits cost most loss, found in calibration, as many as have that share of the weights. `engine`
+    names what multiplies integers, in training and when served. `distillation` is the part of QAT's loss that the float
+    model's outputs make. `consistency` weighs, in float training and the control, how unlike the outputs of two draws
+    of dropout are.
 
     `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
     of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
@@ -42,7 +45,7 @@ class ExperimentConfig(BaseModel):
     data: str
     init: str | None = None
     arm: Arm = "float"
-    recipe: str | None = None
+    recipe: Recipe = None
     engine: str | None = None
     train: TrainConfig
     finetune: TrainConfig | None = None
@@ -66,6 +69,16 @@ class ExperimentConfig(BaseModel):
     def later_seed(self) -> tuple[int, ...]:
         """The seed of what follows the float model, where it is another one's."""
         return () if self.float_seed is None else (self.seed,)
+
+    @property
+    def rules(self) -> QuantRecipe | None:
+        """The recipe as rules, those of its preset where it is a text."""
+        return build_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
+
+    @property
+    def recipe_name(self) -> str | None:
+        """A short name of the recipe for tables: its text, or its name with a digest of its rules."""
+        return short_name(self.recipe) if isinstance(self.recipe, QuantRecipe) else self.recipe
 
     @field_validator("model")
     @classmethod
@@ -91,13 +104,6 @@ class ExperimentConfig(BaseModel):
     def _known_init(cls, text: str | None) -> str | None:
         if text is not None and not text.startswith("hf:"):
             raise ValueError(f"`init` must be 'hf:' and a checkpoint's folder or name, got {text!r}.")
-        return text
-
-    @field_validator("recipe")
-    @classmethod
-    def _known_recipe(cls, text: str | None) -> str | None:
-        if text is not None:
-            build_recipe(text)
         return text
 
     @field_validator("train", "finetune")
@@ -134,19 +140,36 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 
 
 def override(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
-    """`config` with each dotted path set to a value: `{"train.steps": 300}`. Raises `ValueError` with every mistake."""
-    values = config.model_dump(exclude_unset=True)
-    for path, value in changes.items():
-        *parents, name = path.split(".")
-        place = values
-        for i, parent in enumerate(parents):
-            if place.get(parent) is None:
-                place[parent] = {}
-            place = place[parent]
-            if not isinstance(place, dict):
-                raise ValueError(f"`{path}`: {'.'.join(parents[: i + 1])} is a value and has no fields.")
-        place[name] = value
+    """`config` with each dotted path set to a value: `{"train.steps": 300, "recipe.rules.0.weights.bits": 4}`.
+
+    Numbers in a path count the parts of a list, from 0; a preset's text becomes its rules where a path leads into it.
+    Raises `ValueError` with every mistake.
+    """
+    values: Any = config.model_dump(exclude_unset=True)
+    for path, value in sorted(changes.items(), key=lambda change: change[0].count(".")):  # a whole before its parts
+        keys = path.split(".")
+        if keys[0] == "recipe" and len(keys) > 1:
+            values["recipe"] = as_data(values.get("recipe"), path)
+        values = _with(values, keys, value, path)
     return parse(ExperimentConfig, values)
+
+
+def _with(place: Any, keys: list[str], value: Any, path: str) -> Any:
+    """Plain values with the one at `keys` changed; dicts that are not there yet are made."""
+    if not keys:
+        return value
+    key, rest = keys[0], keys[1:]
+    if isinstance(place, list | tuple):
+        if not (key.isdecimal() and int(key) < len(place)):
+            reached = path.removesuffix(".".join(keys)).rstrip(".")
+            known = f"has parts 0 to {len(place) - 1}" if place else "is empty"
+            raise ValueError(f"`{path}`: {reached} {known}, got {key!r}.")
+        i = int(key)
+        return [*place[:i], _with(place[i], rest, value, path), *place[i + 1 :]]
+    if place is not None and not isinstance(place, Mapping):
+        reached = path.removesuffix(".".join(keys)).rstrip(".")
+        raise ValueError(f"`{path}`: {reached} is a value and has no fields.")
+    return {**(place or {}), key: _with((place or {}).get(key), rest, value, path)}
 
 
 def parse[T: BaseModel](schema: type[T], values: Mapping[str, Any]) -> T:
@@ -160,8 +183,9 @@ def parse[T: BaseModel](schema: type[T], values: Mapping[str, Any]) -> T:
 def explain(error: ValidationError) -> str:
     """One line per mistake: its path, what is wrong, and the nearest known name for an unknown field."""
     root = SCHEMAS.get(error.title)
-    lines = [f"`{_path(e['loc']) or error.title}`: {_problem(e, root)}" for e in error.errors(include_url=False)]
-    return "\n".join(lines)
+    return "\n".join(
+        _located(_path(e["loc"]) or error.title, _problem(e, root)) for e in error.errors(include_url=False)
+    )
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -195,6 +219,11 @@ def lineage(config: ExperimentConfig) -> Lineage:
         control=digest(stage, config.finetune, *config.later_seed) if config.finetune else None,
         group=digest(*(f"{name}={value}" for name, value in group.items())),
     )
+
+
+def _located(path: str, problem: str) -> str:
+    """A problem after its path, unless it names paths inside of that one itself."""
+    return problem if problem.startswith((f"`{path}.", f"`{path}`:")) else f"`{path}`: {problem}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -8,7 +8,7 @@ from qat import data, models, tasks
 from qat.engines import engines
 from qat.observers import observers
 from qat.quantizers import quantizers
-from qat.recipes.presets import raised, recipe
+from qat.recipes.layer_bits import raise_bits
 from qat.recipes.recipe import QuantRecipe
 from qat.registry import Registry, parse_call
 from qat.train import TrainConfig, optimizers, schedules
@@ -30,10 +30,10 @@ def members(config: "ExperimentConfig", kind: str) -> list[Member]:
         return [*named, *_of_training(config.train)]
     if kind in ("control", "qat") and config.finetune is not None:
         named += _of_training(config.finetune)
-    if config.recipe is not None:
-        named += _of_recipe(recipe(config.recipe))
+    if config.rules is not None:
+        named += _of_recipe(config.rules)
         if config.sensitive_share is not None:
-            named += _of_recipe(recipe(raised(config.recipe, ANY_LAYER)))
+            named += _of_recipe(raise_bits(config.rules, ANY_LAYER))
         named += [(engines, name) for name in ((config.engine,) if config.engine else ENGINES)]
     return list(dict.fromkeys(named))
 
@@ -49,8 +49,7 @@ def is_known(values: Mapping[str, Any]) -> bool:
     """Whether all that a config names, given as plain values, is registered in this process."""
     named: list[Member] = [(models.models, values["model"]), (data.datasets, values["data"])]
     if values.get("recipe"):
-        options = parse_call(values["recipe"])[2]
-        named += [(registry, options[name]) for registry, name in RECIPE_OPTIONS if isinstance(options.get(name), str)]
+        named += _in_plain(values["recipe"])
     if values.get("engine"):
         named.append((engines, values["engine"]))
     for stage in (values.get("train"), values.get("finetune")):
@@ -61,6 +60,20 @@ def is_known(values: Mapping[str, Any]) -> bool:
 
 
 RECIPE_OPTIONS = ((observers, "observer"), (quantizers, "quantizer"))
+
+
+def _in_plain(recipe: Any) -> Iterator[Member]:
+    """Those that a preset's text names, or at any depth the data of rules."""
+    if isinstance(recipe, str):
+        recipe = parse_call(recipe)[2]
+    if isinstance(recipe, Mapping):
+        yield from ((registry, recipe[name]) for registry, name in RECIPE_OPTIONS if isinstance(recipe.get(name), str))
+        recipe = recipe.values()
+    elif not isinstance(recipe, list | tuple):
+        return
+    for part in recipe:
+        if isinstance(part, Mapping | list | tuple):
+            yield from _in_plain(part)
 
 
 def _of_training(train: TrainConfig) -> Iterator[Member]:

@@ -11,8 +11,8 @@ from qat.core.state import QuantState
 from qat.lab.experiment.objective import Teacher, simulated_loss
 from qat.lab.experiment.training import OTHER_ORDER, Run, Setting, final
 from qat.ptq.mixed_precision import most_sensitive, raise_layers, sensitivities
-from qat.recipes.presets import raised
-from qat.recipes.presets import recipe as build_recipe
+from qat.recipes.layer_bits import raise_bits
+from qat.recipes.recipe import QuantRecipe
 from qat.tasks import Task
 from qat.train import TrainConfig
 from qat.transform import Quantized, quantize
@@ -28,12 +28,11 @@ class Pair:
     inference: Quantized
 
 
-def quantized(where: Setting, recipe: str) -> Pair:
-    """The setting's functions, quantized by a recipe's name, with the setting's engine where it has one."""
-    built = build_recipe(recipe)
+def quantized(where: Setting, recipe: QuantRecipe) -> Pair:
+    """The setting's functions, quantized by a recipe, with the setting's engine where it has one."""
     engine: dict[str, Any] = {} if where.engine is None else {"engine": where.engine, "serving": where.engine}
     return Pair(
-        quantize(where.functions.training, built, **engine), quantize(where.functions.inference, built, **engine)
+        quantize(where.functions.training, recipe, **engine), quantize(where.functions.inference, recipe, **engine)
     )
 
 
@@ -49,12 +48,12 @@ class Calibration:
     share: float | None = None
 
 
-def calibrate(where: Setting, recipe: str, variables: Any, how: Calibration) -> tuple[QuantState, list[str]]:
+def calibrate(where: Setting, recipe: QuantRecipe, variables: Any, how: Calibration) -> tuple[QuantState, list[str]]:
     """Ranges from the first batches that the float model was trained on, and the paths of the layers that were raised
     to 8 bits."""
     source = where.full_batches(how.batch_size, how.seed)
 
-    def ranges(recipe: str) -> QuantState:
+    def ranges(recipe: QuantRecipe) -> QuantState:
         inputs = (where.task.inputs(source[i]) for i in range(how.batches))
         return quantized(where, recipe).inference.calibrate(variables, inputs)
 
@@ -69,11 +68,11 @@ def calibrate(where: Setting, recipe: str, variables: Any, how: Calibration) -> 
     ]
     if not low:
         return state, []
-    states = state, ranges(raised(recipe, sorted({site.path for site in low})))
+    states = state, ranges(raise_bits(recipe, sorted({site.path for site in low})))
     found, total = sensitivities(q, variables, states, batches, _loss(where.task))
     chosen = most_sensitive(found, total, how.share)
     mixed = raise_layers(q, variables, batches[0][0], states, chosen)
-    return quantized(where, raised(recipe, chosen)).inference.adopt(mixed), chosen
+    return quantized(where, raise_bits(recipe, chosen)).inference.adopt(mixed), chosen
 
 
 @functools.lru_cache
@@ -83,7 +82,7 @@ def _loss(task: Task) -> Any:
 
 def train_quantized(
     where: Setting,
-    recipe: str,
+    recipe: QuantRecipe,
     variables: Any,
     ranges: QuantState,
     finetune: TrainConfig,

@@ -13,7 +13,7 @@ from qat.lab.experiment.stages import Stage
 from qat.lab.experiment.training import Run, setting, train_control, train_float
 from qat.lab.experiment.trial import Trained
 from qat.lab.runs.files import ARTIFACT_FILE, DONE_FILE, RAISED_FILE, STAGES
-from qat.recipes.presets import raised
+from qat.recipes.layer_bits import raise_bits
 
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
@@ -32,15 +32,15 @@ def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) ->
     before = trained_in(root, stage.needs[0])
     if stage.kind == "control":
         return {"variables": train_control(where, before.variables, config, run)}
-    assert config.recipe is not None
+    assert config.rules is not None
     if stage.kind == "calibration":
         run.report("calibration", 0, config.calibration_batches, None)
         how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
-        ranges, paths = calibrate(where, config.recipe, before.variables, how)
+        ranges, paths = calibrate(where, config.rules, before.variables, how)
         write_atomically(run.folder / RAISED_FILE, json.dumps(paths) + "\n")
         return {"ranges": as_tree(ranges)}
     assert config.finetune is not None and before.ranges is not None
-    recipe = raised(config.recipe, before.raised)
+    recipe = raise_bits(config.rules, before.raised)
     learnt = config.finetune, seed, run, config.distillation
     result = train_quantized(where, recipe, before.variables, before.ranges, *learnt)
     return {"variables": result[0], "ranges": as_tree(result[1])}

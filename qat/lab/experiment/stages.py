@@ -10,6 +10,8 @@ from qat.lab.experiment.code import code_of
 from qat.lab.experiment.config import ExperimentConfig, digest
 from qat.lab.experiment.members import members, sources
 from qat.models import pretrained
+from qat.recipes.data import recipe_to_data
+from qat.recipes.recipe import QuantRecipe
 
 type Kind = Literal["float", "control", "calibration", "qat", "trial"]
 
@@ -85,4 +87,6 @@ def _fields(config: ExperimentConfig, *names: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, QuantRecipe):
+        return recipe_to_data(value)
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -25,7 +25,7 @@ from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import Setting
 from qat.lab.runs.files import EXAMPLES_FILE, LAYERS_FILE, MODEL_FILE
 from qat.lab.runs.record import Record, write_record
-from qat.recipes.presets import raised
+from qat.recipes.layer_bits import raise_bits
 from qat.runtime import shortest, usable_cores
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def measure(
     record = Record(
         **about,
         arm=config.arm,
-        recipe=config.recipe,
+        recipe=config.recipe_name,
         raised=trained.raised,
         did=did(config, trained.raised),
         seed=config.seed,
@@ -80,8 +80,8 @@ def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, fold
         flat = flatten_dict(trained.variables, sep="/")
         write_atomically(path, finished(serialize({name: np.asarray(leaf) for name, leaf in flat.items()})))
         return trained.variables, float_examples(where.task, float_fn), jax.jit(float_fn)
-    assert config.recipe is not None
-    q = quantized(where, raised(config.recipe, trained.raised)).inference
+    assert config.rules is not None
+    q = quantized(where, raise_bits(config.rules, trained.raised)).inference
     if config.analysis_batches:
         source = data.in_order(where.dataset.splits["test"], config.evaluation_batch_size)
         inputs = [where.task.inputs(batch) for _, batch in zip(range(config.analysis_batches), source, strict=False)]

@@ -56,7 +56,7 @@ def _config(folder: Path, trust: bool) -> ExperimentConfig:
     """The trial's settings; what its study's files register is known then."""
     try:
         values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        named = {name: str(values[name]) for name in ("model", "data")}
+        named = {name: str(values[name]) for name in ("model", "data")} | {"recipe": values.get("recipe")}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(folder / CONFIG_FILE)!r} is damaged ({error}). Run the sweep again.") from None
     root = folder.absolute().parent.parent

@@ -36,10 +36,10 @@ def estimated_size(config: ExperimentConfig) -> int:
     where = setting(config.model, config.data)
     inputs = where.example()
     variables = _variables(where.functions.init, structure_of(inputs))
-    if config.recipe is None:
+    if config.rules is None:
         leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
         return _file({"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}, {})
-    return converted_size(quantized(where, config.recipe).inference, variables, *inputs)
+    return converted_size(quantized(where, config.rules).inference, variables, *inputs)
 
 
 def converted_size(q: Quantized, params: Any, *inputs: Any) -> int:

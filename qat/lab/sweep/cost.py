@@ -202,8 +202,8 @@ def programs_of(left: Sequence[Job]) -> int:
     for job in left:
         config = config_of(job)
         program = None
-        if job.kind in QUANTIZING and config.recipe is not None:
-            program = quantized(setting(config.model, config.data), config.recipe).inference.program
+        if job.kind in QUANTIZING and config.rules is not None:
+            program = quantized(setting(config.model, config.data), config.rules).inference.program
         found.add((config.model, config.data, config.train.batch_size, program))
     return len(found)
 

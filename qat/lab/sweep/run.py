@@ -132,7 +132,7 @@ def plan(study: Study, sinks: Sequence[str] = ()) -> list[Job]:
 
 def _job(study: Study, trial: Trial, stage: Stage, sinks: Sequence[str]) -> Job:
     is_trial = stage.kind == "trial"
-    recipe = f" {trial.config.recipe}" if stage.kind in ("calibration", "qat") else ""
+    recipe = f" {trial.config.recipe_name}" if stage.kind in ("calibration", "qat") else ""
     shared = f"{stage.kind}{recipe}, seed {trial.config.seed}"
     return Job(
         id=f"{TRIALS}/{trial.id}" if is_trial else f"{STAGES}/{stage.name}",

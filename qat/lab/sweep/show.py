@@ -11,11 +11,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from qat.lab.experiment.recipe import short_name
 from qat.lab.jobs.job import Job
 from qat.lab.runs.study_folder import TRIALS
 from qat.lab.sweep.cost import Cost, estimate
 from qat.lab.sweep.run import finished, plan
 from qat.lab.sweep.study import Study, power
+from qat.recipes.data import recipe_differences
+from qat.recipes.recipe import QuantRecipe
 
 MOST = 60  # trials that are listed
 MANY = 6  # values of a setting that are listed
@@ -24,9 +27,9 @@ REQUIRED = "(no default)"
 
 
 def show(study: Study, root: Path | None = None, *, measure: bool = False, most: int = MOST) -> Group:
-    """Three tables to print: every setting, marked where it is not its default; the trials, at most so many of them,
-    with the stages that they start from; the jobs by kind and what those that `root` does not hold yet will cost. Last
-    comes what its seeds can show.
+    """Tables to print: every setting, marked where it is not its default; how recipes of rules differ; the trials, at
+    most so many of them, with the stages that they start from; the jobs by kind and what those that `root` does not
+    hold yet will cost. Last comes what its seeds can show.
 
     With `measure` a few steps are run and timed where `root` holds nothing to go by.
     """
@@ -35,7 +38,7 @@ def show(study: Study, root: Path | None = None, *, measure: bool = False, most:
     if measure:
         from qat.lab.sweep.cost import measure as probe
     done = {job.id for job in jobs if root is not None and finished(root, job)}
-    tables = _settings(study), _trials(study, jobs, done, most), _costs(estimate(jobs, root, probe))
+    tables = _settings(study), *_recipes(study), _trials(study, jobs, done, most), _costs(estimate(jobs, root, probe))
     said = power(study)
     return Group(*tables, *([Text(said), Text("")] if said else []))
 
@@ -66,11 +69,28 @@ def _flat(config: BaseModel, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     flat = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
+        value = short_name(value) if isinstance(value, QuantRecipe) else value
         if isinstance(value, BaseModel):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = (value, field.get_default(call_default_factory=True, validated_data={}))
     return flat
+
+
+def _recipes(study: Study) -> list[Table]:
+    """Where trials have recipes of rules, a table of what sets each recipe apart from the first."""
+    configs = [trial.config for trial in study.trials if trial.config.rules is not None]
+    if not any(isinstance(config.recipe, QuantRecipe) for config in configs):
+        return []
+    by_name = {config.recipe_name: config.rules for config in configs}
+    (first, base), *others = by_name.items()
+    table = _table(f"recipes, and how they differ from the first, {first}")
+    for heading in ("recipe", "fields"):
+        table.add_column(heading, overflow="fold")
+    for name, rules in others:
+        lines = recipe_differences(base, rules) if base and rules else []
+        table.add_row(Text(name or ""), Text("\n".join(lines)))
+    return [table] if others else []
 
 
 def _trials(study: Study, jobs: Sequence[Job], done: set[str], most: int) -> Table:

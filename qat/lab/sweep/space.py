@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from qat.lab.experiment.config import SCHEMAS, ExperimentConfig, explain, override
 from qat.lab.sweep.study import Trial
 from qat.numerics import MAX_BITS, MIN_BITS
-from qat.recipes.presets import with_bits
+from qat.recipes.layer_bits import with_layer_bits
 from qat.registry import Registry, did_you_mean, parse_call
 
 if TYPE_CHECKING:
@@ -158,14 +158,14 @@ def key_of(values: Mapping[str, Choice]) -> str:
 def trial_of(base: ExperimentConfig, values: Mapping[str, Choice]) -> Trial:
     """The trial that these values of a space's parameters make of `base`. Raises `ValueError` where they do not go
     together."""
-    bits = {name.removeprefix(BITS): value for name, value in values.items() if name.startswith(BITS)}
+    bits: dict[str, Any] = {name.removeprefix(BITS): value for name, value in values.items() if name.startswith(BITS)}
     config = override(base, {name: value for name, value in values.items() if not name.startswith(BITS)})
     if bits:
-        if config.recipe is None:
+        if config.rules is None:
             raise ValueError(
                 f"`bits:` of layers need a recipe, but arm {config.arm!r} has none. Give `recipe` in BASE."
             )
-        config = override(config, {"recipe": with_bits(config.recipe, bits)})
+        config = override(config, {"recipe": with_layer_bits(config.rules, bits)})
     return Trial({name: _label(name, value) for name, value in values.items()}, config)
 
 

@@ -11,7 +11,9 @@ from typing import Any, Literal
 from qat.fileio import place, told
 from qat.lab.experiment.config import QUANTIZED, ExperimentConfig, digest, lineage, override
 from qat.lab.experiment.plugins import run_file, unreadable
+from qat.lab.experiment.recipe import short_name
 from qat.lab.stats import FEW, detectable
+from qat.recipes.recipe import QuantRecipe
 
 type Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
 type Wanted = Callable[[dict[str, str]], bool]
@@ -184,8 +186,15 @@ def _steps(axis: str, values: Axis) -> list[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"`{axis}` must be a list of values, got the string {values!r}. Put it into brackets.")
     if not isinstance(values, Sequence):
         raise ValueError(f"`{axis}` must be a list of values, or a dict of steps by label, got {values!r}.")
-    name = axis.rsplit(".", 1)[-1]
-    return [(f"{name} {value}", {axis: value}) for value in values]
+    name = _axis_name(axis)
+    return [(f"{name} {short_name(v) if isinstance(v, QuantRecipe) else v}", {axis: v}) for v in values]
+
+
+def _axis_name(axis: str) -> str:
+    """The last part of a path; of one into a recipe's rules also what tensors it is of: `weights.bits`."""
+    if not axis.startswith("recipe."):
+        return axis.rsplit(".", 1)[-1]
+    return ".".join([part for part in axis.split(".")[1:] if not part.isdecimal()][-2:])
 
 
 def power(study: Study) -> str:

@@ -9,6 +9,7 @@ from qat.lab.experiment.config import override
 from qat.lab.experiment.objective import Teacher, float_loss, simulated_loss
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import setting
+from qat.recipes.presets import recipe
 from qat.tasks.classification import divergence
 
 TEXT = "bert(size='tiny', layers=1, width=32, heads=2, hidden=64, vocabulary=120, dropout={})"
@@ -49,7 +50,7 @@ def test_without_draws_the_loss_is_the_plain_one(batch, dropout, frozen):
 
 def test_losses_that_compare_outputs_are_refused_where_the_task_cannot():
     where = setting("yolo_lite(width=8)", "boards(images=8, held_out=0.5)")
-    pair, teacher = quantized(where, "w8a8"), Teacher(where.functions.inference, 0.5)
+    pair, teacher = quantized(where, recipe("w8a8")), Teacher(where.functions.inference, 0.5)
     with pytest.raises(ValueError, match=r"`consistency` needs a task .* got that of metric 'map50_95'. Leave it out"):
         float_loss(where.task, where.functions, 1.0)
     with pytest.raises(ValueError, match=r"`distillation` needs a task .* got that of metric 'map50_95'. Leave it out"):

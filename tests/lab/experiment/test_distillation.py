@@ -12,6 +12,7 @@ from qat.lab.experiment.config import override
 from qat.lab.experiment.objective import Teacher, simulated_loss
 from qat.lab.experiment.quantizing import Calibration, calibrate, quantized
 from qat.lab.experiment.training import setting
+from qat.recipes.presets import recipe
 from qat.tasks.classification import divergence
 
 QAT = override(BASE, {"arm": "qat", "recipe": "w4a4", "distillation": 0.5})
@@ -28,8 +29,8 @@ def test_divergence_is_zero_for_equal_outputs_alone_and_that_of_the_probabilitie
 def test_the_loss_is_the_tasks_and_the_teachers_in_parts(weight):
     where = setting("cnn(width=4)", "digits")
     variables = dict(jax.jit(where.functions.init)(jax.random.key(0), *where.example()))
-    ranges, _ = calibrate(where, "w4a4", variables, Calibration(16, 1, 0))
-    pair, batch = quantized(where, "w4a4"), where.batches(16, 0)[0]
+    ranges, _ = calibrate(where, recipe("w4a4"), variables, Calibration(16, 1, 0))
+    pair, batch = quantized(where, recipe("w4a4")), where.batches(16, 0)[0]
     teacher = jax.tree.map(lambda x: 1.1 * x, variables)
     model = {"batch_stats": variables["batch_stats"]}
     state = {"model": model, "ranges": replace(ranges, learned={}, observers={}), "teacher": teacher}

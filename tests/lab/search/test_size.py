@@ -38,7 +38,7 @@ def variables():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_estimated_size_is_that_of_the_file(recipe, tmp_path):
     where, params = variables()
-    q = quantized(where, recipe).inference
+    q = quantized(where, qat.recipe(recipe)).inference
     state = q.calibrate(params, [where.example(8)])
     qat.save(tmp_path / "model.safetensors", q.convert(params, state, *where.example()))
     size = (tmp_path / "model.safetensors").stat().st_size

@@ -38,7 +38,7 @@ def finish(root, job, seconds):
         key=job.key,
         labels={},
         arm=config.arm,
-        recipe=config.recipe,
+        recipe=config.recipe_name,
         seed=config.seed,
         lineage=job.payload["lineage"],
         metrics={"accuracy": 0.9},
@@ -146,6 +146,14 @@ def test_settings_are_shown_with_their_defaults_and_what_differs_is_marked():
     assert lines["train.optimizer"][1:] == ["'adamw'", "'adamw'"]
     assert lines["arm"][1:5] == ["*", "'float',", "'control',", "'ptq',"]
     assert lines["seed"][1:] == ["*", "0,", "1", "0"]
+
+
+def test_recipes_of_rules_are_shown_as_what_sets_them_apart_from_the_first():
+    base = override(BASE, {"arm": "ptq", "recipe": "w8a8"})
+    text = as_text(show(make_study("s", base, {"recipe.rules.0.weights.bits": [8, 4]})))
+    assert "recipes, and how they differ from the first, w8a8(rules='" in text
+    assert "rules.0.weights.bits: 8 -> 4" in text
+    assert "how they differ" not in as_text(show(STUDY))
 
 
 def test_trials_are_shown_with_labels_stages_and_state(tmp_path):

@@ -7,12 +7,14 @@ import pytest
 from rich.console import Console
 from studies import ARMS, BASE, QUIET, RAN
 
+from qat.lab.experiment.config import override
 from qat.lab.jobs.presence import present, this_process
 from qat.lab.runs.record import RECORD_FILE
 from qat.lab.runs.study_folder import open_study, read_study
 from qat.lab.sweep.run import run_study
 from qat.lab.sweep.study import arms, load_study, make_study
 from qat.lab.sweep.validate import check_file
+from qat.recipes.presets import recipe
 
 
 def test_axes_multiply_out_with_the_last_one_fastest():
@@ -29,6 +31,16 @@ def test_arms_are_one_step_for_each_preset_with_the_same_options():
     assert [t.labels["arm"] for t in study.trials] == ["PTQ w8a8", "PTQ w4a4"]
     assert [t.config.recipe for t in study.trials] == ["w8a8(observer='mse')", "w4a4(observer='mse')"]
     assert {(t.config.arm, t.config.sensitive_share) for t in study.trials} == {("ptq", 0.1)}
+
+
+def test_an_axis_may_lead_into_the_rules_of_a_recipe():
+    base = override(BASE, {"arm": "ptq", "recipe": "w8a8"})
+    study = make_study("s", base, {"recipe.rules.0.weights.bits": [8, 6, 4], "recipe": ["w8a8", recipe("w4a4")]})
+    found = [(t.config.rules.rules[0].weights.bits, t.config.rules.rules[0].activations.bits) for t in study.trials]
+    assert found == [(weights, activations) for weights in (8, 6, 4) for activations in (8, 4)]
+    assert study.trials[-2].labels == {"recipe.rules.0.weights.bits": "weights.bits 4", "recipe": "recipe w8a8"}
+    assert study.trials[-1].labels["recipe"].startswith("recipe w4a4(rules='")
+    assert len({t.id for t in study.trials}) == 6
 
 
 def test_trial_ids_are_names_of_folders_and_change_with_the_config():

@@ -15,8 +15,7 @@ from qat.export.trees import check_content, load_tree, refusing_damage
 from qat.lab.inspect.trial import Finished, read_finished
 from qat.lab.runs.files import ARTIFACT_FILE, MODEL_FILE, STAGES
 from qat.lab.runs.manifest import Signature
-from qat.recipes.presets import raised
-from qat.recipes.presets import recipe as build_recipe
+from qat.recipes.layer_bits import raise_bits
 from qat.tasks.detection.decode import Detections, detector
 from qat.transform import quantize
 
@@ -47,13 +46,13 @@ def load_detector(folder: Path, *, trust: bool = False) -> Detector:
     if not path.is_file():
         raise ValueError(f"{str(path)!r} is missing. Run the sweep again: it redoes this trial alone.")
     network = trial.functions.inference
-    if trial.config.recipe is None:
+    if trial.config.rules is None:
         variables = _float_variables(path)
         _check_fits(trial, variables, path)
         return _detector(trial.name, trial, network, variables)
     int8 = store.load(path)
     _check_fits(trial, int8.structure.abstract, path)
-    quantized = quantize(network, build_recipe(raised(trial.config.recipe, trial.record.raised)))
+    quantized = quantize(network, raise_bits(trial.config.rules, trial.record.raised))
     return _detector(trial.name, trial, quantized.serve, int8)
 
 

@@ -1,0 +1,85 @@
+"""Bits of single layers in a recipe: changed by pattern, or raised for the layers that need it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from qat.recipes.presets import recipe as build_recipe
+from qat.recipes.presets import usual_observer
+from qat.recipes.recipe import QuantRecipe, TensorSpec
+from qat.registry import parse_call
+
+RAISED = 8  # bits of a sensitive layer
+
+
+def with_layer_bits(recipe: QuantRecipe, bits: Mapping[str, int | tuple[int, int]]) -> QuantRecipe:
+    """The recipe with `bits` of single layers, by regular expression on the path: of the weights, or a pair for weights
+    and activations. They come before those that the recipe has, and in place of those of the same expression.
+
+    All else is as in the first rule that quantizes such tensors; an observer that is the usual one for the rule's bits
+    becomes the usual one for the new bits. For a preset this is what `bits` in its name does.
+    """
+    weights, activations = {}, {}
+    for pattern, wanted in bits.items():
+        w, a = wanted if isinstance(wanted, tuple) else (wanted, None)
+        weights[pattern] = _at(recipe, _of_weights(recipe, ""), w)
+        if a is not None:
+            activations[pattern] = _at(recipe, _of_activations(recipe, "") or _affine(_of_weights(recipe, "")), a)
+    return _with_specs(recipe, weights, activations)
+
+
+def raise_bits(recipe: QuantRecipe, paths: Iterable[str]) -> QuantRecipe:
+    """The recipe with the layers of these paths at 8 bits, activations too where a rule of the layer quantizes any."""
+    weights, activations = {}, {}
+    for path in paths:
+        pattern, of_activations = f"^{re.escape(path)}$", _of_activations(recipe, path)
+        weights[pattern] = _at(recipe, _of_weights(recipe, path), RAISED)
+        if of_activations is not None:
+            activations[pattern] = _at(recipe, of_activations, RAISED)
+    return _with_specs(recipe, weights, activations)
+
+
+def _with_specs(
+    recipe: QuantRecipe, weights: Mapping[str, TensorSpec], activations: Mapping[str, TensorSpec]
+) -> QuantRecipe:
+    return replace(
+        recipe,
+        weights=(*weights.items(), *(one for one in recipe.weights if one[0] not in weights)),
+        activations=(*activations.items(), *(one for one in recipe.activations if one[0] not in weights)),
+    )
+
+
+def _of_weights(recipe: QuantRecipe, path: str) -> TensorSpec:
+    """The weights' spec of the first rule that matches the path and has one, or else of the first that has one."""
+    specs = [(rule.pattern, rule.weights) for rule in recipe.rules if rule.weights is not None]
+    if not specs:
+        raise ValueError(f"`bits` of layers need a rule that quantizes weights, but {recipe.name!r} has none. Add one.")
+    return next((spec for pattern, spec in specs if path and re.search(pattern, path)), specs[0][1])
+
+
+def _of_activations(recipe: QuantRecipe, path: str) -> TensorSpec | None:
+    """The same for activations; None where no rule has any."""
+    rules = [rule for rule in recipe.rules if rule.activations is not None]
+    return next((rule.activations for rule in rules if not path or re.search(rule.pattern, path)), None)
+
+
+def _affine(weights: TensorSpec) -> TensorSpec:
+    """Activations beside such weights, in a recipe that has none."""
+    return TensorSpec(weights.bits, grid="affine", observer=weights.observer, quantizer=weights.quantizer)
+
+
+def _at(recipe: QuantRecipe, spec: TensorSpec, bits: int) -> TensorSpec:
+    """The spec at other bits."""
+    is_usual = spec.observer == usual_observer(spec.bits) and not _asks_for_observer(recipe)
+    observer = usual_observer(bits) if is_usual and not spec.dynamic else spec.observer
+    return replace(spec, bits=bits, observer=observer)
+
+
+def _asks_for_observer(recipe: QuantRecipe) -> bool:
+    """Whether it is a preset whose name asks for an observer, which then holds at all bits."""
+    try:
+        preset = build_recipe(recipe.name)
+    except ValueError:
+        return False
+    same = replace(preset, weights=recipe.weights, activations=recipe.activations) == recipe
+    return same and parse_call(recipe.name)[2].get("observer") is not None
