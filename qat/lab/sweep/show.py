@@ -84,9 +84,10 @@ def _recipes(study: Study) -> list[Table]:
         return []
     by_name = {config.recipe_name: config.rules for config in configs}
     (first, base), *others = by_name.items()
-    table = _table(f"recipes, and how they differ from the first, {first}")
+    table = _table("how recipes differ from the first")
     for heading in ("recipe", "fields"):
         table.add_column(heading, overflow="fold")
+    table.add_row(Text(first or ""), "")
     for name, rules in others:
         lines = recipe_differences(base, rules) if base and rules else []
         table.add_row(Text(name or ""), Text("\n".join(lines)))
