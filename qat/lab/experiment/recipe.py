@@ -29,7 +29,7 @@ def _checked(value: Any) -> str | QuantRecipe | None:
 
 
 def plain_recipe(value: str | QuantRecipe | None) -> str | dict[str, Any] | None:
-    """As it is stored: a text as it is, rules as their data."""
+    """The stored form of a recipe: a text as it is, rules as their data."""
     return recipe_to_data(value) if isinstance(value, QuantRecipe) else value
 
 
