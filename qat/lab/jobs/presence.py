@@ -21,13 +21,17 @@ import psutil
 
 from qat.fileio import is_local, write_atomically
 
+RUNNERS = "claims/runners"
+BEAT = 2.0  # seconds between two signs of life
+REMOTE_BEAT = 15.0  # the same on an object store, where each is a request
+STALE = 120.0  # seconds without one after which a process on another machine counts as dead
 LONGEST = 120.0  # seconds to wait for the other; some network file systems keep the locks of the dead for so long
 LOOK_EVERY = 0.02
 TAKEN = {errno.EACCES, errno.EAGAIN}
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
     """Hold a lock on the file, which the system takes back when this process dies, however it dies.
 
     Claims keep living runners apart; this is for the moments in which a worker outlives its runner. Where the file
@@ -56,12 +60,6 @@ def alone(path: Path) -> Iterator[None]:
                     raise TimeoutError(f"another process still works in {str(path.parent)!r}") from None
             time.sleep(LOOK_EVERY)
         yield
-
-
-RUNNERS = "claims/runners"
-BEAT = 2.0  # seconds between two signs of life
-REMOTE_BEAT = 15.0  # the same on an object store, where each is a request
-STALE = 120.0  # seconds without one after which a process on another machine counts as dead
 
 
 @dataclass(frozen=True)

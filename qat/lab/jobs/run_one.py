@@ -13,7 +13,7 @@ from qat.lab.jobs.compiling import watched
 from qat.lab.jobs.events import Emit, Failed, Finished, JobEnd, JobRequest, Kind, Overtaken, Progress, Started
 from qat.lab.jobs.job import Report
 from qat.lab.jobs.log import LOG_FILE, logged, where
-from qat.lab.jobs.presence import alone
+from qat.lab.jobs.presence import lock
 
 TELL_EVERY = 0.1  # seconds between two reports of progress that are passed on
 LOOK_EVERY = 2.0  # seconds between two looks for another runner that took the job over
@@ -52,7 +52,7 @@ def perform_logged(request: JobRequest, emit: Emit) -> JobEnd:
         _check_shared(request)
         place.mkdir(parents=True, exist_ok=True)
         # The lock keeps this attempt from writing where a worker that outlived its runner still does.
-        with alone(place / LOG_FILE), logged(place):
+        with lock(place / LOG_FILE), logged(place):
             end = perform(request, emit, (BaseException,))  # nobody interrupts such a process: it is killed
             if isinstance(end, Failed):
                 sys.stderr.write(end.traceback)

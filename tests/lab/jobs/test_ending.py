@@ -11,7 +11,7 @@ from work import WORK, finished_in, is_gone, job, pids, wait_for
 
 from qat.lab.jobs.execute import execute
 from qat.lab.jobs.leases import last_claim
-from qat.lab.jobs.presence import alone
+from qat.lab.jobs.presence import lock
 
 ROOT = Path(__file__).parents[3]
 POOL = "pool(workers=2)"
@@ -74,8 +74,8 @@ def test_what_a_job_started_ends_with_a_sweep_that_is_killed(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from qat.lab.jobs.presence import alone
-with alone(Path(sys.argv[1])):
+from qat.lab.jobs.presence import lock
+with lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -87,9 +87,9 @@ def test_a_worker_on_its_way_out_keeps_the_next_from_its_job(tmp_path, monkeypat
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         monkeypatch.setattr("qat.lab.jobs.presence.LONGEST", 0.1)
-        with pytest.raises(TimeoutError, match="another process still works in"), alone(path):
+        with pytest.raises(TimeoutError, match="another process still works in"), lock(path):
             pass
         other.kill()
         other.wait()
-        with alone(path):
+        with lock(path):
             pass
