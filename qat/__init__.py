@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from qat.core.state import QuantState as QuantState
     from qat.export.safetensors import load as load
     from qat.export.safetensors import save as save
+    from qat.export.states import load_state as load_state
+    from qat.export.states import save_state as save_state
     from qat.recipes.presets import recipe as recipe
     from qat.recipes.recipe import QuantRecipe as QuantRecipe
     from qat.recipes.recipe import QuantRule as QuantRule
@@ -35,9 +37,11 @@ _HOME = {
     "Site": "qat.core.sites",
     "TensorSpec": "qat.recipes.recipe",
     "load": "qat.export.safetensors",
+    "load_state": "qat.export.states",
     "quantize": "qat.transform",
     "recipe": "qat.recipes.presets",
     "save": "qat.export.safetensors",
+    "save_state": "qat.export.states",
 }
 _WINGS = {
     name: f"qat.{name}"

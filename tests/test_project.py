@@ -247,6 +247,6 @@ def test_an_old_python_is_told_so_with_how_to_name_another(tmp_path, target):
 
 
 def test_importing_qat_is_light():
-    code = "import sys, qat; print([name for name in ('jax', 'numpy', 'flax') if name in sys.modules])"
+    code = "import sys, qat, qat.lab; print([name for name in ('jax', 'numpy', 'flax') if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.check_output([sys.executable, "-c", code], text=True, env=environment).strip() == "[]"

@@ -1,1 +1,1 @@
-"""Files of converted models and of trees of arrays."""
+"""Files of converted models, of calibrations and of trees of arrays."""

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,20 @@ from safetensors.numpy import save as serialize
 from qat.core.convert import Converted, Structure
 from qat.core.state import as_characters, label_of
 from qat.core.weights import sums_to
-from qat.export.trees import check_content, finished, refusing_damage, skeleton, tree_of
+from qat.export.trees import (
+    FORMAT,
+    MODEL,
+    check_content,
+    finished,
+    refuse_another_kind,
+    refusing_damage,
+    skeleton,
+    tree_of,
+)
 from qat.fileio import folder, write_atomically
 from qat.numerics import MAX_BITS, MIN_BITS, QParams, QTensor
+
+type Pack = Callable[[Any, int], UInt8[np.ndarray, " bytes"]]
 
 CODES = (-(2 ** (MAX_BITS - 1)), 2 ** (MAX_BITS - 1) - 1)
 
@@ -94,7 +106,6 @@ def unpack(packed: UInt8[np.ndarray, " bytes"], bits: int, shape: tuple[int, ...
     return (shifted.astype(np.int16) - 2 ** (bits - 1)).astype(np.int8).reshape(shape)
 
 
-FORMAT = "qat-1"
 MOST_INDEX = 1 << 28  # characters
 REMEDY = "Save the model again."
 
@@ -134,6 +145,11 @@ def save(path: str | Path, model: Converted | None = None) -> None:
             f"`save` takes a path and what `convert` returns, got {type(path).__name__} and {type(model).__name__}. "
             "Call `qat.save('model.safetensors', q.convert(params, state, *inputs))`."
         )
+    write_atomically(folder(path), serialized(model))
+
+
+def serialized(model: Converted, pack: Pack = pack) -> bytes:
+    """The file of a converted model; `pack` makes a weight's codes and bits the bytes that are stored."""
     flat, tensors, weights = _Flat(), {}, {}
     for key, q in sorted(model.weights.items()):
         bits = 8 if q.bits is None else int(q.bits)
@@ -160,8 +176,7 @@ def save(path: str | Path, model: Converted | None = None) -> None:
     if model.recipe is not None:
         index["recipe"] = label_of(model.recipe)
     packed = base64.b64encode(zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)).decode()
-    content = serialize({**tensors, **flat.tensors()}, {"format": FORMAT, "index": packed})
-    write_atomically(folder(path), finished(content))
+    return finished(serialize({**tensors, **flat.tensors()}, {FORMAT: MODEL, "index": packed}))
 
 
 def load(path: str | Path, like: Any = None) -> Converted:
@@ -174,12 +189,8 @@ def load(path: str | Path, like: Any = None) -> Converted:
     if not where.is_file():
         raise ValueError(f"there is no model at {str(where)!r}. `qat.save(path, converted)` writes one.")
     with refusing_damage(where, REMEDY):
-        found, tensors, index = _read(where)
-    if found != FORMAT:
-        raise ValueError(
-            f"{str(where)!r} is no model of this format: expected {FORMAT!r}, got {found!r}. "
-            "Convert and save the model again."
-        )
+        metadata, tensors, index = _read(where)
+    refuse_another_kind(where, metadata, MODEL)
     with refusing_damage(where, REMEDY):
         leaves, weights, grids, avals = _loaded(tensors, index)
     tree, told = tree_of(index["tree"], like), index.get("recipe")
@@ -239,29 +250,30 @@ def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
 
 def _from_numpy(value: np.ndarray, dtype: str) -> jax.Array:
     if dtype.startswith("key<"):
-        return jax.random.wrap_key_data(jnp.asarray(value), impl=_key_impl(dtype))
+        return jax.random.wrap_key_data(jnp.asarray(value), impl=key_impl(dtype))
     return jnp.asarray(value.view(jnp.dtype(dtype)))
 
 
 def _dtype(name: str) -> Any:
-    return jax.random.key(0, impl=_key_impl(name)).dtype if name.startswith("key<") else jnp.dtype(name)
+    return jax.random.key(0, impl=key_impl(name)).dtype if name.startswith("key<") else jnp.dtype(name)
 
 
-def _key_impl(name: str) -> str:
+def key_impl(name: str) -> str:
+    """The generator of random numbers by the name of its keys' dtype."""
     short = name.removeprefix("key<").removesuffix(">")
     return {"fry": "threefry2x32", "rbg": "rbg", "urbg": "unsafe_rbg"}[short]
 
 
-def _read(path: Path) -> tuple[str | None, dict[str, np.ndarray], dict[str, Any]]:
-    """The format that a file says it has and, where that is this one, its tensors and its index."""
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], dict[str, Any]]:
+    """A file's metadata and, where they say that it is a model, its tensors and its index."""
     with path.open("rb") as file:
         check_content(file)
     with safe_open(path, "numpy") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            return metadata.get("format"), {}, {}
+        if metadata.get(FORMAT) != MODEL:
+            return metadata, {}, {}
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(base64.b64decode(metadata["index"]), MOST_INDEX)
         if not unpacker.eof:
             raise ValueError("its index is cut off or too long")
-        return FORMAT, {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
+        return metadata, {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118

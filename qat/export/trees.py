@@ -6,7 +6,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,31 +59,50 @@ def _decode(node: Any) -> Any:
 
 
 STRUCTURE, DTYPES = "structure", "dtypes"
-METADATA, DIGEST = "__metadata__", "digest"
+METADATA, DIGEST, FORMAT = "__metadata__", "digest", "format"
+REDO_STAGE = "Run the sweep again: it redoes this stage alone."
+
+MODEL, STATE = "qat-1", "qat-state-1"  # formats that the metadata of a file name
+STAGE, FLOAT = "a stage's result", "a float trial's variables"  # their files name none
+READERS = {
+    MODEL: "a converted model. `qat.load(path)` reads it.",
+    STATE: "a calibration. `qat.load_state(path)` reads it.",
+    STAGE: "the result of a sweep's stage. `qat.lab.load_trial(RUNS/trials/ID)` loads it with a trial made from it.",
+    FLOAT: "the variables of a float model. `qat.lab.load_trial(RUNS/trials/ID)` loads them with their trial.",
+}
+WRITERS = {
+    MODEL: ("model", "Convert and save the model again."),
+    STATE: ("calibration", "Calibrate and save the state again: `qat.save_state(path, state)`."),
+}
 DIGITS = 16
 MOST_HEADER = 100_000_000  # bytes, as the library has it
 MOST_BYTES = 1 << 30  # of the outcomes of a split's examples
 BLOCK = 1 << 20
 
 
-def save_tree(path: Path, tree: Any) -> None:
-    """Write a tree of dicts, lists and tuples of arrays; of anything else `ValueError`."""
+def save_tree(path: Path, tree: Any, form: str = STAGE) -> None:
+    """Write a tree of dicts, lists and tuples of arrays, as a file of the format `form`; of anything else
+    `ValueError`."""
     leaves, treedef = jax.tree.flatten(tree)
     structure = skeleton(treedef)
     if structure is None:
         raise ValueError(f"`tree` must be of dicts, lists and tuples, got {treedef}. Turn other nodes into dicts.")
     arrays = {f"{i:06}": jax.numpy.asarray(leaf) for i, leaf in enumerate(leaves)}
     metadata = {STRUCTURE: json.dumps(structure), DTYPES: json.dumps([x.dtype.name for x in arrays.values()])}
+    metadata |= {} if form == STAGE else {FORMAT: form}
     write_atomically(path, finished(serialize(arrays, metadata=metadata)))
 
 
-def load_tree(path: Path) -> Any:
-    """The tree that `save_tree` wrote. Raises `ValueError` where the file is not whole."""
-    with refusing_damage(path, "Run the sweep again: it redoes this stage alone."):
+def load_tree(path: Path, form: str = STAGE, remedy: str = REDO_STAGE) -> Any:
+    """The tree that `save_tree` wrote in the format `form`. Raises `ValueError` for a file of another kind, and with
+    the `remedy` for one that is not whole."""
+    with refusing_damage(path, remedy):
         content = path.read_bytes()
         check_content(io.BytesIO(content))
         found = sorted(deserialize(content))
-        metadata = _header(io.BytesIO(content))[METADATA]
+        metadata = _header(io.BytesIO(content)).get(METADATA, {})
+    refuse_another_kind(path, metadata, form)
+    with refusing_damage(path, remedy):
         leaves = [
             jax.numpy.asarray(np.frombuffer(x["data"], jax.numpy.dtype(name)).reshape(x["shape"]))
             for (_, x), name in zip(found, json.loads(metadata[DTYPES]), strict=True)
@@ -91,9 +110,23 @@ def load_tree(path: Path) -> Any:
         return jax.tree.unflatten(tree_of(json.loads(metadata[STRUCTURE]), None), leaves)
 
 
+def refuse_another_kind(path: Path, metadata: Mapping[str, str], form: str) -> None:
+    """Raise `ValueError` for a whole file whose metadata say another format than `form`, with what reads it."""
+    usual = STAGE if STRUCTURE in metadata else FLOAT if set(metadata) == {DIGEST} else None
+    found = metadata.get(FORMAT, usual)
+    if found == form:
+        return
+    if found in READERS:
+        raise ValueError(f"{str(path)!r} holds {READERS[found]}")
+    if form in WRITERS:
+        kind, writer = WRITERS[form]
+        raise ValueError(f"{str(path)!r} is no {kind} of this format: expected {form!r}, got {found!r}. {writer}")
+    raise ValueError(f"{str(path)!r} is damaged (it does not say its structure). {REDO_STAGE}")
+
+
 def load_json(path: Path) -> Any:
     """Read a stage's JSON file. Raises `ValueError` where it is damaged."""
-    with refusing_damage(path, "Run the sweep again: it redoes this stage alone."):
+    with refusing_damage(path, REDO_STAGE):
         return json.loads(path.read_text(encoding="utf-8"))
 
 

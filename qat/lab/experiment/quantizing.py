@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from qat.core.state import QuantState
-from qat.lab.experiment.objective import Teacher, simulated_loss
+from qat.lab.experiment.objective import Forward, Teacher, simulated_loss
 from qat.lab.experiment.training import OTHER_ORDER, Run, Setting, final
 from qat.ptq.mixed_precision import most_sensitive, raise_layers, sensitivities
 from qat.recipes.layer_bits import raise_bits
@@ -30,10 +30,13 @@ class Pair:
 
 def quantized(where: Setting, recipe: QuantRecipe) -> Pair:
     """The setting's functions, quantized by a recipe, with the setting's engine where it has one."""
-    engine: dict[str, Any] = {} if where.engine is None else {"engine": where.engine, "serving": where.engine}
-    return Pair(
-        quantize(where.functions.training, recipe, **engine), quantize(where.functions.inference, recipe, **engine)
-    )
+    return quantized_pair(where.functions, recipe, where.engine)
+
+
+def quantized_pair(functions: Forward, recipe: QuantRecipe, engine: str | None = None) -> Pair:
+    """A model's functions, quantized by a recipe, with an engine by name or the usual ones."""
+    engines: dict[str, Any] = {} if engine is None else {"engine": engine, "serving": engine}
+    return Pair(quantize(functions.training, recipe, **engines), quantize(functions.inference, recipe, **engines))
 
 
 @dataclass(frozen=True)

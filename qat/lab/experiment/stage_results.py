@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +51,32 @@ def trained_in(root: Path, stage: Stage) -> Trained:
     """Read the result of a finished stage; a calibration leaves the variables to the training before it, training the
     bits to the calibration.
     """
-    found = _load(stage_folder(root, stage) / ARTIFACT_FILE)
+    return _trained(root, stage, _load)
+
+
+def trained_by(root: Path, keys: Mapping[str, str]) -> Trained:
+    """Read the result of a trial's last stage, from keys by kind as its record names them.
+
+    Nothing in `root` is changed, where a file is damaged neither.
+    """
+    stage = None
+    for kind in ("float", "control", "calibration", "qat"):
+        if kind in keys:
+            stage = Stage(kind, keys[kind], () if stage is None else (stage,))
+    if stage is None:
+        raise ValueError("the trial's record names no stage that it was made from.")
+    return _trained(root, stage, _read)
+
+
+def _trained(root: Path, stage: Stage, read: Callable[[Path], Any]) -> Trained:
+    found = read(stage_folder(root, stage) / ARTIFACT_FILE)
     if "ranges" not in found:
         return Trained(found["variables"])
     before, ranges = stage.needs[0], from_tree(found["ranges"])
     if "variables" in found:
-        return Trained(found["variables"], ranges, trained_in(root, before).raised)
-    paths = _load(stage_folder(root, stage) / RAISED_FILE)
-    return Trained(trained_in(root, before).variables, ranges, tuple(paths))
+        return Trained(found["variables"], ranges, _trained(root, before, read).raised)
+    paths = read(stage_folder(root, stage) / RAISED_FILE)
+    return Trained(_trained(root, before, read).variables, ranges, tuple(paths))
 
 
 @functools.lru_cache(maxsize=8)
@@ -65,7 +84,11 @@ def _load(path: Path) -> Any:
     """A file of a finished stage, kept for the next trial that starts from it; of a damaged one `ValueError`, and the
     stage is no longer finished."""
     try:
-        return load_tree(path) if path.name == ARTIFACT_FILE else load_json(path)
+        return _read(path)
     except (ValueError, FileNotFoundError):
         (path.parent / DONE_FILE).unlink(missing_ok=True)
         raise
+
+
+def _read(path: Path) -> Any:
+    return load_tree(path) if path.name == ARTIFACT_FILE else load_json(path)

@@ -1,6 +1,7 @@
 """The last stage: a trained model, quantized as its arm says, measured on the test split and recorded."""
 
 import hashlib
+import io
 import statistics
 import time
 from collections.abc import Mapping
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
 from qat import data
 from qat.analysis import layer_statistics
 from qat.core.state import QuantState
 from qat.export.safetensors import save
-from qat.export.trees import finished, save_examples
+from qat.export.trees import check_content, finished, refusing_damage, save_examples
 from qat.fileio import write_atomically
 from qat.lab.experiment.objective import float_examples, served_examples
 from qat.lab.experiment.provenance import did
@@ -73,12 +75,25 @@ def measure(
     return record
 
 
+def serialized_variables(variables: Any) -> bytes:
+    """The file of a float trial's model: nested dicts of arrays, each array under its path."""
+    flat = flatten_dict(variables, sep="/")
+    return finished(serialize({name: np.asarray(leaf) for name, leaf in flat.items()}))
+
+
+def load_variables(path: Path) -> Any:
+    """The variables in the file of a float trial's model. Raises `ValueError` where it is damaged."""
+    with refusing_damage(path, "Run the sweep again: it redoes this trial alone."):
+        content = path.read_bytes()
+        check_content(io.BytesIO(content))
+        return unflatten_dict(deserialize(content), sep="/")
+
+
 def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, folder: Path) -> tuple[Any, Any, Any]:
     """The model as it is deployed and stored, its outcome by example, and its outputs from itself and inputs."""
     path, float_fn = folder / MODEL_FILE, where.functions.inference
     if trained.ranges is None:
-        flat = flatten_dict(trained.variables, sep="/")
-        write_atomically(path, finished(serialize({name: np.asarray(leaf) for name, leaf in flat.items()})))
+        write_atomically(path, serialized_variables(trained.variables))
         return trained.variables, float_examples(where.task, float_fn), jax.jit(float_fn)
     assert config.rules is not None
     q = quantized(where, raise_bits(config.rules, trained.raised)).inference

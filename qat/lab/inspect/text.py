@@ -15,7 +15,7 @@ from qat import data
 from qat.data.text.sentences import labels_of, texts_of
 from qat.export.trees import load_examples
 from qat.fileio import write_atomically
-from qat.lab.inspect.trial import Finished, read_finished
+from qat.lab.inspect.trial import Trial, read_finished
 from qat.lab.report.pairing import Baselines
 from qat.lab.runs.files import EXAMPLES_FILE
 from qat.lab.runs.record import Record
@@ -103,7 +103,7 @@ def _arrays(folder: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _outcome(trial: Finished, arrays: dict[str, np.ndarray]) -> Outcome:
+def _outcome(trial: Trial, arrays: dict[str, np.ndarray]) -> Outcome:
     shown = {metric: trial.record.metrics[metric] for metric in ("accuracy", "f1")}
     return Outcome(trial.name, shown, arrays["prediction"], confusion(arrays, trial.signature.classes))
 

@@ -1,22 +1,41 @@
-"""A finished trial's model as read from its folder, for use where its data need not be."""
+"""A finished trial in Python: its settings, record and model, to use also where its data are not."""
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from qat import data
+from qat.core.convert import Converted
+from qat.core.state import QuantState
+from qat.data import Dataset
+from qat.export import safetensors as store
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.objective import Forward, forward
 from qat.lab.experiment.plugins import register, vetted
-from qat.lab.runs.files import CONFIG_FILE
-from qat.lab.runs.manifest import Signature, read_signature
+from qat.lab.experiment.quantizing import quantized_pair
+from qat.lab.experiment.stage_results import trained_by
+from qat.lab.experiment.trial import Trained, load_variables
+from qat.lab.runs.files import CONFIG_FILE, MODEL_FILE, STAGES, fault, sealed_by
+from qat.lab.runs.manifest import SIGNATURE_FILE, Signature, read_signature
 from qat.lab.runs.record import RECORD_FILE, Record, read_record
 from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study
+from qat.recipes.layer_bits import raise_bits
 from qat.registry import parse_call
+from qat.transform import Quantized
+
+REDO_TRIAL = "Run the sweep again: it redoes this trial alone."
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The description of a trial's model, read from the trial's folder."""
+class Trial:
+    """A finished trial, whose model and data set are read when they are first asked for.
+
+    A float or control trial runs as `t.functions.inference(t.variables, x)` and has no quantized parts; any other as
+    `t.quantized.serve(t.converted, x)`, or with what it was converted from as
+    `t.quantized.simulate(t.variables, t.state, x)`.
+    """
 
     folder: Path
     config: ExperimentConfig
@@ -30,13 +49,82 @@ class Finished:
 
     @property
     def functions(self) -> Forward:
-        """The model's functions."""
+        """The float functions of its model: `init`, `training` and `inference`."""
         return forward(self.config.model, self.signature.classes)
 
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The trial's data set. Raises `ValueError` where the data are not on this machine."""
+        return data.load(self.config.data)
 
-def read_finished(folder: Path, task: str, kind: str, *, trust: bool = False) -> Finished:
-    """The finished trial in a folder. Raises `ValueError` where there is none, where its model is not of that task,
-    `kind` in words, or where it needs files from outside of the current project, unless there is `trust`."""
+    @cached_property
+    def variables(self) -> Any:
+        """The trained variables in float; of a quantized trial those that were converted."""
+        return load_variables(self.model_file) if self.config.recipe is None else self._trained.variables
+
+    @cached_property
+    def quantized(self) -> Quantized | None:
+        """The inference function quantized by the trial's recipe, layers that calibration chose at 8 bits; None in
+        float."""
+        if self.config.rules is None:
+            return None
+        recipe = raise_bits(self.config.rules, self.record.raised)
+        return quantized_pair(self.functions, recipe, self.config.engine).inference
+
+    @cached_property
+    def state(self) -> QuantState | None:
+        """The ranges and learned values that were converted; None in float."""
+        return None if self.config.recipe is None else self._trained.ranges
+
+    @cached_property
+    def converted(self) -> Converted | None:
+        """The integer model that was measured; None in float."""
+        return None if self.config.recipe is None else store.load(self.model_file)
+
+    @property
+    def model_file(self) -> Path:
+        """The model as it is deployed. Raises `ValueError` where it is missing."""
+        path = self.folder / MODEL_FILE
+        if not path.is_file():
+            raise ValueError(f"{str(path)!r} is missing. {REDO_TRIAL}")
+        return path
+
+    @cached_property
+    def _trained(self) -> Trained:
+        root = self.folder.absolute().parent.parent
+        try:
+            return trained_by(root, self.record.stages)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"the variables that {str(self.folder)!r} was converted from are not in {str(root / STAGES)!r}: "
+                f"{error.filename!r} is missing. Copy the stages of its study too; `converted` is served without them."
+            ) from None
+
+
+def load_trial(folder: str | Path, *, trust: bool = False) -> Trial:
+    """The finished trial in a folder such as `RUNS/trials/ID`, with its model.
+
+    Files of its study that it needs are run where they are in the current project, or by `trust`. Raises `ValueError`
+    where they are not, for a folder that holds no finished trial, and for a model that is missing or not as it was
+    written.
+    """
+    trial = _read(Path(folder), trust)
+    _ = trial.functions  # an unknown model is told now
+    digests = sealed_by(trial.folder / RECORD_FILE)
+    for path in (trial.model_file, trial.folder / CONFIG_FILE, trial.folder / SIGNATURE_FILE):
+        if (problem := fault(path, digests)) is not None:
+            raise ValueError(f"{problem} {REDO_TRIAL}")
+    return trial
+
+
+def read_finished(folder: Path, task: str, kind: str, *, trust: bool = False) -> Trial:
+    """The finished trial in a folder, its model not looked at. Raises `ValueError` where there is none, where its model
+    is not of that task, `kind` in words, or where it needs files from outside of the current project, unless there is
+    `trust`."""
+    return _read(folder, trust, (task, kind))
+
+
+def _read(folder: Path, trust: bool, wanted: tuple[str, str] | None = None) -> Trial:
     if (folder / STUDY_FILE).is_file():
         trials = "\n".join(f"  {folder / TRIALS / trial}" for trial in read_study(folder).trials)
         raise ValueError(f"{str(folder)!r} is a whole study. Name the folder of one of its trials:\n{trials}")
@@ -47,19 +135,19 @@ def read_finished(folder: Path, task: str, kind: str, *, trust: bool = False) ->
             "Name a folder such as RUNS/trials/NAME that a sweep made."
         )
     signature = read_signature(folder)
-    if parse_call(signature.task)[0] != task:
-        raise ValueError(f"{str(folder)!r} must hold {kind}, but its task is {signature.task}.")
-    return Finished(folder, _config(folder, trust), record, signature)
+    if wanted is not None and parse_call(signature.task)[0] != wanted[0]:
+        raise ValueError(f"{str(folder)!r} must hold {wanted[1]}, but its task is {signature.task}.")
+    return Trial(folder, _config(folder, trust), record, signature)
 
 
 def _config(folder: Path, trust: bool) -> ExperimentConfig:
     """The trial's settings; what its study's files register is known then."""
     try:
         values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        named = {name: str(values[name]) for name in ("model", "data")} | {"recipe": values.get("recipe")}
+        named = {name: str(values[name]) for name in ("model", "data")}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(folder / CONFIG_FILE)!r} is damaged ({error}). Run the sweep again.") from None
     root = folder.absolute().parent.parent
     if (root / STUDY_FILE).is_file():
-        register(named, vetted(read_study(root).imports, root, trust))
+        register({**values, **named}, vetted(read_study(root).imports, root, trust))
     return parse(ExperimentConfig, values)

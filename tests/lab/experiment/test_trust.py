@@ -11,6 +11,7 @@ from qat.lab.cli.app import app
 from qat.lab.experiment.plugins import is_own
 from qat.lab.inspect.detector.load import load_detector, load_float_stage
 from qat.lab.inspect.text import compare
+from qat.lab.inspect.trial import load_trial
 from qat.lab.report.mcnemar import paired
 from qat.lab.report.server import Board
 from qat.lab.report.write import tell_report
@@ -21,6 +22,7 @@ from qat.lab.sweep.status import status
 from qat.lab.sweep.why import why
 
 USES = {
+    "load_trial": (lambda trial, trust: load_trial(trial, trust=trust), "classification"),
     "replay": (lambda trial, trust: replay(trial, lambda *_: None, trust=trust), "classification"),
     "detect": (lambda trial, trust: load_detector(trial, trust=trust), "detection"),
     "detect beside float": (lambda trial, trust: load_float_stage(trial, trust=trust), "detection"),

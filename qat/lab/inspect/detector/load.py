@@ -1,6 +1,5 @@
 """The detector that a trial left in its folder, ready to run; the data that it was trained on are not needed."""
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
-from qat.export import safetensors as store
-from qat.export.trees import check_content, load_tree, refusing_damage
-from qat.lab.inspect.trial import Finished, read_finished
-from qat.lab.runs.files import ARTIFACT_FILE, MODEL_FILE, STAGES
+from qat.export.trees import load_tree
+from qat.lab.inspect.trial import Trial, read_finished
+from qat.lab.runs.files import ARTIFACT_FILE, STAGES
 from qat.lab.runs.manifest import Signature
-from qat.recipes.layer_bits import raise_bits
 from qat.tasks.detection.decode import Detections, detector
-from qat.transform import quantize
 
 THRESHOLD = "deeppcb_threshold"  # the metric that says which scores were best taken for a detection
 USUAL = 0.3
@@ -42,18 +38,13 @@ def load_detector(folder: Path, *, trust: bool = False) -> Detector:
     where they are not, for a folder that is no finished trial of a detector, and for a model that does not fit its
     config or its classes.
     """
-    trial, path = read_finished(folder, *KIND, trust=trust), folder / MODEL_FILE
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} is missing. Run the sweep again: it redoes this trial alone.")
-    network = trial.functions.inference
-    if trial.config.rules is None:
-        variables = _float_variables(path)
-        _check_fits(trial, variables, path)
-        return _detector(trial.name, trial, network, variables)
-    int8 = store.load(path)
-    _check_fits(trial, int8.structure.abstract, path)
-    quantized = quantize(network, raise_bits(trial.config.rules, trial.record.raised))
-    return _detector(trial.name, trial, quantized.serve, int8)
+    trial = read_finished(folder, *KIND, trust=trust)
+    path = trial.model_file
+    if trial.quantized is None or trial.converted is None:
+        _check_fits(trial, trial.variables, path)
+        return _detector(trial.name, trial, trial.functions.inference, trial.variables)
+    _check_fits(trial, trial.converted.structure.abstract, path)
+    return _detector(trial.name, trial, trial.quantized.serve, trial.converted)
 
 
 def load_float_stage(folder: Path, *, trust: bool = False) -> Detector:
@@ -70,16 +61,7 @@ def load_float_stage(folder: Path, *, trust: bool = False) -> Detector:
     return _detector("float", trial, trial.functions.inference, variables)
 
 
-def _float_variables(path: Path) -> Any:
-    from safetensors.numpy import load
-
-    with refusing_damage(path, "Run the sweep again: it redoes this trial alone."):
-        content = path.read_bytes()
-        check_content(io.BytesIO(content))
-        return unflatten_dict(load(content), sep="/")
-
-
-def _detector(name: str, trial: Finished, network: Any, variables: Any) -> Detector:
+def _detector(name: str, trial: Trial, network: Any, variables: Any) -> Detector:
     detect = jax.jit(detector(network))
 
     def find(image: np.ndarray) -> Detections:
@@ -90,7 +72,7 @@ def _detector(name: str, trial: Finished, network: Any, variables: Any) -> Detec
     return Detector(name, trial.signature, trial.record.metrics.get(THRESHOLD, USUAL), find)
 
 
-def _check_fits(trial: Finished, variables: Any, path: Path) -> None:
+def _check_fits(trial: Trial, variables: Any, path: Path) -> None:
     """Raise `ValueError` where variables are of other shapes than the model of the config has for its classes."""
     about = trial.signature
     image = jax.ShapeDtypeStruct((1, *about.input_shape), np.float32)
