@@ -144,6 +144,11 @@ def test_modules_are_large_enough_to_find_one_s_way():
     assert sum(size < 60 for size in sizes) <= 0.18 * len(sizes)
 
 
+def test_no_two_test_modules_have_one_name():
+    names = [path.name for path in PYTHON if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_one_file_alone_imports_aqt():
     importers = [path for path in MODULES if re.search(r"^\s*(from|import) aqt", path.read_text(), re.MULTILINE)]
     assert [path.relative_to(ROOT) for path in importers] == [Path("qat/engines/aqt.py")]
