@@ -87,14 +87,17 @@ def shortest(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -
 def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
     """Seconds of one call of each function in each round, after two rounds of warming up.
 
-    A round times all of them in turn, every other one in reverse order; a short call is repeated until it has taken as
-    long as can be timed, and its time is the mean.
+    A round times all of them in turn, each round from another one on, so that three or more never follow themselves: a
+    call after its like finds its memory warm. A short call is repeated until it has taken as long as can be timed, and
+    its time is the mean.
     """
     for _ in range(WARM_UP):
         repeats = {name: max(1, math.ceil(LEAST / _seconds(call, 1))) for name, call in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}
+    names = list(functions)
     for number in range(rounds):
-        for name in list(functions)[:: -1 if number % 2 else 1]:
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
             times[name].append(_seconds(functions[name], repeats[name]))
     return times
 
