@@ -1,3 +1,4 @@
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false, reportCallIssue=false
 """The project's own rules: the layout of `docs/architecture.md`, sizes, pinned versions without hosts, no paths of a
 machine."""
 

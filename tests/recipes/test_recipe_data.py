@@ -1,3 +1,4 @@
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false, reportCallIssue=false
 """Recipes as data: written and read back equal, mistakes told with their paths, differences field by field."""
 
 import json

@@ -1,3 +1,4 @@
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false, reportCallIssue=false
 """A study: trials multiplied out, run once each, never mixed with another study's."""
 
 import io
