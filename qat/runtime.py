@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import math
-import os
 import statistics
 import sys
 import time
@@ -100,11 +99,6 @@ def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -
         for name in names[start:] + names[:start]:
             times[name].append(_seconds(functions[name], repeats[name]))
     return times
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use, on which its times depend."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _seconds(call: Callable[[], Any], repeats: int) -> float:

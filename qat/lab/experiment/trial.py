@@ -25,10 +25,11 @@ from qat.lab.experiment.objective import float_examples, served_examples
 from qat.lab.experiment.provenance import did
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import Setting
+from qat.lab.jobs.threads import cores
 from qat.lab.runs.files import EXAMPLES_FILE, LAYERS_FILE, MODEL_FILE
 from qat.lab.runs.record import Record, write_record
 from qat.recipes.layer_bits import raise_bits
-from qat.runtime import shortest, usable_cores
+from qat.runtime import shortest
 
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
@@ -127,7 +128,7 @@ def _latency(where: Setting, config: "ExperimentConfig", trained: Trained, model
         "faster_low": low,
         "faster_high": high,
         "faster_parts": len(faster),
-        "cores": usable_cores(),
+        "cores": len(cores()),
     }
 
 
