@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import json
 import linecache
 import os
@@ -69,17 +68,32 @@ def folder(path: str | Path) -> Path:
         ) from None
 
 
-def is_local(path: Path) -> bool:
+def is_local(path: str | Path) -> bool:
     """Whether a path is one of this machine's file systems."""
     return "://" not in str(path)
 
 
-def local_twin(path: Path) -> Path:
-    """`path` itself, or of an address a folder in the user's cache, for libraries that need a local file system."""
+def working_folder(path: str | Path) -> Path:
+    """A folder that jobs run in. Raises `ValueError` for an address: of two processes that write to an object store at
+    once none is told that the other was first, so both would do the same job."""
     if is_local(path):
-        return path
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "qat" / hashlib.sha256(str(path).encode()).hexdigest()[:24]
+        return Path(path)
+    raise ValueError(
+        f"`--runs` must be a folder on a file system (where several machines work: one that they share), got the "
+        f"address {str(path)!r}. Run in such a folder, then copy it there: finished runs are read from addresses."
+    )
+
+
+@contextlib.contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """`path` itself, or of an address a copy for as long as the block runs, for libraries that read local files."""
+    if is_local(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="qat-") as name:
+        copy = Path(name) / path.name
+        copy.write_bytes(path.read_bytes())
+        yield copy
 
 
 def stamp(path: Path) -> Stamp | None:

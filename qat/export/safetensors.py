@@ -33,7 +33,7 @@ from qat.export.trees import (
     skeleton,
     tree_of,
 )
-from qat.fileio import folder, write_atomically
+from qat.fileio import folder, local_copy, write_atomically
 from qat.numerics import MAX_BITS, MIN_BITS, QParams, QTensor
 
 type Pack = Callable[[Any, int], UInt8[np.ndarray, " bytes"]]
@@ -185,7 +185,7 @@ def load(path: str | Path, like: Any = None) -> Converted:
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """
-    where = Path(path)
+    where = folder(path)
     if not where.is_file():
         raise ValueError(f"there is no model at {str(where)!r}. `qat.save(path, converted)` writes one.")
     with refusing_damage(where, REMEDY):
@@ -268,7 +268,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], dict[str, 
     """A file's metadata and, where they say that it is a model, its tensors and its index."""
     with path.open("rb") as file:
         check_content(file)
-    with safe_open(path, "numpy") as file:
+    with local_copy(path) as place, safe_open(place, "numpy") as file:
         metadata = file.metadata() or {}
         if metadata.get(FORMAT) != MODEL:
             return metadata, {}, {}

@@ -72,8 +72,8 @@ def _options(version: Version = False) -> None:
 
 WIDTH = 100  # of a table that goes to a file or a pipe
 
-Runs = Annotated[str | None, typer.Option("--runs", help="Folder of the results (or gs://, s3://); runs/<name>.")]
-Folder = Annotated[str, typer.Argument(help="Folder that a sweep wrote.")]
+Runs = Annotated[str | None, typer.Option("--runs", help="Folder of the results; by default runs/<name>.")]
+Folder = Annotated[str, typer.Argument(help="Folder that a sweep wrote, or an address such as gs:// of a copy.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a field: --set train.steps=300; repeatable.")]
 Runner = Annotated[str, typer.Option("--runner", help="inprocess, pool, ray or slurm; such as 'pool(workers=4)'.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of the cluster that the runner uses.")]
@@ -107,6 +107,14 @@ def folder_of(runs: str) -> Path:
     from qat.fileio import folder
 
     return folder(runs)
+
+
+def refuse_address(runs: str | None) -> None:
+    """Raise `ValueError` where a sweep is to run at an address, before anything is loaded."""
+    from qat.fileio import working_folder
+
+    if runs is not None:
+        working_folder(runs)
 
 
 def leave_errors_to_us() -> None:

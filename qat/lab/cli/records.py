@@ -56,7 +56,7 @@ def dashboard(
 
 @app.command()
 def detect(
-    model: Annotated[Path, typer.Argument(help="Folder of a finished trial of a detector, RUNS/trials/ID.")],
+    model: Annotated[str, typer.Argument(help="Folder of a finished trial of a detector, RUNS/trials/ID.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the pictures and results.json.")] = Path("detected"),
     template: Annotated[Path | None, typer.Option("--template", help="The defect-free board.")] = None,
@@ -78,8 +78,8 @@ def detect(
 
 @app.command()
 def texts(
-    trial: Annotated[Path, typer.Argument(help="Folder of a finished trial of a text classifier, RUNS/trials/ID.")],
-    beside: Annotated[Path | None, typer.Option("--beside", help="Another trial; its float model.")] = None,
+    trial: Annotated[str, typer.Argument(help="Folder of a finished trial of a text classifier, RUNS/trials/ID.")],
+    beside: Annotated[str | None, typer.Option("--beside", help="Another trial; its float model.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file of all texts on which the two differ.")] = None,
     most: Annotated[int, typer.Option("--most", min=0, help="Texts that are shown.")] = 20,
     trust: Trust = False,

@@ -19,6 +19,7 @@ from qat.lab.cli.app import (
     leave_errors_to_us,
     one_clear_error,
     parsed,
+    refuse_address,
     report_on,
     stderr,
     stdout,
@@ -40,6 +41,7 @@ def sweep(
     with one_clear_error():
         from qat.lab.sweep.study import load_study
 
+        refuse_address(runs)
         _run(load_study(file, parsed(changes), fast=fast), runs, _at(runner, address), sinks, retries)
 
 
@@ -54,6 +56,7 @@ def run(
     with one_clear_error():
         from qat.lab.sweep.study import load_one
 
+        refuse_address(runs)
         _run(load_one(config, parsed(changes)), runs, "inprocess", sinks, 0)
 
 
@@ -76,7 +79,7 @@ def search(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="An experiment or a config; with --why also a run folder.")],
+    file: Annotated[str, typer.Argument(help="An experiment or a config; with --why also a run folder.")],
     runs: Runs = None,
     changes: Changes = None,
     measure: Annotated[bool, typer.Option("--measure", help="Time a few steps for the estimate.")] = False,
@@ -88,12 +91,12 @@ def show(
         if why is not None:
             from qat.lab.sweep.why import why as told
 
-            stdout().print(told(file, why, parsed(changes), folder_of(runs) if runs else None, trust=trust))
+            stdout().print(told(folder_of(file), why, parsed(changes), folder_of(runs) if runs else None, trust=trust))
             return
         from qat.lab.sweep.show import show as shown
         from qat.lab.sweep.study import load_any
 
-        study = load_any(file, parsed(changes))
+        study = load_any(folder_of(file), parsed(changes))
         stdout().print(shown(study, folder_of(runs or f"runs/{study.name}"), measure=measure))
 
 
@@ -123,7 +126,7 @@ def status(
 
 @app.command()
 def replay(
-    record: Annotated[Path, typer.Argument(help="Folder of a trial: RUNS/trials/ID, or the record.json in it.")],
+    record: Annotated[str, typer.Argument(help="Folder of a trial: RUNS/trials/ID, or the record.json in it.")],
     trust: Trust = False,
 ) -> None:
     """Run a trial again, and say whether every number came out the same."""
@@ -132,7 +135,8 @@ def replay(
         from qat.lab.sweep.replay import table
 
         leave_errors_to_us()
-        found = again(record.parent if record.is_file() else record, lambda *_: None, trust=trust)
+        place = folder_of(record)
+        found = again(place.parent if place.is_file() else place, lambda *_: None, trust=trust)
         stdout().print(table(found))
         if not found.same:
             raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qat.fileio import place, told
+from qat.fileio import is_local, place, told
 from qat.lab.experiment.code import load_anew, snapshot
 from qat.lab.experiment.config import explain
 from qat.lab.experiment.members import is_known
@@ -99,7 +99,8 @@ def vetted(files: Iterable[str], root: Path, trust: bool) -> Iterator[str]:
 def is_own(file: Path, root: Path) -> bool:
     """Whether a file is in the current project, and not in the run folder `root`."""
     place = file.resolve()
-    return place.is_relative_to(project()) and not place.is_relative_to(root.resolve())
+    inside = is_local(root) and place.is_relative_to(root.resolve())
+    return place.is_relative_to(project()) and not inside
 
 
 def project() -> Path:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from qat import data, models, tasks
-from qat.fileio import is_local, local_twin, write_atomically
+from qat.fileio import write_atomically
 from qat.lab.experiment.objective import Forward, float_loss, forward
 from qat.lab.runs.files import CHECKPOINTS, METRICS_FILE
 from qat.models.pretrained import initial
@@ -78,7 +78,7 @@ class Run:
     """A training in a stage's folder: checkpoints that it goes on from, and its metrics in `metrics.jsonl`.
 
     `identity` names what the result depends on beside the training's own settings; `watch(step, metrics)` is told of
-    the metrics as they come. Checkpoints of a folder that is not local are kept on this machine.
+    the metrics as they come.
     """
 
     kind: str
@@ -95,16 +95,15 @@ class Run:
         def on_metrics(step: int, metrics: dict[str, float]) -> None:
             self.report(self.kind, step, train.steps, metrics["loss"])
             self.watch(self.kind, step, metrics)
-            if is_local(path):
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"stage": self.kind, "step": step, **metrics}) + "\n")
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": self.kind, "step": step, **metrics}) + "\n")
 
         result = fit(
             loss,
             *start,
             where.batches(train.batch_size, seed),
             train.model_copy(update={"seed": seed}),
-            checkpoints=local_twin(self.folder / CHECKPOINTS),
+            checkpoints=self.folder / CHECKPOINTS,
             identity=self.identity,
             progress=False,
             on_metrics=on_metrics,

@@ -19,7 +19,7 @@ from qat.lab.inspect.trial import Trial, read_finished
 from qat.lab.report.pairing import Baselines
 from qat.lab.runs.files import EXAMPLES_FILE
 from qat.lab.runs.record import Record
-from qat.lab.runs.study_folder import TRIALS, read_study
+from qat.lab.runs.study_folder import TRIALS, read_study, root_of
 from qat.tasks.text_classification import confusion
 
 KIND = ("text_classification", "a classifier of texts")
@@ -59,7 +59,7 @@ class Comparison:
         write_atomically(path, buffer.getvalue())
 
 
-def compare(trial: Path, beside: Path | None = None, *, trust: bool = False) -> Comparison:
+def compare(trial: str | Path, beside: str | Path | None = None, *, trust: bool = False) -> Comparison:
     """The finished trial in a folder beside another one, by default the float model that it started from.
 
     Files of their study that they need are run where they are in the current project, or by `trust`. Raises
@@ -67,7 +67,7 @@ def compare(trial: Path, beside: Path | None = None, *, trust: bool = False) -> 
     data.
     """
     one = read_finished(trial, *KIND, trust=trust)
-    other = read_finished(_float_trial(trial, one.record) if beside is None else beside, *KIND, trust=trust)
+    other = read_finished(_float_trial(one.folder, one.record) if beside is None else beside, *KIND, trust=trust)
     signature = one.signature
     if signature != other.signature or one.record.examples != other.record.examples:
         raise ValueError(
@@ -83,7 +83,7 @@ def compare(trial: Path, beside: Path | None = None, *, trust: bool = False) -> 
 
 
 def _float_trial(trial: Path, record: Record) -> Path:
-    root = trial.absolute().parent.parent
+    root = root_of(trial)
     found = Baselines(read_study(root).scan().records.values()).float_or_self(record)
     if found is not None:
         return root / TRIALS / found.trial

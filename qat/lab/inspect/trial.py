@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qat import data
+from qat import data, fileio
 from qat.core.convert import Converted
 from qat.core.state import QuantState
 from qat.data import Dataset
@@ -20,7 +20,7 @@ from qat.lab.experiment.trial import Trained, load_variables
 from qat.lab.runs.files import CONFIG_FILE, MODEL_FILE, STAGES, fault, sealed_by
 from qat.lab.runs.manifest import SIGNATURE_FILE, Signature, read_signature
 from qat.lab.runs.record import RECORD_FILE, Record, read_record
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study
+from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, root_of
 from qat.recipes.layer_bits import raise_bits
 from qat.registry import parse_call
 from qat.transform import Quantized
@@ -91,7 +91,7 @@ class Trial:
 
     @cached_property
     def _trained(self) -> Trained:
-        root = self.folder.absolute().parent.parent
+        root = root_of(self.folder)
         try:
             return trained_by(root, self.record.stages)
         except FileNotFoundError as error:
@@ -102,13 +102,13 @@ class Trial:
 
 
 def load_trial(folder: str | Path, *, trust: bool = False) -> Trial:
-    """The finished trial in a folder such as `RUNS/trials/ID`, with its model.
+    """The finished trial in a folder such as `RUNS/trials/ID`, or at the address of a copy, with its model.
 
     Files of its study that it needs are run where they are in the current project, or by `trust`. Raises `ValueError`
     where they are not, for a folder that holds no finished trial, and for a model that is missing or not as it was
     written.
     """
-    trial = _read(Path(folder), trust)
+    trial = _read(fileio.folder(folder), trust)
     _ = trial.functions  # an unknown model is told now
     digests = sealed_by(trial.folder / RECORD_FILE)
     for path in (trial.model_file, trial.folder / CONFIG_FILE, trial.folder / SIGNATURE_FILE):
@@ -117,11 +117,11 @@ def load_trial(folder: str | Path, *, trust: bool = False) -> Trial:
     return trial
 
 
-def read_finished(folder: Path, task: str, kind: str, *, trust: bool = False) -> Trial:
+def read_finished(folder: str | Path, task: str, kind: str, *, trust: bool = False) -> Trial:
     """The finished trial in a folder, its model not looked at. Raises `ValueError` where there is none, where its model
     is not of that task, `kind` in words, or where it needs files from outside of the current project, unless there is
     `trust`."""
-    return _read(folder, trust, (task, kind))
+    return _read(fileio.folder(folder), trust, (task, kind))
 
 
 def _read(folder: Path, trust: bool, wanted: tuple[str, str] | None = None) -> Trial:
@@ -147,7 +147,7 @@ def _config(folder: Path, trust: bool) -> ExperimentConfig:
         named = {name: str(values[name]) for name in ("model", "data")}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(folder / CONFIG_FILE)!r} is damaged ({error}). Run the sweep again.") from None
-    root = folder.absolute().parent.parent
+    root = root_of(folder)
     if (root / STUDY_FILE).is_file():
         register({**values, **named}, vetted(read_study(root).imports, root, trust))
     return parse(ExperimentConfig, values)

@@ -1,6 +1,7 @@
 """A job engine: leases, retries, processes and clusters; it knows no quantization.
 
-Any number of processes, on any number of machines, may run the same jobs in one folder. These invariants keep them
+Any number of processes, on any number of machines, may run the same jobs in one folder of a file system that they
+share: one with exclusive creation and renaming in one step, which object stores have not. These invariants keep them
 from spoiling each other's work:
 
 - **Writes are atomic.** Every file that another process may read is replaced as a whole or linked as a whole, never

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qat.fileio import is_local, refusal
+from qat.fileio import refusal, working_folder
 from qat.lab.jobs.display import SILENT, View
 from qat.lab.jobs.job import Job, check, wanted
 from qat.lab.jobs.log import Failure
@@ -18,7 +18,6 @@ from qat.lab.jobs.schedule import Rules, Schedule
 
 WORK = "qat.lab.sweep.work:run_job"
 TICK = 0.5  # seconds between two looks at what is not told by itself
-REMOTE_TICK = 15.0  # the same for what others do on an object store, where a look is a request
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,16 @@ def execute(
     `is_finished` says so, within `settle` seconds of the job's end. `damaged` are the ids of jobs to do again even if
     no open job needs them.
 
-    Raises `ValueError` for jobs out of order or an unknown runner, `OSError` with a message for the user where the disk
-    is full or out of reach, `KeyboardInterrupt` on Ctrl-C, SIGTERM and SIGHUP; in every case what runs is ended, and
-    what is finished stays.
+    Raises `ValueError` for jobs out of order, an unknown runner or an address in the place of a folder, `OSError` with
+    a message for the user where the disk is full or out of reach, `KeyboardInterrupt` on Ctrl-C, SIGTERM and SIGHUP; in
+    every case what runs is ended, and what is finished stays.
     """
     check(jobs)
+    root = working_folder(root).absolute()  # as other processes need it
     factory, name = (runners.build(runner), runner) if isinstance(runner, str) else (runner, "a runner of its own")
     try:
         before = [job for job in jobs if is_finished(job)]
         view.begin(jobs, before)
-        root = root.absolute() if is_local(root) else root  # as other processes need it
         rules = Rules(root, this_process(name), is_finished, work, retries, settle)
         schedule = Schedule(wanted(jobs, {job.id for job in before}, damaged), before, rules, view)
         if schedule.under_way():
@@ -100,10 +99,10 @@ def _run(schedule: Schedule, rules: Rules, factory: RunnerFactory) -> None:
         # The runner is closed before claims are given back: a job is free for others only once nothing here works on
         # it.
         with schedule.holding(), contextlib.closing(factory(schedule.observe)) as runner:
-            _loop(schedule, runner, TICK if is_local(root) else REMOTE_TICK)
+            _loop(schedule, runner)
 
 
-def _loop(schedule: Schedule, runner: Runner, look_every: float) -> None:
+def _loop(schedule: Schedule, runner: Runner) -> None:
     looked = time.monotonic()
     # Invariant: before each turn every job that ended has been taken note of. A turn waits at most about a tick, so
     # that results of other processes, and room that comes free by itself, are seen soon.
@@ -113,7 +112,7 @@ def _loop(schedule: Schedule, runner: Runner, look_every: float) -> None:
         for end in runner.wait(TICK):
             schedule.ended(end)
         schedule.settle()
-        if time.monotonic() - looked >= look_every:
+        if time.monotonic() - looked >= TICK:
             schedule.look_elsewhere()
             looked = time.monotonic()
 

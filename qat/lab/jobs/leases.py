@@ -10,16 +10,14 @@ import errno
 import json
 import os
 import tempfile
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from qat.fileio import is_local, share, write_atomically
+from qat.fileio import share, write_atomically
 from qat.lab.jobs.presence import ProcessId, clock, is_dead, modified, process_id_from
 
 CLAIMS = "claims/jobs"
-SETTLE = 2.0  # seconds in which two that wrote at once to an object store can both read who was last
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 type Outcome = Literal["finished", "failed", "given back"]
@@ -117,8 +115,6 @@ def _nobody() -> ProcessId:
 
 def _create(path: Path, text: str) -> bool:
     """Make the file, whole, unless it is there; whether this call made it."""
-    if not is_local(path):
-        return _create_and_look(path, text)
     # Written under another name first and then linked, because a link appears with its content: a claim that is seen
     # is seen whole. The folder is the same, as links do not cross file systems.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".claim.")
@@ -146,12 +142,3 @@ def _link(whole: str, path: Path, text: str) -> bool:
             return True
         return False
     return True
-
-
-def _create_and_look(path: Path, text: str) -> bool:
-    """The best that an object store without exclusive creation allows: of several writers the last one wins."""
-    if path.exists():
-        return False
-    path.write_text(text)
-    time.sleep(SETTLE)
-    return path.read_text() == text

@@ -5,14 +5,13 @@ import json
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-from qat.fileio import is_local, write_atomically
+from qat.fileio import write_atomically
 from qat.lab.jobs.events import Kind
 
 LOG_FILE, FAILURE_FILE = "log.txt", "failure.json"
@@ -63,10 +62,9 @@ def clear_failure(folder: Path) -> None:
 def logged(place: Path) -> Iterator[None]:
     """Append all that this process prints meanwhile to the log in `place`, under a line that says when and where.
 
-    File descriptors are redirected, so this is for a process that runs one job at a time. On an object store the log
-    arrives when the job ends.
+    File descriptors are redirected, so this is for a process that runs one job at a time.
     """
-    with open_log(place / LOG_FILE) as log:
+    with (place / LOG_FILE).open("ab", buffering=0) as log:
         log.write(header().encode())
         # Descriptors and not `sys.stdout`, since XLA and other native code write to these.
         kept = [os.dup(descriptor) for descriptor in (1, 2)]
@@ -82,25 +80,10 @@ def logged(place: Path) -> Iterator[None]:
                 os.close(old)
 
 
-@contextlib.contextmanager
-def open_log(path: Path) -> Iterator:
-    """A real file to append bytes to, which ends as `path`."""
-    if is_local(path):
-        with path.open("ab", buffering=0) as file:
-            yield file
-        return
-    with tempfile.TemporaryFile(buffering=0) as file:
-        # An object store has no appending: what was there is read, added to, and written anew as a whole.
-        file.write(path.read_bytes() if path.exists() else b"")
-        yield file
-        file.seek(0)
-        path.write_bytes(file.read())
-
-
 def append_log(place: Path, text: str) -> None:
     """Add to the log of a job whose own output was not redirected, or that can no longer write."""
     place.mkdir(parents=True, exist_ok=True)
-    with open_log(place / LOG_FILE) as log:
+    with (place / LOG_FILE).open("ab", buffering=0) as log:
         log.write(text.encode())
 
 

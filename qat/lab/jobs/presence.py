@@ -19,11 +19,10 @@ from typing import Any, Literal
 
 import psutil
 
-from qat.fileio import is_local, write_atomically
+from qat.fileio import write_atomically
 
 RUNNERS = "claims/runners"
 BEAT = 2.0  # seconds between two signs of life
-REMOTE_BEAT = 15.0  # the same on an object store, where each is a request
 STALE = 120.0  # seconds without one after which a process on another machine counts as dead
 LONGEST = 120.0  # seconds to wait for the other; some network file systems keep the locks of the dead for so long
 LOOK_EVERY = 0.02
@@ -37,7 +36,7 @@ def lock(path: Path) -> Iterator[None]:
     Claims keep living runners apart; this is for the moments in which a worker outlives its runner. Where the file
     system has no locks there is none. Raises `TimeoutError` where another process has it for too long.
     """
-    if sys.platform == "win32" or not is_local(path):
+    if sys.platform == "win32":
         yield
         return
     import fcntl
@@ -106,7 +105,7 @@ def present(root: Path, me: ProcessId, news: Callable[[], Mapping[str, Any]]) ->
     def keep_beating() -> None:
         # Invariant: no two beats are further apart than a beat and the time of a write, far below `STALE`, as long as
         # the disk takes writes. A thread beats, since the main one may be inside a compilation for minutes.
-        while not stop.wait(BEAT if is_local(root) else REMOTE_BEAT):
+        while not stop.wait(BEAT):
             with contextlib.suppress(OSError):  # a disk that is full now may have room at the next beat
                 beat()
 

@@ -6,9 +6,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from qat.fileio import folder, is_local, may_pass, place, refusal, told
+from qat.fileio import may_pass, place, refusal, told
 from qat.lab.jobs.compiling import watched
 from qat.lab.jobs.events import Emit, Failed, Finished, JobEnd, JobRequest, Kind, Overtaken, Progress, Started
 from qat.lab.jobs.job import Report
@@ -45,7 +46,7 @@ def perform(
 def perform_logged(request: JobRequest, emit: Emit) -> JobEnd:
     """Do the job in a process of its own: report that it began, and send its output to the job's log."""
     emit(Started(request.job, where()))
-    place = folder(request.root) / request.job
+    place = Path(request.root) / request.job
     try:
         # Before the folder is made: on a machine without the shared disk a folder of that name would hide the
         # mistake.
@@ -63,14 +64,14 @@ def perform_logged(request: JobRequest, emit: Emit) -> JobEnd:
 
 def _check_shared(request: JobRequest) -> None:
     """Raise `ValueError` where the claim of the job is not to be seen: this machine has another disk at that path."""
-    claims, until = folder(request.fence).parent, time.monotonic() + SEEN_WITHIN
+    claims, until = Path(request.fence).parent, time.monotonic() + SEEN_WITHIN
     # Invariant: the claim was made before the job was submitted, so on a shared disk its folder appears sooner or
     # later.
-    while is_local(claims) and not claims.exists():
+    while not claims.exists():
         if time.monotonic() > until:
             raise ValueError(
                 f"`--runs` must be a folder that all machines share, but {request.root!r} is another one on "
-                f"{socket.gethostname()}. Choose one on a shared disk, or an address such as gs://bucket/runs."
+                f"{socket.gethostname()}. Choose one on a shared disk."
             )
         time.sleep(TELL_EVERY)
 
@@ -89,7 +90,7 @@ def function(work: str) -> Callable[[str, Any, Report], None]:
 
 def reporter(request: JobRequest, emit: Emit) -> Report:
     """A report that passes on what is new, not every step, and stops the job once another runner has taken it over."""
-    fence = folder(request.fence)
+    fence = Path(request.fence)
     last, looked, doing = 0.0, time.monotonic(), ""
 
     def report(what: str, step: int, steps: int, loss: float | None) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from qat.export.trees import load_examples
 from qat.lab.jobs.log import FAILURE_FILE, Failure, read_failure
 from qat.lab.runs.cache import json_object, last_lines, read
-from qat.lab.runs.files import EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, STAGES, fault, sealed_by
+from qat.lab.runs.files import EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, fault, sealed_by
 from qat.lab.runs.record import RECORD_FILE, Record, read_record
-from qat.lab.runs.study_folder import TRIALS, read_study
+from qat.lab.runs.study_folder import TRIALS, read_study, stage_jobs
 
 type State = Literal["finished", "failed", "damaged", "open"]
 
@@ -75,7 +75,7 @@ def read_contents(root: Path) -> Contents:
             records[trial_id] = found
         elif found is not None:
             damaged[trial_id] = found.replace(f"{root}/", "")
-    jobs = [*stage_names(root), *(f"{TRIALS}/{trial}" for trial in study.trials if trial not in records)]
+    jobs = [*stage_jobs(root), *(f"{TRIALS}/{trial}" for trial in study.trials if trial not in records)]
     given_up = {job: found for job in jobs if (found := _given_up(root, job))}
     manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
     spoilt = {one: tuple(lines) for one in records if (lines := _spoilt(study.trial(one), root))}
@@ -88,14 +88,6 @@ def states(contents: Contents) -> str:
     told = [f"{counts['finished']:,} of {len(contents.trials):,} trials finished"]
     told += [f"{counts[state]:,} {state}" for state in ("failed", "damaged") if counts[state]]
     return ", ".join(told)
-
-
-def stage_names(root: Path) -> list[str]:
-    """The folders of the stages that trials share, under the root."""
-    try:
-        return sorted(f"{STAGES}/{path.name}" for path in (root / STAGES).iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _record(path: Path) -> Record | str | None:

@@ -26,7 +26,7 @@ def read[T](load: Callable[[Path], T], path: Path) -> T | None:
 def json_object(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None where it holds none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        found = json.loads(path.read_bytes().decode("utf-8", "replace"))
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -152,7 +152,4 @@ def supersede(root: Path, place: Path, name: str, first: str, stays: Collection[
     target.mkdir(parents=True)
     children = sorted(place.iterdir(), key=lambda path: path.name != first)
     for child in (child for child in children if child.name not in stays):
-        if is_local(child):
-            shutil.move(child, target / child.name)
-        else:
-            child.rename(target / child.name)
+        shutil.move(child, target / child.name)

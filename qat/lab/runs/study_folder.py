@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from qat.fileio import write_atomically
+from qat.fileio import is_local, write_atomically
 from qat.lab.jobs.threads import USUAL, asked, cores, started
+from qat.lab.runs.files import STAGES
 from qat.lab.runs.record import Record, read_record
 from qat.registry import parse_call
 
@@ -93,6 +94,24 @@ def open_study(root: Path, study: Planned, threads: int | None = None) -> StudyF
     content = {"name": study.name, "imports": study.imports, "trials": listed, "threads": threads}
     write_atomically(root / STUDY_FILE, json.dumps(content, indent=2) + "\n")
     return StudyFolder(root, study.name, trials, study.imports, threads)
+
+
+def stage_jobs(root: Path) -> list[str]:
+    """The ids of the stages that trials share and that have a folder under the root."""
+    return [f"{STAGES}/{path.name}" for path in children(root / STAGES)]
+
+
+def children(folder: Path, prefix: str = "") -> list[Path]:
+    """Paths in a folder whose names begin with `prefix`, in order; none where there is no such folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def root_of(trial: Path) -> Path:
+    """The run folder that a trial's folder `RUNS/trials/ID` lies in."""
+    return (trial.absolute() if is_local(trial) else trial).parent.parent
 
 
 def read_study(root: Path) -> StudyFolder:

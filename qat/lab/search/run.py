@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from qat import data
-from qat.fileio import folder
+from qat.fileio import working_folder
 from qat.lab import sinks
 from qat.lab.experiment import run_experiment, stage_of
 from qat.lab.experiment.config import ExperimentConfig, lineage, override
@@ -31,6 +31,8 @@ def search_study(
     file: Path, changes: Mapping[str, Any], runs: str | None, send: Sequence[str], console: Console
 ) -> tuple[Path, Found]:
     """The run folder of the search in `file`, which then holds its trials as a study, and what was found."""
+    name = f"{file.stem}_search"
+    root = working_folder(runs or f"runs/{name}")
     search = load_search(file)
     base = run_file(file).get("BASE")
     if not isinstance(base, ExperimentConfig):
@@ -38,8 +40,6 @@ def search_study(
     base = override(base, changes)
     for text in send:
         sinks.build(text)
-    name = f"{file.stem}_search"
-    root = folder(runs or f"runs/{name}")
     start = _Trials(root, name, together(send, warn=lambda line: console.print(line, style="yellow")))
     fingerprint = data.load(base.data).fingerprint
     tend()

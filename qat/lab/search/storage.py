@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from qat.fileio import is_local
 from qat.lab.experiment.config import ExperimentConfig, digest
 from qat.lab.jobs.presence import ProcessId, clock, is_dead, process_id_from
 from qat.lab.sweep.space import Choice, Range, Search
@@ -46,8 +45,6 @@ class Point:
 def open_journal(root: Path, search: Search, base: ExperimentConfig, identity: str) -> "Study":
     """The search's storage in `root`: another one once its space, goal, base or `identity` (code and data) change."""
     optuna = require_optuna()
-    if not is_local(root):
-        raise ValueError(f"a search needs a run folder on a file system, got {str(root)!r}. Choose one with `--runs`.")
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from qat.fileio import is_local
 from qat.lab.experiment.config import digest
 from qat.lab.runs.record import Record
 from qat.lab.sinks.sink import Origin, Row, Run, Sink, final_numbers, flat_config, register, require
@@ -57,7 +56,7 @@ def run_id(origin: Origin) -> str:
 def _open(origin: Origin, project: str | None, entity: str | None, mode: Any, timeout: float) -> Any:
     import wandb as library
 
-    own_folder = is_local(origin.root) and "WANDB_DIR" not in os.environ
+    own_folder = "WANDB_DIR" not in os.environ
     quiet = {"silent": True, "console": "off", "save_code": False}
     patience = {"init_timeout": timeout, "finish_timeout": timeout, "finish_timeout_raises": True}
     return library.init(

@@ -1,4 +1,4 @@
-"""Estimates of the time that a study's open jobs will take on this machine: a range, and its basis."""
+"""The time that a study's open jobs will take on this machine, from times that were measured: a range and its basis."""
 
 import functools
 import itertools
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
-from qat import data
 from qat.core.jaxpr import find, trace
 from qat.core.plan import macs
 from qat.lab.experiment import run_experiment
@@ -26,13 +24,9 @@ from qat.lab.runs.files import DONE_FILE
 from qat.lab.runs.record import read_record
 from qat.lab.runs.study_folder import TRIALS
 from qat.lab.sweep.run import finished
-from qat.runtime import medians
 
-EFFICIENCY = (0.05, 0.8)  # of a matrix product's rate, that a training reaches: small models the least
-STEP_SECONDS = (2e-4, 5e-3)  # of a training step beside its products
 JOB_SECONDS = (0.05, 1.0)  # of a job beside its steps
-START_SECONDS = {"float": (2, 15), "control": (0.1, 15), "calibration": (1, 20), "qat": (3, 20), "trial": (1, 20)}
-"""To compile what a kind of job runs; a control runs what the float training did."""
+UNKNOWN = "nothing yet: --measure times a few steps"
 
 type Probe = Callable[[Sequence[Job]], dict[str, "Measured"]]
 
@@ -47,15 +41,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cost:
-    """The jobs of one kind: how many, of which so many are finished, and for how many trials; the seconds that the
-    open ones will take one after another, at least and at most; what that rests on."""
+    """The jobs of one kind: how many, of which so many are finished, and for how many trials; the `seconds` that the
+    open ones will take one after another, at least and at most, None where nothing was measured; what that rests on."""
 
     kind: str
     jobs: int
     finished: int
     trials: int
-    low: float
-    high: float
+    seconds: tuple[float, float] | None
     basis: str
 
 
@@ -63,7 +56,7 @@ def estimate(jobs: Sequence[Job], root: Path | None, probe: Probe | None = None)
     """The cost of every kind of job in `jobs`.
 
     It rests on finished jobs of the same kind in `root`; else, with `probe` (see `measure`), on a few steps that
-    are run now; else on counting multiply-accumulates, at the rate of a matrix product that is timed now.
+    are run now. Without either it is not known.
     """
     done = {job.id: _seconds(root, job) for job in jobs if root is not None and finished(root, job)}
     missing = [job for job in jobs if not any(other.kind == job.kind and other.id in done for other in jobs)]
@@ -75,18 +68,14 @@ def _cost(kind: str, jobs: Sequence[Job], done: dict[str, float], measured: dict
     ours = [job for job in jobs if job.kind == kind]
     left = [job for job in ours if job.id not in done]
     known = [(job, done[job.id]) for job in ours if math.isfinite(done.get(job.id, math.nan))]
+    seconds, basis = None, UNKNOWN
     if not left:
-        low, high, basis = 0.0, 0.0, "nothing is left to do"
+        seconds, basis = (0.0, 0.0), "nothing is left to do"
     elif known:
-        low, high = _like_finished(left, known)
-        basis = f"{len(known)} finished here"
+        seconds, basis = _like_finished(left, known), f"{len(known)} finished here"
     elif kind in measured:
-        low, high = _like_measured(left, measured[kind])
-        basis = "a few steps, run now"
-    else:
-        low, high = _by_counting(left)
-        basis = f"counted, at {rate() / 1e9:.0f} GMAC/s"
-    return Cost(kind, len(ours), len(ours) - len(left), _trials(ours, jobs), low, high, basis)
+        seconds, basis = _like_measured(left, measured[kind]), "a few steps, run now"
+    return Cost(kind, len(ours), len(ours) - len(left), _trials(ours, jobs), seconds, basis)
 
 
 def _like_finished(left: Sequence[Job], known: Sequence[tuple[Job, float]]) -> tuple[float, float]:
@@ -107,20 +96,13 @@ def _like_measured(left: Sequence[Job], found: Measured) -> tuple[float, float]:
     return 0.7 * (found.start + steps) + least, 1.5 * (found.start * programs_of(left) + steps) + most
 
 
-def _by_counting(left: Sequence[Job]) -> tuple[float, float]:
-    """From nearly the rate of a matrix product to what the smallest models take."""
-    seconds, steps = sum(products_of(job) for job in left) / rate(), sum(steps_of(job) for job in left)
-    starts, programs = START_SECONDS[left[0].kind], (1, programs_of(left))
-    low, high = (
-        starts[i] * programs[i] + JOB_SECONDS[i] * len(left) + seconds / EFFICIENCY[1 - i] + STEP_SECONDS[i] * steps
-        for i in (0, 1)
-    )
-    return low, high
-
-
 def _units(job: Job) -> float:
     """The quantity that the time of a job of one kind grows with: products of a training, else the jobs themselves."""
-    return float(products_of(job)) if job.kind in TRAINING else 1.0
+    config = config_of(job)
+    stage = config.train if job.kind == "float" else config.finetune
+    if job.kind not in TRAINING or stage is None:
+        return 1.0
+    return float(stage.steps * stage.batch_size * forward_macs(config.model, config.data))
 
 
 def _trials(ours: Sequence[Job], jobs: Sequence[Job]) -> int:
@@ -143,8 +125,6 @@ def _seconds(root: Path | None, job: Job) -> float:
 
 TRAINING = ("float", "control", "qat")
 QUANTIZING = ("calibration", "qat", "trial")
-BACKWARD = 3  # the multiply-accumulates of a training step, in those of a forward pass
-SIZE = 512  # rows of the matrices whose product is timed
 
 
 def config_of(job: Job) -> ExperimentConfig:
@@ -164,19 +144,6 @@ def steps_of(job: Job) -> int:
     return stage.steps if job.kind in TRAINING and stage is not None else 0
 
 
-def products_of(job: Job) -> int:
-    """Multiply-accumulates of a job."""
-    config = config_of(job)
-    if job.kind in TRAINING:
-        stage = config.train if job.kind == "float" else config.finetune
-        examples = BACKWARD * stage.steps * stage.batch_size if stage is not None else 0
-    elif job.kind == "calibration":
-        examples = config.calibration_batches * config.train.batch_size
-    else:
-        examples = len(data.load(config.data).splits["test"])
-    return examples * forward_macs(config.model, config.data)
-
-
 @functools.lru_cache
 def forward_macs(model: str, name: str) -> int:
     """Multiply-accumulates of a registered model's forward pass on one example of a data set."""
@@ -186,14 +153,6 @@ def forward_macs(model: str, name: str) -> int:
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     jaxpr, _ = trace(where.functions.inference, (variables, *inputs))
     return max(1, sum(macs(site) * site.trip_count for site in find(jaxpr, leaves)))
-
-
-@functools.cache
-def rate() -> float:
-    """Multiply-accumulates a second of a float32 matrix product on this machine, timed now."""
-    x = jnp.ones((SIZE, SIZE), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    return SIZE**3 / medians({"product": lambda: product(x, x)}, rounds=9)["product"]
 
 
 def programs_of(left: Sequence[Job]) -> int:

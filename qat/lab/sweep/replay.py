@@ -20,7 +20,7 @@ from qat.lab.jobs.job import Report
 from qat.lab.jobs.threads import on_cores, threads, using
 from qat.lab.runs.files import CONFIG_FILE, EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, STAGES
 from qat.lab.runs.record import Record, read_record
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study
+from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, root_of
 from qat.lab.sweep.why import differences
 
 ADDED = ("cpu.usable", "cpu.threads")  # older manifests have none
@@ -83,7 +83,7 @@ def replay(folder: Path, report: Report, *, trust: bool = False) -> Replay:
     if record is None:
         raise ValueError(f"{str(folder)!r} holds no finished trial. Give a folder such as RUNS/trials/ID.")
     values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    study = folder.absolute().parent.parent
+    study = root_of(folder)
     if (study / STUDY_FILE).exists():
         register(values, vetted(read_study(study).imports, study, trust))
     config = parse(ExperimentConfig, values)

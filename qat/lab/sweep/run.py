@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qat import data
-from qat.fileio import folder, is_local
+from qat.fileio import working_folder
 from qat.lab import sinks
 from qat.lab.experiment import Stage, stage_of
 from qat.lab.experiment.check import refuse_misfits
@@ -39,7 +39,7 @@ def run_study(
     `runner` names a registered runner, `send` sinks. What can only be found wrong by opening it (data, models, recipes
     against them, a sink's package) is tried before any work, and raises `ValueError` with every mistake.
     """
-    place = folder(root)
+    place = working_folder(root)
     number = threads_for(place, runner)
     with using(number):  # before data and models are opened, which starts XLA
         return _run(study, place, number, runner, send, retries, console or Console(stderr=True), work)
@@ -172,4 +172,4 @@ def damaged(root: Path, job: Job) -> list[str]:
         read_record(root / job.id)
     except ValueError as error:
         return [str(error)]
-    return faults(path, by_size=not is_local(root)) if path.exists() else []
+    return faults(path) if path.exists() else []

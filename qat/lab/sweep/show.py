@@ -31,7 +31,7 @@ def show(study: Study, root: Path | None = None, *, measure: bool = False, most:
     most so many of them, with the stages that they start from; the jobs by kind and what those that `root` does not
     hold yet will cost. Last comes what its seeds can show.
 
-    With `measure` a few steps are run and timed where `root` holds nothing to go by.
+    With `measure` a few steps are run and timed where `root` holds nothing to go by; without, that time is unknown.
     """
     jobs = plan(study)
     probe = None
@@ -125,12 +125,17 @@ def _costs(costs: Sequence[Cost]) -> Table:
         table.add_column(heading, justify="right" if right else "left")
     for cost in costs:
         numbers = (cost.trials, cost.jobs, cost.finished)
-        table.add_row(cost.kind, *map(str, numbers), span(cost.low, cost.high), cost.basis)
-    low, high = sum(cost.low for cost in costs), sum(cost.high for cost in costs)
+        table.add_row(cost.kind, *map(str, numbers), _span(cost.seconds), cost.basis)
+    known = [cost.seconds for cost in costs if cost.seconds is not None]
+    total = (sum(low for low, _ in known), sum(high for _, high in known)) if len(known) == len(costs) else None
     table.add_section()
     jobs, finished = sum(cost.jobs for cost in costs), sum(cost.finished for cost in costs)
-    table.add_row("all", "", str(jobs), str(finished), span(low, high), "n workers take about one n-th")
+    table.add_row("all", "", str(jobs), str(finished), _span(total), "n workers take about one n-th")
     return table
+
+
+def _span(seconds: tuple[float, float] | None) -> str:
+    return "unknown" if seconds is None else span(*seconds)
 
 
 def span(low: float, high: float) -> str:

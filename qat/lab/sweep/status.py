@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qat.lab.jobs.log import FAILURE_FILE, Failure, read_failure
+from qat.lab.jobs.log import Failure, read_failure
 from qat.lab.jobs.presence import ProcessId, is_dead, modified, presences, process_id_from
 from qat.lab.jobs.progress import Running, duration
-from qat.lab.runs.files import DONE_FILE, STAGES, faults
+from qat.lab.runs.files import DONE_FILE, faults
 from qat.lab.runs.record import RECORD_FILE, read_record
-from qat.lab.runs.study_folder import TRIALS, read_study
+from qat.lab.runs.study_folder import TRIALS, read_study, stage_jobs
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def _threads(root: Path, trials: list[str]) -> tuple[int, ...]:
 
 def _damaged(root: Path, trials: list[str], check: bool) -> dict[str, tuple[str, ...]]:
     """Faults in files of finished trials and stages, by job."""
-    stages = sorted((root / STAGES).glob(f"*/{DONE_FILE}"))
-    seals = {f"{STAGES}/{path.parent.name}": path for path in stages}
+    stages = {job: root / job / DONE_FILE for job in stage_jobs(root)}
+    seals = {job: path for job, path in stages.items() if path.exists()}
     seals |= {f"{TRIALS}/{name}": root / TRIALS / name / RECORD_FILE for name in trials}
     found = {job: tuple(_wrong_record(path) or faults(path, by_size=not check)) for job, path in seals.items()}
     return {job: lines for job, lines in found.items() if lines}
@@ -132,8 +132,7 @@ def _running(found: Mapping[str, Any]) -> Running:
 
 
 def _failures(root: Path, trials: list[str]) -> dict[str, Failure]:
-    stages = [path.parent.name for path in sorted((root / STAGES).glob(f"*/{FAILURE_FILE}"))]
-    names = [*(f"{STAGES}/{name}" for name in stages), *(f"{TRIALS}/{name}" for name in trials)]
+    names = [*stage_jobs(root), *(f"{TRIALS}/{name}" for name in trials)]
     return {name: failure for name in names if (failure := read_failure(root / name)) is not None}
 
 

@@ -17,7 +17,7 @@ from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, vetted
 from qat.lab.runs.files import CONFIG_FILE, KEY_FILE, STAGES, SUPERSEDED
 from qat.lab.runs.record import read_record
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study
+from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, children, read_study
 from qat.lab.sweep.study import Study, Trial, load_any
 from qat.registry import did_you_mean
 
@@ -118,11 +118,11 @@ def _earlier(root: Path, own: Path, stage: Stage, record: Any) -> Iterator[Path]
     """The folder of the stage that the trial's record is of, or else of all of its kind."""
     if stage.kind == "trial":
         yield own
-        yield from sorted((root / SUPERSEDED).glob(f"{own.name}-*"))
+        yield from children(root / SUPERSEDED, f"{own.name}-")
     elif record is not None and stage.kind in record.stages:
         yield root / STAGES / f"{stage.kind}-{record.stages[stage.kind]}"
     else:
-        yield from sorted((root / STAGES).glob(f"{stage.kind}-*"))
+        yield from children(root / STAGES, f"{stage.kind}-")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from qat import data
-from qat.fileio import folder
 from qat.lab.experiment import Stage, run_stage, run_trial, stage_of
 from qat.lab.experiment.code import load_anew
 from qat.lab.experiment.config import ExperimentConfig, parse
@@ -29,7 +28,7 @@ def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
     """
     make_room()
     keep_freed_memory()
-    place = folder(root)
+    place = Path(root)
     told = all(parse_call(text)[0] in sinks for text in payload["sinks"])
     register(payload["config"], payload["imports"], told)
     config, stage = _planned(payload)

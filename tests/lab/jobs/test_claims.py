@@ -244,16 +244,6 @@ def test_where_there_are_no_hard_links_a_claim_still_has_one_holder(tmp_path, me
         assert take(tmp_path, "a", other).holder == me
 
 
-def test_on_an_object_store_a_claim_is_what_is_read_back(tmp_path, me, monkeypatch):
-    monkeypatch.setattr(claims, "is_local", lambda _: False)
-    monkeypatch.setattr(claims, "SETTLE", 0.0)
-    other = this_process("test")
-    with present(tmp_path, other, dict):
-        mine = take(tmp_path, "a", me)
-        assert mine.holder == me
-        assert take(tmp_path, "a", other) == mine
-
-
 def test_files_of_dead_processes_are_swept_out_and_of_living_ones_kept(tmp_path, me):
     dead, living = someone_else(me, pid=2**22 + 1), this_process("test")
     presence_file(tmp_path, dead.token).write_text(json.dumps(vars(dead)))

@@ -72,12 +72,6 @@ def test_an_unknown_option_is_refused_with_the_known_ones(tmp_path):
         execute([job("a")], tmp_path, runner, is_finished=finished_in(tmp_path), work=WORK)
 
 
-def test_an_object_store_needs_a_folder_that_all_nodes_see():
-    opened = runners.build(LOCAL)(lambda _: None)
-    with pytest.raises(ValueError, match=r"`folder` of the runner slurm .* 'gs://bucket/runs'"):
-        opened.start(JobRequest("gs://bucket/runs", WORK, "a", {}, "gs://bucket/fence"))
-
-
 def test_without_submitit_the_error_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"pip install 'jax-qat\[slurm\]'"):

@@ -13,6 +13,7 @@ from qat.export.trees import load_tree
 from qat.lab.inspect.trial import Trial, read_finished
 from qat.lab.runs.files import ARTIFACT_FILE, STAGES
 from qat.lab.runs.manifest import Signature
+from qat.lab.runs.study_folder import root_of
 from qat.tasks.detection.decode import Detections, detector
 
 THRESHOLD = "deeppcb_threshold"  # the metric that says which scores were best taken for a detection
@@ -31,7 +32,7 @@ class Detector:
     find: Callable[[np.ndarray], Detections]
 
 
-def load_detector(folder: Path, *, trust: bool = False) -> Detector:
+def load_detector(folder: str | Path, *, trust: bool = False) -> Detector:
     """The detector of a finished trial, served in integers where it is quantized.
 
     Files of its study that it needs are run where they are in the current project, or by `trust`. Raises `ValueError`
@@ -47,10 +48,10 @@ def load_detector(folder: Path, *, trust: bool = False) -> Detector:
     return _detector(trial.name, trial, trial.quantized.serve, trial.converted)
 
 
-def load_float_stage(folder: Path, *, trust: bool = False) -> Detector:
+def load_float_stage(folder: str | Path, *, trust: bool = False) -> Detector:
     """The float model that the trial in `folder` started from, out of the stages of its study."""
     trial = read_finished(folder, *KIND, trust=trust)
-    path = folder.absolute().parent.parent / STAGES / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
+    path = root_of(trial.folder) / STAGES / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
     if not path.is_file():
         raise ValueError(
             f"the float model that {str(folder)!r} started from is not in {str(path.parent)!r}. "

@@ -36,7 +36,7 @@ class Detected:
 
 
 def detect(
-    model: Path,
+    model: str | Path,
     images: Sequence[Path],
     out: Path,
     *,
@@ -89,10 +89,10 @@ def _limit(detector: Detector, threshold: float | None) -> float:
     return limit
 
 
-def _other(model: Path, detector: Detector, beside: str | Path | None, trust: bool) -> Detector | None:
+def _other(model: str | Path, detector: Detector, beside: str | Path | None, trust: bool) -> Detector | None:
     if beside is None:
         return None
-    load, folder = (load_float_stage, model) if beside == OWN_FLOAT else (load_detector, Path(beside))
+    load, folder = (load_float_stage, model) if beside == OWN_FLOAT else (load_detector, beside)
     other = load(folder, trust=trust)
     if other.signature != detector.signature:
         raise ValueError(

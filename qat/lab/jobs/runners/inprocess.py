@@ -2,8 +2,8 @@
 
 import contextlib
 import time
+from pathlib import Path
 
-from qat.fileio import folder
 from qat.lab.jobs.events import Emit, Failed, JobEnd, JobRequest, Started
 from qat.lab.jobs.log import append_log, header, where
 from qat.lab.jobs.programs import kept
@@ -40,7 +40,7 @@ class InProcess:
         end = perform(request, self._emit)
         # A disk that refused the job would refuse the log too, and hide the first error.
         if isinstance(end, Failed) and not end.refused:
-            append_log(folder(request.root) / request.job, header() + end.traceback)
+            append_log(Path(request.root) / request.job, header() + end.traceback)
         return [end]
 
     def close(self) -> None:

@@ -4,8 +4,8 @@ import contextlib
 import queue
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-from qat.fileio import folder
 from qat.lab.jobs.events import (
     Compiling,
     Emit,
@@ -156,7 +156,7 @@ class Pool:
         self._remove(worker)
         if request is None:
             return None
-        append_log(folder(request.root) / request.job, f"--- ended: {why}\n")
+        append_log(Path(request.root) / request.job, f"--- ended: {why}\n")
         return Failed(request.job, kind, why)
 
     def _remove(self, worker: Worker) -> None:

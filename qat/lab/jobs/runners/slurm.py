@@ -84,7 +84,7 @@ class OnSlurm:
 
     def start(self, request: JobRequest) -> None:
         """Submit the job."""
-        place = _shared_folder(request.root, self._place)
+        place = Path(self._place or Path(request.root) / FOLDER)
         place.mkdir(parents=True, exist_ok=True)
         self._executor = self._executor or self._make(place)
         file = place / f"{self._token}-{next(self._numbers)}.json"
@@ -146,14 +146,6 @@ def _lost(one: Submitted) -> Failed:
     words = " ".join((one.job.stderr() or "").split())[-300:]
     what = f"job {one.job.job_id} of the cluster ended ({state}) before its work did"
     return Failed(one.request.job, kind, what + (words and f": {words}"))
-
-
-def _shared_folder(root: str, place: str | None) -> Path:
-    if place is None and "://" in root:
-        raise ValueError(
-            f"`folder` of the runner slurm must name one that all nodes see, as {root!r} is no file system."
-        )
-    return Path(place) if place is not None else Path(root) / FOLDER
 
 
 @register

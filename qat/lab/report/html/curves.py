@@ -29,7 +29,7 @@ def read_curves(path: Path) -> tuple[Curve, ...]:
 
     Lines that are not whole are passed over: a trial that runs is still writing its last one.
     """
-    lines = _thin(path.read_text(encoding="utf-8", errors="replace").split("\n"), LINES)
+    lines = _thin(path.read_bytes().decode("utf-8", "replace").split("\n"), LINES)
     blocks = ["\n".join(block) for _, block in itertools.groupby(lines, lambda line: line.partition(",")[0])]
     found = [curve for block in blocks for curve in _curves(block)]
     in_turns = len({curve.stage for curve in found}) < len(found)

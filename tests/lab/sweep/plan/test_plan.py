@@ -9,7 +9,6 @@ from studies import BASE
 from qat.lab.experiment.code import Code
 from qat.lab.experiment.config import override
 from qat.lab.runs.record import RECORD_FILE, read_record
-from qat.lab.runs.study_folder import open_study
 from qat.lab.sweep.run import plan
 from qat.lab.sweep.study import make_study
 from qat.lab.sweep.work import run_job
@@ -109,22 +108,3 @@ def test_a_model_that_the_study_file_registers_is_known_where_the_job_runs(tmp_p
         run_job(str(tmp_path), {**job.payload, "config": config}, silent)
     with pytest.raises(ValueError, match="have changed since"):  # known now, but another model than the job was for
         run_job(str(tmp_path), {**job.payload, "config": config, "imports": [str(file)]}, silent)
-
-
-def test_a_study_runs_in_an_object_store(tmp_path, monkeypatch):
-    import sys
-
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    from qat.fileio import folder
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "s3", MemoryFileSystem)
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    root = folder("s3://bucket/runs")
-    study = make_study("s", TINY, {"arm": {name: ALL[name] for name in ("float", "qat w8a8")}})
-    assert len(run_all(study, root)) == 5
-    assert run_all(study, root) == []
-    scan = open_study(root, study).scan()
-    assert (len(scan.records), scan.damaged) == (2, ())
-    assert all(name.startswith("s3://bucket/runs/") for name in MemoryFileSystem.store)
