@@ -11,7 +11,7 @@ from qat.fileio import INSTALLED
 from qat.lab.experiment.code.digest import PACKAGE, file_digest, for_types_alone, parsed
 from qat.lab.experiment.code.imports import distributions, imports_of
 
-CHOSEN = {"models", "data", "tasks", "observers", "quantizers", "engines"}
+CHOSEN = {"models", "data", "tasks", "observers", "quantizers", "engines", "ptq"}
 """Registries of which an experiment runs the members that its config names."""
 
 NOT_COMPUTING = {
