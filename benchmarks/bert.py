@@ -15,7 +15,7 @@ from shared.step import step_rows
 from shared.verdict import report
 
 import qat
-from qat.lab.experiment.objective import forward
+from qat.models.adapter import forward
 from qat.runtime import medians
 
 MODEL, CLASSES = "bert(size='minilm')", 2
@@ -26,7 +26,7 @@ TRAINED = {"w8a8": 0.9, "w4a4(quantizer='lsq')": None}
 
 def main() -> None:
     """Print ratios of one call by recipe and shape, of the files' sizes, and of a step of 32 texts of 32 tokens."""
-    functions = forward(MODEL, CLASSES)
+    functions = forward(MODEL, classes=CLASSES)
     variables = jax.jit(functions.init)(jax.random.key(0), *_texts(1, 64))
     float_model, rows = jax.jit(functions.inference), []
     for recipe, most in SERVED.items():

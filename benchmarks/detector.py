@@ -14,7 +14,8 @@ from shared.verdict import report
 
 import qat
 from qat import tasks
-from qat.lab.experiment.objective import float_loss, forward
+from qat.lab.experiment.objective import float_loss
+from qat.models.adapter import forward
 from qat.runtime import keep_freed_memory, medians
 from qat.train import TrainConfig, fit
 
@@ -24,7 +25,7 @@ MOST = {1: 0.42, 8: 0.38}  # served by float, by batch size
 
 def main() -> None:
     """Print ratios of one call by batch size, of the files' sizes, and images a second in training."""
-    functions = forward(MODEL, CLASSES)
+    functions = forward(MODEL, classes=CLASSES)
     images = (np.random.default_rng(0).random((max(MOST), SIDE, SIDE, 2)) < 0.3).astype(np.float32)
     variables = jax.jit(functions.init)(jax.random.key(0), images[:1])
     q = qat.quantize(functions.inference, qat.recipe("w8a8"))

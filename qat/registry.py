@@ -103,12 +103,17 @@ class Registry[T]:
         load_plugins()
         return sorted(self._factories)
 
+    def signature(self, name: str) -> inspect.Signature:
+        """The arguments of a registered factory. Raises `ValueError` for an unknown name."""
+        self.check(name)
+        return inspect.signature(self._factories[name])
+
     def described(self) -> list[tuple[str, str]]:
         """Signature and first docstring line of every registered name, as a config calls it."""
         found = []
         for name in self.names():
             factory = self._factories[name]
-            takes = inspect.signature(factory).replace(return_annotation=inspect.Signature.empty)
+            takes = self.signature(name).replace(return_annotation=inspect.Signature.empty)
             lines = (inspect.getdoc(factory) or "").splitlines() or [""]
             found.append((f"{name}{takes}", lines[0]))
         return found

@@ -1,7 +1,8 @@
 """A data set: its named sources, and what a model must know of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,24 +17,33 @@ type Augment = Callable[[Example, np.random.Generator], Example]
 class Dataset:
     """Named splits and what a model must know of them.
 
-    `input_shape` is one example's, without the batch. `fingerprint` is a digest that changes with the data; `task`
-    names what is asked of a model. `augment` is for batches of the training split alone; `class_names` are in the order
-    of the labels, none where the classes have no names.
+    `fingerprint` is a digest that changes with the data; `task` names what is asked of a model. `classes` is 0 where
+    examples are of no class, and `input_shape`, one example's without the batch, empty where a model's inputs are not
+    one array. `augment` is for batches of the training split alone; `class_names` are in the order of the labels, none
+    where the classes have no names. `sizes` are further arguments of a model's builder, by name.
     """
 
     name: str
     splits: Mapping[str, Source]
-    classes: int
-    input_shape: tuple[int, ...]
+    _: KW_ONLY
     fingerprint: str
+    classes: int = 0
+    input_shape: tuple[int, ...] = ()
     task: str = "classification"
     augment: Augment | None = None
     class_names: tuple[str, ...] = ()
     buckets: Buckets | None = None
     vocabulary: int | None = None
+    sizes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(
                 f"`class_names` must name each of the {self.classes} classes, got {len(self.class_names)} names."
             )
+
+    @property
+    def offers(self) -> dict[str, Any]:
+        """The arguments that a model's builder may get of this data set, by name: all sizes that there are."""
+        known = {"classes": self.classes, "input_shape": self.input_shape, "vocabulary": self.vocabulary}
+        return {**{name: value for name, value in known.items() if value}, **self.sizes}

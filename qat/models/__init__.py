@@ -4,13 +4,15 @@
 def mlp(classes: int, width: int = 64) -> nn.Module: ...
 
 model = models.build("mlp(width=32)", classes=10)
+
+A builder may return a Flax Linen or NNX module, or plain functions: `qat.models.adapter` tells the forms.
 """
 
-from flax import linen as nn
+from typing import Any
 
 from qat.registry import Registry, load_members
 
-models: Registry[nn.Module] = Registry("model")
+models: Registry[Any] = Registry("model")
 register, build, names = models.register, models.build, models.names
 
 load_members(__path__, __name__)

@@ -12,7 +12,7 @@ from zoo.parameters import fill
 
 import qat
 from qat.engines import engines, taps
-from qat.lab.experiment.objective import forward
+from qat.models.adapter import forward
 
 NDHWC = ("NDHWC", "DHWIO", "NDHWC")
 MORE = {
@@ -81,7 +81,7 @@ MODELS = {
 def served(request):
     """A model's name, its served function, its converted weights and its inputs."""
     inputs = MODELS[request.param]
-    net = forward(request.param, 6)
+    net = forward(request.param, classes=6)
     variables = fill(jax.eval_shape(net.init, jax.random.key(0), *inputs))
     q = qat.quantize(net.inference, qat.recipe("w8a8"))
     state = q.calibrate(variables, [inputs])

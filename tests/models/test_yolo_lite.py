@@ -9,13 +9,14 @@ from boards import CLASSES, boards, started
 import qat
 from qat import data, models, tasks
 from qat.data import Columns
-from qat.lab.experiment.objective import float_examples, float_loss, forward, served_examples
+from qat.lab.experiment.objective import float_examples, float_loss, served_examples
+from qat.models.adapter import forward
 from qat.models.yolo_lite import ACTIVATIONS, space_to_depth
 from qat.tasks.detection.boxes import STRIDES, points
 from qat.train import TrainConfig, fit, per_example
 
 TASK = tasks.build(f"detection(class_names={CLASSES})")
-NET = forward("yolo_lite(width=8)", len(CLASSES))
+NET = forward("yolo_lite(width=8)", classes=len(CLASSES))
 BATCH = boards(4, seed=5)
 (IMAGES,) = TASK.inputs(BATCH)
 
@@ -36,7 +37,7 @@ def scores(examples, variables):
 
 
 def outputs(text, shape, classes=6):
-    net = forward(text, classes)
+    net = forward(text, classes=classes)
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), image)
     return variables, jax.eval_shape(net.inference, variables, image)
@@ -70,7 +71,7 @@ def test_the_first_convolution_has_channels_enough_to_be_fast_in_integers():
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_gives_finite_outputs_and_its_own(activation):
-    net = forward(f"yolo_lite(width=8, activation='{activation}')", 2)
+    net = forward(f"yolo_lite(width=8, activation='{activation}')", classes=2)
     found = net.inference(started(net.init, IMAGES), IMAGES)
     assert all(np.isfinite(x).all() for x in found.values())
     assert (np.asarray(found["distances"]) > 0).all()

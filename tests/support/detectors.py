@@ -33,7 +33,15 @@ def small_boards():
     for seed, split in enumerate(("train", "validation", "test")):
         batch = boards(6, seed)
         splits[split] = Columns({**batch, "image": np.repeat(batch["image"], 2, -1), "scale": np.ones(6, np.float32)})
-    return Dataset("small_boards", splits, 2, (64, 64, 2), "0", task="detection", class_names=CLASSES)
+    return Dataset(
+        "small_boards",
+        splits,
+        classes=2,
+        input_shape=(64, 64, 2),
+        fingerprint="0",
+        task="detection",
+        class_names=CLASSES,
+    )
 '''
 BOARD = Signature(task="detection", classes=2, class_names=CLASSES, input_shape=(64, 64, 2))
 ALONE = BOARD.model_copy(update={"input_shape": (64, 64, 1)})

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from qat import data, models
+from qat import data
 from qat.engines import engines
 from qat.lab.experiment.recipe import Recipe, as_data, short_name
 from qat.lab.runs.record import Arm, Lineage
+from qat.models.arguments import check_builder
 from qat.recipes.presets import recipe as build_recipe
 from qat.recipes.recipe import QuantRecipe
 from qat.registry import did_you_mean, parse_call
@@ -83,7 +84,7 @@ class ExperimentConfig(BaseModel):
     @field_validator("model")
     @classmethod
     def _known_model(cls, text: str) -> str:
-        models.build(text, classes=2)
+        check_builder(text)
         return text
 
     @field_validator("data")

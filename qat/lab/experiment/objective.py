@@ -1,4 +1,4 @@
-"""A model's functions, and the loss and the numbers of its task: in float, simulated and served.
+"""The loss and the numbers of a task for a model's functions: in float, simulated and served.
 
 Each is one function object per model (and quantized program), so that all runs share what was compiled for it.
 """
@@ -10,39 +10,8 @@ from typing import Any
 
 import jax
 
-from qat import models
-from qat.registry import forgotten_on_change
+from qat.models.adapter import Forward
 from qat.tasks import Task
-
-
-@dataclass(frozen=True)
-class Forward:
-    """The functions of a model: `inference(variables, *inputs)` gives outputs; `training(variables, *inputs, key)`,
-    the key being that of dropout, gives outputs and new running statistics."""
-
-    init: Callable[..., Any]
-    training: Callable[..., tuple[Any, Any]]
-    inference: Callable[..., Any]
-
-
-@forgotten_on_change
-@functools.lru_cache
-def forward(model: str, classes: int) -> Forward:
-    """The functions of a registered model; the same objects at every call."""
-    module = models.build(model, classes=classes)
-
-    def init(key: jax.Array, *inputs: Any) -> Any:
-        return module.init(key, *inputs, train=False)
-
-    def training(variables: Any, *inputs: Any) -> tuple[Any, Any]:
-        *rest, key = inputs
-        outputs, updated = module.apply(variables, *rest, train=True, mutable=["batch_stats"], rngs={"dropout": key})
-        return outputs, dict(updated)
-
-    def inference(variables: Any, *inputs: Any) -> Any:
-        return module.apply(variables, *inputs, train=False)
-
-    return Forward(init, training, inference)
 
 
 @functools.lru_cache
@@ -57,7 +26,7 @@ def float_loss(task: Task, functions: Forward, consistency: float | None = None)
     unlike = None if consistency is None else _unlike(task, "consistency")
 
     def loss(params: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
-        variables, inputs = {"params": params, **state}, task.inputs(batch)
+        variables, inputs = {"params": params, **state}, task.arguments(batch)
         if frozen:
             outputs, updated = functions.inference(variables, *inputs), {}
         else:
@@ -93,7 +62,7 @@ def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher |
     unlike = None if teacher is None else _unlike(task, "distillation")
 
     def loss(trainable: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
-        variables, inputs = {"params": trainable["params"], **state["model"]}, task.inputs(batch)
+        variables, inputs = {"params": trainable["params"], **state["model"]}, task.arguments(batch)
         ranges = replace(state["ranges"], learned=trainable["learned"])
         if frozen:
             outputs, updated = inference.simulate(variables, ranges, *inputs), {}
@@ -111,13 +80,13 @@ def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher |
 @functools.lru_cache
 def float_examples(task: Task, inference: Callable[..., Any]) -> Callable[..., Any]:
     """The metrics of each example of a float model, for `per_example`."""
-    return lambda variables, batch: task.examples(inference(variables, *task.inputs(batch)), batch)
+    return lambda variables, batch: task.examples(inference(variables, *task.arguments(batch)), batch)
 
 
 @functools.lru_cache
 def served_examples(task: Task, inference: Any) -> Callable[..., Any]:
     """Per-example metrics of a quantized program's served integers."""
-    return lambda int8, batch: task.examples(inference.serve(int8, *task.inputs(batch)), batch)
+    return lambda int8, batch: task.examples(inference.serve(int8, *task.arguments(batch)), batch)
 
 
 def _unlike(task: Task, setting: str) -> Callable[[Any, Any], jax.Array]:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from qat.core.state import QuantState
-from qat.lab.experiment.objective import Forward, Teacher, simulated_loss
+from qat.lab.experiment.objective import Teacher, simulated_loss
 from qat.lab.experiment.training import OTHER_ORDER, Run, Setting, final
+from qat.models.adapter import Forward
 from qat.ptq.mixed_precision import most_sensitive, raise_layers, sensitivities
 from qat.recipes.layer_bits import raise_bits
 from qat.recipes.recipe import QuantRecipe
@@ -57,7 +58,7 @@ def calibrate(where: Setting, recipe: QuantRecipe, variables: Any, how: Calibrat
     source = where.full_batches(how.batch_size, how.seed)
 
     def ranges(recipe: QuantRecipe) -> QuantState:
-        inputs = (where.task.inputs(source[i]) for i in range(how.batches))
+        inputs = (where.task.arguments(source[i]) for i in range(how.batches))
         return quantized(where, recipe).inference.calibrate(variables, inputs)
 
     state = ranges(recipe)
@@ -65,7 +66,7 @@ def calibrate(where: Setting, recipe: QuantRecipe, variables: Any, how: Calibrat
         return state, []
     q = quantized(where, recipe).inference
     seen = [source[i] for i in range(min(how.batches, SENSITIVITY_BATCHES))]
-    batches = [(where.task.inputs(batch), batch) for batch in seen]
+    batches = [(where.task.arguments(batch), batch) for batch in seen]
     low = [
         site for site in q.sites(variables, *batches[0][0]) if min(site.weight_bits or 8, site.activation_bits or 8) < 8
     ]

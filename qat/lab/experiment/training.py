@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from qat import data, models, tasks
+from qat import data, tasks
 from qat.fileio import write_atomically
-from qat.lab.experiment.objective import Forward, float_loss, forward
+from qat.lab.experiment.objective import float_loss
 from qat.lab.runs.files import CHECKPOINTS, METRICS_FILE
+from qat.models.adapter import Forward, check_forward, forward
 from qat.models.pretrained import initial
 from qat.tasks import Task
 from qat.train import FitResult, TrainConfig, fit, matching, per_example
@@ -45,8 +46,8 @@ class Setting:
         return replace(self.batches(size, seed), buckets=None)
 
     def abstract_variables(self) -> Any:
-        """Shapes and dtypes of the model's variables."""
-        return jax.eval_shape(self.functions.init, jax.random.key(0), *self.example())
+        """Shapes and dtypes of the model's variables. Raises `ValueError` where it does not keep to its contract."""
+        return check_forward(self.functions, *self.example())
 
     def outcomes(self, examples: Any, variables: Any, split: str, size: int) -> dict[str, np.ndarray]:
         """Evaluate `examples(variables, batch)` for each example of a split, in its order."""
@@ -55,7 +56,7 @@ class Setting:
 
     def example(self, size: int = 1) -> tuple[Any, ...]:
         """The model's inputs for the first examples of the training split."""
-        return self.task.inputs(next(iter(data.in_order(self.dataset.splits["train"], size))))
+        return self.task.arguments(next(iter(data.in_order(self.dataset.splits["train"], size))))
 
 
 def setting(model: str, name: str, engine: str | None = None) -> Setting:
@@ -64,13 +65,14 @@ def setting(model: str, name: str, engine: str | None = None) -> Setting:
     Raises `ValueError` where the data have more words than the model's embedding has rows.
     """
     dataset = data.load(name)
-    rows = getattr(models.build(model, classes=dataset.classes), "vocabulary", None)
+    functions = forward(model, **dataset.offers)
+    rows = functions.vocabulary
     if rows is not None and dataset.vocabulary is not None and rows < dataset.vocabulary:
         raise ValueError(
             f"model {model!r} has an embedding of {rows} rows, but {name!r} has a vocabulary of {dataset.vocabulary}. "
             f"Give the model vocabulary={dataset.vocabulary}, or the data the tokenizer of the model's checkpoint."
         )
-    return Setting(dataset, tasks.build(dataset.task), forward(model, dataset.classes), engine)
+    return Setting(dataset, tasks.build(dataset.task), functions, engine)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, fold
     q = quantized(where, raise_bits(config.rules, trained.raised)).inference
     if config.analysis_batches:
         source = data.in_order(where.dataset.splits["test"], config.evaluation_batch_size)
-        inputs = [where.task.inputs(batch) for _, batch in zip(range(config.analysis_batches), source, strict=False)]
+        inputs = [where.task.arguments(batch) for _, batch in zip(range(config.analysis_batches), source, strict=False)]
         layers = layer_statistics(q, trained.variables, trained.ranges, inputs)
         write_atomically(folder / LAYERS_FILE, layers.to_json())
     int8 = q.convert(trained.variables, trained.ranges, *where.example(config.evaluation_batch_size))

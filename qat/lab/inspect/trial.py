@@ -12,7 +12,6 @@ from qat.core.state import QuantState
 from qat.data import Dataset
 from qat.export import safetensors as store
 from qat.lab.experiment.config import ExperimentConfig, parse
-from qat.lab.experiment.objective import Forward, forward
 from qat.lab.experiment.plugins import register, vetted
 from qat.lab.experiment.quantizing import quantized_pair
 from qat.lab.experiment.stage_results import trained_by
@@ -21,6 +20,7 @@ from qat.lab.runs.files import CONFIG_FILE, MODEL_FILE, STAGES, fault, sealed_by
 from qat.lab.runs.manifest import SIGNATURE_FILE, Signature, read_signature
 from qat.lab.runs.record import RECORD_FILE, Record, read_record
 from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, root_of
+from qat.models.adapter import Forward, forward
 from qat.recipes.layer_bits import raise_bits
 from qat.registry import parse_call
 from qat.transform import Quantized
@@ -50,7 +50,7 @@ class Trial:
     @property
     def functions(self) -> Forward:
         """The float functions of its model: `init`, `training` and `inference`."""
-        return forward(self.config.model, self.signature.classes)
+        return forward(self.config.model, **(self.signature.offers or {"classes": self.signature.classes}))
 
     @cached_property
     def dataset(self) -> Dataset:

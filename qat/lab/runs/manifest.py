@@ -83,10 +83,13 @@ def _versions() -> dict[str, str]:
 
 SIGNATURE_FILE = "signature.json"
 
+type Size = int | float | str | tuple[int, ...] | tuple[str, ...]
+
 
 class Signature(BaseModel):
     """`task` is the data set's; `class_names` are in the order of the labels, none where classes have no names;
-    `input_shape` is one example's, and `scale` what its pixels are multiplied by before the model sees them."""
+    `input_shape` is one example's, and `scale` what its pixels are multiplied by before the model sees them. `offers`
+    are the sizes that the model's builder could take of the data set, by name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -95,6 +98,7 @@ class Signature(BaseModel):
     class_names: tuple[str, ...] = ()
     input_shape: tuple[int, ...]
     scale: float = 1.0
+    offers: dict[str, Size] = {}
 
     def name(self, label: int) -> str:
         """The class of a label."""
@@ -110,6 +114,7 @@ def signature_of(dataset: Dataset) -> Signature:
         class_names=dataset.class_names,
         input_shape=dataset.input_shape,
         scale=float(scale),
+        offers=dataset.offers,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import qat
 from qat import models
-from qat.lab.experiment.objective import forward
+from qat.models.adapter import forward
 from qat.models.bert import SIZES
 
 TEXT = "bert(layers=2, width=32, heads=4, hidden=48, vocabulary=40, positions=24, pooling='{}')"
@@ -18,7 +18,7 @@ TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(1), (4, 12), 1, 40), 
 
 @pytest.fixture(scope="module", params=POOLINGS)
 def net(request):
-    return forward(TEXT.format(request.param), 3)
+    return forward(TEXT.format(request.param), classes=3)
 
 
 def larger(variables):
@@ -48,7 +48,7 @@ def inference(net):
     ],
 )
 def test_every_size_has_the_parameters_of_the_published_one(size, count):
-    net = forward(f"bert(size='{size}')", 2)
+    net = forward(f"bert(size='{size}')", classes=2)
     params = jax.eval_shape(net.init, jax.random.key(0), TOKENS, MASK)["params"]
     params.pop("classifier")
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
@@ -97,7 +97,7 @@ def test_units_are_dropped_in_training_alone_and_by_the_key(net, inference, vari
 
 def test_without_dropout_training_is_inference(variables, inference):
     pooling = "pooler" if "pooler" in variables["params"] else "mean"
-    plain = forward(TEXT.format(pooling).replace(")", ", dropout=0.0)"), 3)
+    plain = forward(TEXT.format(pooling).replace(")", ", dropout=0.0)"), classes=3)
     trained, _ = jax.jit(plain.training)(variables, TOKENS, MASK, jax.random.key(0))
     np.testing.assert_allclose(trained, inference(variables, TOKENS, MASK), rtol=1e-5, atol=1e-6)
 
@@ -116,7 +116,7 @@ def test_all_layers_products_and_tables_are_found(net, variables):
 
 @pytest.mark.parametrize(("pooling", "recipe"), [("pooler", "w8a8"), ("mean", "w8a8_dynamic")])
 def test_serving_equals_simulation_bit_for_bit_at_any_padding(pooling, recipe):
-    net = forward(TEXT.format(pooling).replace("layers=2", "layers=1"), 3)
+    net = forward(TEXT.format(pooling).replace("layers=2", "layers=1"), classes=3)
     variables = larger(jax.jit(net.init)(jax.random.key(0), TOKENS, MASK))
     q = qat.quantize(net.inference, qat.recipe(recipe))
     state = q.calibrate(variables, [(TOKENS, MASK)])

@@ -9,7 +9,8 @@ from truth import truth
 
 import qat
 from qat import tasks
-from qat.lab.experiment.objective import Forward, float_examples, float_loss
+from qat.lab.experiment.objective import float_examples, float_loss
+from qat.models.adapter import Forward
 from qat.tasks.detection.boxes import points
 from qat.tasks.detection.decode import Suppression, detections, detector
 
