@@ -12,7 +12,7 @@ from qat.core import convert as conversion
 from qat.core.arguments import Items, Keyworded, refuse_constants, split_keywords
 from qat.core.calibrate import stream
 from qat.core.convert import Converted
-from qat.core.evaluate import all_given, run
+from qat.core.evaluate import all_operands, run
 from qat.core.plan import make_plan
 from qat.core.sites import Sites, describe
 from qat.core.state import QuantState, as_characters, check_state, require_recipe, require_state
@@ -63,8 +63,8 @@ def _simulate(program: Program, params: Any, state: QuantState, inputs: tuple[An
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     leaves = jax.tree.leaves(params)
-    given, args = all_given(plan, leaves, state), [*leaves, *jax.tree.leaves(inputs)]
-    out, _ = run(plan, engines.build(program.engine), args, given, train=True, check_nan=program.check_nan)
+    operands, args = all_operands(plan, leaves, state), [*leaves, *jax.tree.leaves(inputs)]
+    out, _ = run(plan, engines.build(program.engine), args, operands, train=True, check_nan=program.check_nan)
     return jax.tree.unflatten(plan.out_tree, out)
 
 

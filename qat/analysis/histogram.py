@@ -26,8 +26,8 @@ MANTISSA_BITS, EXPONENT_BIAS = 23, 127  # of float32
 class Noise:
     """Summed squares of float values, and of what quantization adds to them."""
 
-    signal: Float[Any, "*stack"]
-    noise: Float[Any, "*stack"]
+    signal: Float[Any, "*scans"]
+    noise: Float[Any, "*scans"]
 
 
 @jax.tree_util.register_dataclass
@@ -36,12 +36,12 @@ class Tally:
     """Counts over [-2**exponent, 2**exponent), those of values beyond in the bins at the ends; values outside the clip
     range; energies; and the clip range, of a dynamic one all that it was so far."""
 
-    counts: UInt32[Any, "*stack bins"]
-    exponent: Int32[Any, "*stack"]
-    clipped: UInt32[Any, "*stack"]
+    counts: UInt32[Any, "*scans bins"]
+    exponent: Int32[Any, "*scans"]
+    clipped: UInt32[Any, "*scans"]
     noise: Noise
-    low: Float[Any, "*stack"]
-    high: Float[Any, "*stack"]
+    low: Float[Any, "*scans"]
+    high: Float[Any, "*scans"]
 
 
 def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
@@ -54,14 +54,14 @@ def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
     return np.zeros_like(low) if grid == "unsigned" else np.minimum(low, 0), np.maximum(high, 0)
 
 
-def add_noise(n: Noise, x: Array, hat: Array) -> Noise:
-    """The energies with those of the values `x`, quantized to `hat`, added."""
-    x, hat = x.astype(jnp.float32), hat.astype(jnp.float32)
-    return Noise(n.signal + jnp.sum(x * x), n.noise + jnp.sum((x - hat) ** 2))
+def add_noise(n: Noise, x: Array, dequantized: Array) -> Noise:
+    """The energies with those of the values `x`, quantized to `dequantized`, added."""
+    x, dequantized = x.astype(jnp.float32), dequantized.astype(jnp.float32)
+    return Noise(n.signal + jnp.sum(x * x), n.noise + jnp.sum((x - dequantized) ** 2))
 
 
-def take_in(t: Tally, x: Array, hat: Array, spec: TensorSpec) -> Tally:
-    """The tally with the values `x`, quantized to `hat`, added."""
+def update(t: Tally, x: Array, dequantized: Array, spec: TensorSpec) -> Tally:
+    """The tally with the values `x`, quantized to `dequantized`, added."""
     x = x.astype(jnp.float32)
     low, high = t.low, t.high
     if spec.dynamic:
@@ -71,7 +71,7 @@ def take_in(t: Tally, x: Array, hat: Array, spec: TensorSpec) -> Tally:
     bin_of = jnp.floor(x.reshape(-1) * (BINS // 2 * _power_of_two(-t.exponent)))
     index = jnp.clip(bin_of, -(BINS // 2), BINS // 2 - 1).astype(jnp.int32) + BINS // 2
     clipped = t.clipped + outside.sum(dtype=jnp.uint32)
-    return replace(t, counts=t.counts.at[index].add(1), clipped=clipped, noise=add_noise(t.noise, x, hat))
+    return replace(t, counts=t.counts.at[index].add(1), clipped=clipped, noise=add_noise(t.noise, x, dequantized))
 
 
 def _grown(t: Tally, x: Array) -> Tally:

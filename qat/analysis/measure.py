@@ -14,16 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qat.analysis.histogram import BINS, Noise, Tally, add_noise, clip_range, take_in
+from qat.analysis.histogram import BINS, Noise, Tally, add_noise, clip_range, update
 from qat.analysis.layers import Kind, Layer, Layers, Operand, Side
 from qat.analysis.totals import Energy, Seen, nothing_seen, weight_seen
 from qat.core.calibrate import stream
 from qat.core.convert import Structure, structure_of
-from qat.core.evaluate import activations_given, in_scope, site_result, weights_given
+from qat.core.evaluate import activation_operands, in_scope, site_result, weight_operands
 from qat.core.jaxpr import Contraction, Rewriting, bind, rewrite
+from qat.core.operands import ActivationOperand, Operands, WeightOperand, WeightValues
 from qat.core.plan import Plan, SitePlan, make_plan
-from qat.core.state import Clip, QuantState, activations, base_grid, check_state, specs
-from qat.core.tensors import Activation
+from qat.core.state import ClipRange, QuantState, activations, base_grid, check_state, specs
 from qat.core.weights import weight_values
 from qat.engines import engines
 from qat.numerics import dequantize
@@ -57,11 +57,11 @@ def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iter
     head = next(incoming)
     plan = make_plan(q.fn, q.recipe, params, head)
     check_state(plan, state)
-    given, *rest = _given(q.program, structure_of(head), params, state)
-    totals = _start(plan, params, state, given, *rest)
+    operands, *rest = _operands(q.program, structure_of(head), params, state)
+    totals = _start(plan, params, state, operands, *rest)
     empty = jax.device_put(_empty_tallies(plan, totals))
     for inputs in itertools.chain([head], incoming):
-        totals = _more(plan, totals, jax.device_get(_step(q.program, params, given, empty, inputs)))
+        totals = _more(plan, totals, jax.device_get(_step(q.program, params, operands, empty, inputs)))
     return Layers(tuple(_layer(plan, site, index, totals) for site in plan.sites for index in _layers(site)))
 
 
@@ -71,30 +71,30 @@ def _layers(site: SitePlan) -> Iterator[Index]:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _given(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict, dict]:
+def _operands(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[Operands, dict, dict]:
     """Integers and grids by key; the float values of the weights that are no parameters; and by how much a range that
     learns is as wide as the calibrated one, which the same codes span."""
     plan = make_plan(program.fn, program.recipe, params, like.abstract)
     leaves = jax.tree.leaves(params)
-    given: dict[str, Any] = {key: {"q": g["q"]} for key, g in weights_given(plan, leaves, state).items()}
-    scales = {key: g["q"].scale for key, g in given.items()}
-    for key, g in activations_given(plan, state).items():
-        given[key] = {name: g[name] for name in ("grid", "codes") if name in g}
-        scales |= {key: g["grid"].scale} if "grid" in g else {}
+    weights = {key: WeightValues(w.quantized) for key, w in weight_operands(plan, leaves, state).items()}
+    grids = {key: a.served for key, a in activation_operands(plan, state).items()}
+    scales = {key: w.quantized.scale for key, w in weights.items()}
+    scales |= {key: a.grid.scale for key, a in grids.items() if a.grid is not None}
     about = specs(plan)
     bases = {key: base_grid(about[key][0], state.clips[key], about[key][2]).scale for key in state.learned}
     values = weight_values(plan, leaves)
     computed = {key: x for key, x in values.items() if plan.weights[key].leaf is None}
-    return given, computed, {key: scales[key] / base for key, base in bases.items()}
+    return {**weights, **grids}, computed, {key: scales[key] / base for key, base in bases.items()}
 
 
-def _start(plan: Plan, params: Any, state: QuantState, given: dict, computed: dict, stretch: dict) -> _Totals:
+def _start(plan: Plan, params: Any, state: QuantState, operands: Operands, computed: dict, stretch: dict) -> _Totals:
     """The weights as they are, and nothing seen of all else."""
     tensors, leaves = {}, jax.tree.leaves(params)
     clips, stretch = jax.device_get((state.clips, stretch))
     for key, w in plan.weights.items():
-        x, q = jax.device_get((computed[key] if w.leaf is None else leaves[w.leaf], given[key]["q"]))
-        seen = weight_seen(w, np.asarray(x).astype(w.dtype), q, clips[key], stretch.get(key, 1))
+        x, values = jax.device_get((computed[key] if w.leaf is None else leaves[w.leaf], operands[key]))
+        x = np.asarray(x).astype(w.dtype)
+        seen = weight_seen(w, x, values.quantized, clip=clips[key], stretch=stretch.get(key, 1))
         tensors |= {(key, layer): one for layer, one in seen}
     for key, (site, a) in activations(plan).items():
         low, high = _range(a, clips[key], stretch.get(key, 1))
@@ -105,55 +105,49 @@ def _start(plan: Plan, params: Any, state: QuantState, given: dict, computed: di
     return _Totals(tensors, outputs, bits)
 
 
-def _range(a: Activation, clip: Clip, stretch: Any) -> tuple[np.ndarray, np.ndarray]:
+def _range(a: ActivationOperand, clip: ClipRange, stretch: Any) -> tuple[np.ndarray, np.ndarray]:
     """The clip range of an activation; of a dynamic one nothing yet."""
     nothing = np.zeros(clip.qmin.shape, np.float32)
     low, high = (nothing, nothing) if a.spec.dynamic else clip_range(a.spec.grid, clip.low, clip.high)
     return low * stretch, high * stretch
 
 
-def _counted(site: SitePlan) -> list[tuple[int, Activation]]:
-    """The activations that are counted at this site; one that several sites share, at the first."""
-    own = {a.key: (side, a) for side, a in enumerate(site.operands) if isinstance(a, Activation)}
-    return [(side, a) for key, (side, a) in own.items() if key.startswith(f"{site.contraction.id}/")]
-
-
 def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
     """Empty tallies by site, over the spans and ranges of the totals."""
     carried: dict[str, dict[str, Any]] = {}
     for site in plan.quantized.values():
-        stack = site.contraction.scan_lengths
-        zero = np.zeros(stack, np.float32)
+        scan_lengths = site.contraction.scan_lengths
+        zero = np.zeros(scan_lengths, np.float32)
         entry = carried[site.contraction.id] = {OUTPUT: Noise(zero, zero)}
-        for _, a in _counted(site):
+        for _, a in site.own_activations:
             seen = [totals.tensors[a.key, index] for index in _layers(site)]
             exponent, low, high = (
-                np.asarray([getattr(one, name) for one in seen], dtype).reshape(stack)
+                np.asarray([getattr(one, name) for one in seen], dtype).reshape(scan_lengths)
                 for name, dtype in (("exponent", np.int32), ("low", np.float32), ("high", np.float32))
             )
-            counts, clipped = np.zeros((*stack, BINS), np.uint32), np.zeros(stack, np.uint32)
-            entry[a.key] = Tally(counts, exponent, clipped, Noise(zero, zero), low, high)
+            counts, clipped = np.zeros((*scan_lengths, BINS), np.uint32), np.zeros(scan_lengths, np.uint32)
+            noise = Noise(zero, zero)
+            entry[a.key] = Tally(counts, exponent, clipped, noise=noise, low=low, high=high)
     return carried
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(program: Any, params: Any, given: dict, carried: dict, inputs: tuple[Any, ...]) -> dict:
+def _step(program: Any, params: Any, operands: Operands, carried: dict, inputs: tuple[Any, ...]) -> dict:
     plan = make_plan(program.fn, program.recipe, params, inputs)
     sites, engine = plan.quantized, engines.build(program.engine)
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Any, entry: Any, scope: Any):
+    def handler(c: Contraction, eqn: Any, arrays: list[Any], operands: Any, entry: Any, scope: Any):
         site = sites[c.location]
-        exact = bind(eqn, operands)[0]
-        quantized = site_result(site, plan, engine, operands, given, train=False, scope=scope)
+        exact = bind(eqn, arrays)[0]
+        quantized = site_result(site, plan, engine, arrays, operands, train=False, scope=scope)
         new: dict[str, Any] = {OUTPUT: add_noise(entry[OUTPUT], exact, quantized)}
-        for side, a in _counted(site):
-            new[a.key] = take_in(
-                entry[a.key], operands[side], dequantize(scope[in_scope(a, operands[side])][1]), a.spec
-            )
+        for side, a in site.own_activations:
+            _, codes = scope[in_scope(a, arrays[side])]
+            new[a.key] = update(entry[a.key], arrays[side], dequantize(codes), a.spec)
         return exact, new
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
-    return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), given, carried)[1]
+    return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), operands, carried)[1]
 
 
 def _more(plan: Plan, totals: _Totals, carried: dict[str, dict[str, Any]]) -> _Totals:
@@ -163,7 +157,7 @@ def _more(plan: Plan, totals: _Totals, carried: dict[str, dict[str, Any]]) -> _T
         name = site.contraction.id
         for index in _layers(site):
             outputs[name, index] += _at(index, carried[name][OUTPUT])
-            for _, a in _counted(site):
+            for _, a in site.own_activations:
                 tensors[a.key, index] += _at(index, carried[name][a.key])
     return replace(totals, tensors=tensors, outputs=outputs)
 
@@ -176,23 +170,42 @@ def _at(index: Index, tree: Any) -> Any:
 def _layer(plan: Plan, site: SitePlan, index: Index, totals: _Totals) -> Layer:
     """The statistics of a site, or of the layer of it that `index` says."""
     c, operands = site.contraction, []
-    for side, how in zip(SIDES, site.operands, strict=False):
-        if isinstance(how, Activation):
-            operands.append(_operand(how.key, side, "activation", how.spec.grid, index, totals))
-        elif how is not None:
-            w = plan.weights[how[0]]
+    for side, operand in zip(SIDES, site.operands, strict=False):
+        if isinstance(operand, ActivationOperand):
+            operands.append(_operand(operand.key, side, "activation", operand.spec.grid, index, totals))
+        elif isinstance(operand, WeightOperand):
+            w = plan.weights[operand.key]
             own = tuple(index[c.scans.index(scan)] for scan in w.slices if scan in c.scans)
             operands.append(_operand(w.key, side, "weight", w.spec.grid, own, totals))
     number = f"[{','.join(map(str, index))}]" if index else ""
     rule = site.rule.pattern if site.rule and not site.reason else None
     output = None if site.reason else totals.outputs[c.id, index].checked(c.id).sqnr_db
-    return Layer(c.id + number, c.path + number, c.op, rule, site.reason, tuple(operands), output)
+    return Layer(
+        id=c.id + number,
+        path=c.path + number,
+        op=c.op,
+        rule=rule,
+        reason=site.reason,
+        operands=tuple(operands),
+        output_sqnr_db=output,
+    )
 
 
 def _operand(key: str, side: Side, kind: Kind, grid: str, index: Index, totals: _Totals) -> Operand:
     seen = totals.tensors[key, index]
     sqnr_db, bits = seen.energy.checked(key).sqnr_db, int(totals.bits[key][index])
-    return Operand(key, side, kind, bits, grid, seen.low, seen.high, seen.clipped_fraction, sqnr_db, seen.histogram)
+    return Operand(
+        key=key,
+        side=side,
+        kind=kind,
+        bits=bits,
+        grid=grid,
+        low=seen.low,
+        high=seen.high,
+        clipped=seen.clipped_fraction,
+        sqnr_db=sqnr_db,
+        histogram=seen.histogram,
+    )
 
 
 def output_error(q: Quantized, params: Any, state: QuantState, batches: Iterable[Any]) -> float | None:
@@ -212,8 +225,8 @@ def output_error(q: Quantized, params: Any, state: QuantState, batches: Iterable
 def _errors(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> Noise:
     exact, total = program.fn(params, *inputs), Noise(jnp.zeros(()), jnp.zeros(()))
     simulated = program.simulate(params, state, *inputs)
-    for x, hat in zip(jax.tree.leaves(exact), jax.tree.leaves(simulated), strict=True):
+    for x, y in zip(jax.tree.leaves(exact), jax.tree.leaves(simulated), strict=True):
         if jnp.issubdtype(x.dtype, jnp.floating):
             counts = jnp.isfinite(x)
-            total = add_noise(total, jnp.where(counts, x, 0), jnp.where(counts, hat, 0))
+            total = add_noise(total, jnp.where(counts, x, 0), jnp.where(counts, y, 0))
     return total

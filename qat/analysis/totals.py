@@ -9,7 +9,7 @@ import numpy as np
 
 from qat.analysis.histogram import AT_BOUND, BINS, SMALLEST_EXPONENT, Tally, clip_range
 from qat.analysis.layers import Histogram
-from qat.core.state import Clip
+from qat.core.state import ClipRange
 from qat.core.tensors import Weight
 from qat.core.weights import by_channel
 from qat.numerics import QTensor
@@ -105,17 +105,17 @@ def widened(counts: np.ndarray, doublings: int) -> np.ndarray:
 PIECE = 2**22  # values counted at once
 
 
-def weight_seen(w: Weight, x: Any, q: QTensor, clip: Clip, stretch: Any) -> Iterator[tuple[tuple[int, ...], Seen]]:
+def weight_seen(w: Weight, x: Any, q: QTensor, clip: ClipRange, stretch: Any) -> Iterator[tuple[tuple[int, ...], Seen]]:
     """Count the values of a stored weight, its float values `x` and its integers all in numpy; its range is `stretch`
     times the calibrated one. By layer of the scans that slice it, an empty index where none does.
     """
-    stack = w.shape[: w.depth]
+    scan_lengths = w.shape[: w.depth]
 
     def rows(values: Any) -> np.ndarray:
-        return np.asarray(values).reshape(*stack, -1, values.shape[-1])
+        return np.asarray(values).reshape(*scan_lengths, -1, values.shape[-1])
 
     def bound(values: Any) -> np.ndarray:
-        return np.asarray(values).reshape(*stack, -1, 1)
+        return np.asarray(values).reshape(*scan_lengths, -1, 1)
 
     x, codes, scale = rows(by_channel(w, x)), rows(by_channel(w, q.codes)), bound(q.scale)
     zero = np.zeros(scale.shape, np.int32) if q.zero_point is None else bound(q.zero_point)
@@ -124,23 +124,23 @@ def weight_seen(w: Weight, x: Any, q: QTensor, clip: Clip, stretch: Any) -> Iter
     else:
         ends = clip_range(w.spec.grid, bound(clip.low), bound(clip.high))
         low, high = (end * bound(np.broadcast_to(stretch, q.scale.shape)) for end in ends)
-    hat = (codes - zero.astype(np.float32)) * scale
-    for layer in np.ndindex(*stack):
-        yield layer, _rows_seen(x[layer], hat[layer], low[layer], high[layer])
+    dequantized = (codes - zero.astype(np.float32)) * scale
+    for layer in np.ndindex(*scan_lengths):
+        yield layer, _rows_seen(x[layer], dequantized[layer], low[layer], high[layer])
 
 
-def _rows_seen(x: np.ndarray, hat: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
-    """Count the values of rows with a clip range each, quantized to `hat`."""
+def _rows_seen(x: np.ndarray, dequantized: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
+    """Count the values of rows with a clip range each, quantized to `dequantized`."""
     seen = nothing_seen(float(low.min()), float(high.max()))
     axis = int(x.shape[0] < x.shape[1])  # along which rows or columns are cut to pieces
-    whole = (np.broadcast_to(part, x.shape) for part in (x, hat, low, high))
+    whole = (np.broadcast_to(part, x.shape) for part in (x, dequantized, low, high))
     for piece in zip(*(np.array_split(part, -(-x.size // PIECE), axis) for part in whole), strict=True):
         seen = _more(seen, *piece)
     return seen
 
 
-def _more(seen: Seen, x: np.ndarray, hat: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
-    energy = seen.energy + Energy(_squares(x), _squares(x - hat))
+def _more(seen: Seen, x: np.ndarray, dequantized: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
+    energy = seen.energy + Energy(_squares(x), _squares(x - dequantized))
     if not math.isfinite(energy.signal + energy.noise):
         return replace(seen, energy=energy)
     place = np.floor(x.ravel() * np.float32(math.ldexp(HALF, -seen.exponent)))

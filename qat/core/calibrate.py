@@ -12,13 +12,13 @@ from jaxtyping import Array
 
 from qat.core.arguments import refuse_constants
 from qat.core.convert import Structure, structure_of
-from qat.core.evaluate import all_given, run
+from qat.core.evaluate import all_operands, run
 from qat.core.jaxpr import Contraction, Rewriting, bind, laid_out_by_xla, rewrite
+from qat.core.operands import ActivationGrid, Operands
 from qat.core.plan import Plan, SitePlan, make_plan
 from qat.core.ranges import usable
-from qat.core.state import Clip, QuantState, activations, base_grid, check_state, make_clip, specs, start_learning
-from qat.core.tensors import Activation
-from qat.core.weights import map_stack, observed_range, weight_values
+from qat.core.state import ClipRange, QuantState, activations, base_grid, check_state, make_clip, specs, start_learning
+from qat.core.weights import map_layers, observed_range, weight_values
 from qat.engines import engines
 from qat.observers import observers
 from qat.quantizers import quantizers
@@ -30,26 +30,16 @@ Carried = dict[str, dict[str, Any]]
 CHECK_EVERY = 16  # batches between two looks at the flags, which wait for the device
 
 
-def _read(site: SitePlan) -> list[tuple[int, Activation]]:
-    """The activations that this site reads, each with a side that it is on."""
-    return list({a.key: (side, a) for side, a in enumerate(site.operands) if isinstance(a, Activation)}.values())
-
-
-def _sides(site: SitePlan) -> list[tuple[int, Activation]]:
-    """The activations that are observed at this site; one that several sites share, at the first."""
-    return [(side, a) for side, a in _read(site) if a.key.startswith(f"{site.contraction.id}/")]
-
-
 def empty_observations(plan: Plan) -> Carried:
     """Observer states that have seen nothing, with a leading axis for each layer scan; typed as what the step
     returns."""
     carried: Carried = {}
     for site in plan.sites:
-        stack = site.contraction.scan_lengths
-        for _, a in _sides(site):
+        scan_lengths = site.contraction.scan_lengths
+        for _, a in site.own_activations:
             one = {"finite": jnp.array(True), "seen": jnp.array(False)}
             one |= {} if a.spec.dynamic else {"observer": observers.build(a.spec.observer).init(1)}
-            entry = jax.tree.map(lambda x, s=stack: jnp.full((*s, *x.shape), x, x.dtype), one)
+            entry = jax.tree.map(lambda x, s=scan_lengths: jnp.full((*s, *x.shape), x, x.dtype), one)
             carried.setdefault(site.contraction.id, {})[a.key] = entry
     return carried
 
@@ -70,7 +60,7 @@ def _observed(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, An
     return entry
 
 
-def clip_of(spec: TensorSpec, entry: dict[str, Any], clip: Clip) -> Clip:
+def clip_of(spec: TensorSpec, entry: dict[str, Any], clip: ClipRange) -> ClipRange:
     """The clip range of an operand without scanned axes, from its observations."""
     steps = (clip.qmax - clip.qmin).astype(jnp.float32)
     low, high = observers.build(spec.observer).range(entry["observer"], steps, spec.grid == "symmetric")
@@ -82,12 +72,12 @@ def _step(program: Any, params: Any, carried: Carried, inputs: tuple[Any, ...]) 
     plan = make_plan(program.fn, program.recipe, params, inputs)
     sites = plan.quantized
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Any, entry: Any, scope: Any):
-        del given, scope
+    def handler(c: Contraction, eqn: Any, arrays: list[Any], operands: Any, entry: Any, scope: Any):
+        del operands, scope
         new = entry and {
-            a.key: observe_operand(a.spec, entry[a.key], operands[i]) for i, a in _sides(sites[c.location])
+            a.key: observe_operand(a.spec, entry[a.key], arrays[i]) for i, a in sites[c.location].own_activations
         }
-        return bind(eqn, operands)[0], new
+        return bind(eqn, arrays)[0], new
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, {})
     return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), {}, carried)[1]
@@ -95,7 +85,7 @@ def _step(program: Any, params: Any, carried: Carried, inputs: tuple[Any, ...]) 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _weight_ranges(
-    program: Any, like: Structure, params: Any, clips: dict[str, Clip]
+    program: Any, like: Structure, params: Any, clips: dict[str, ClipRange]
 ) -> dict[str, tuple[Array, Array]]:
     plan = make_plan(program.fn, program.recipe, params, like.abstract)
     values = weight_values(plan, jax.tree.leaves(params))
@@ -123,7 +113,7 @@ def calibrate(program: Any, exact: Any, params: Any, batches: Iterator[tuple[Any
 
 def _entries(plan: Plan, carried: Carried) -> dict[str, dict[str, Any]]:
     """The observations by key, in the order of the function's data flow."""
-    return {a.key: carried[site.contraction.id][a.key] for site in plan.sites for _, a in _sides(site)}
+    return {a.key: carried[site.contraction.id][a.key] for site in plan.sites for _, a in site.own_activations}
 
 
 def _refuse_not_finite(plan: Plan, carried: Carried, first: int, last: int) -> None:
@@ -146,7 +136,7 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried
             "its range is unknown. Add batches that reach it; where none can, as in a scanned layer that never takes "
             "its branch, make its activations dynamic or float by a rule."
         )
-    clips = {key: make_clip(spec, stack) for key, (spec, stack, _) in specs(plan).items()}
+    clips = {key: make_clip(spec, scan_lengths) for key, (spec, scan_lengths, _) in specs(plan).items()}
     weights = _weight_ranges(program, structure_of(like), params, {key: clips[key] for key in plan.weights})
     bad = [key for key, bounds in weights.items() if not bool(jnp.isfinite(jnp.stack(bounds)).all())]
     if bad:
@@ -154,14 +144,14 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried
     for key, (low, high) in weights.items():
         clips[key] = replace(clips[key], low=low, high=high)
     for key, entry in entries.items():
-        spec, stack, _ = specs(plan)[key]
-        clip = _ranges(replace(spec, bits=8), len(stack), entry, clips[key])  # bits are data, in the clip
+        spec, scan_lengths, _ = specs(plan)[key]
+        clip = _ranges(replace(spec, bits=8), len(scan_lengths), entry, clips[key])  # bits are data, in the clip
         clips[key] = _never_run(clip, entry["seen"]) if key in settled else clip
     clips = usable(plan, clips)
     return QuantState(clips, start_learning(plan, clips), entries)
 
 
-def _never_run(clip: Clip, seen: Array) -> Clip:
+def _never_run(clip: ClipRange, seen: Array) -> ClipRange:
     """The clip with some range where a branch that constants choose is never taken: the widest of others and of one."""
     assert clip.low is not None and clip.high is not None
     least = jnp.min(clip.low, where=seen, initial=-1.0)
@@ -170,8 +160,8 @@ def _never_run(clip: Clip, seen: Array) -> Clip:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _ranges(spec: TensorSpec, depth: int, entry: dict[str, Any], clip: Clip) -> Clip:
-    return map_stack(partial(clip_of, spec), depth)(entry, clip)
+def _ranges(spec: TensorSpec, depth: int, entry: dict[str, Any], clip: ClipRange) -> ClipRange:
+    return map_layers(partial(clip_of, spec), depth)(entry, clip)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -180,28 +170,31 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     leaves = jax.tree.leaves(params)
-    given = all_given(plan, leaves, state)
+    operands = all_operands(plan, leaves, state)
     carried: dict[str, Any] = {}
     for site in plan.sites:  # every reader of a shared activation observes it, to use the new range as the first does
-        for _, a in _read(site):
+        for _, a in site.activations.values():
             if not a.spec.dynamic and not quantizers.build(a.spec.quantizer).learned:
                 if a.key not in state.observers:
                     raise ValueError(f"`state.observers` lacks {a.key!r}: to observe on, keep those of `calibrate`.")
                 entry = {"seen": state.observers[a.key], "clip": state.clips[a.key]}
                 carried.setdefault(site.contraction.id, {})[a.key] = entry
 
-    def observe(site: SitePlan, operands: list[Any], carried: dict[str, Any], given: dict[str, Any]):
-        carried, given = dict(carried), dict(given)
-        for side, a in _read(site):
+    def observe(site: SitePlan, arrays: list[Any], carried: dict[str, Any], operands: Operands):
+        carried, operands = dict(carried), dict(operands)
+        for side, a in site.activations.values():
             if a.key in carried:
-                seen = observe_operand(a.spec, carried[a.key]["seen"], operands[side])
+                seen = observe_operand(a.spec, carried[a.key]["seen"], arrays[side])
                 clip = clip_of(a.spec, seen, carried[a.key]["clip"])
                 carried[a.key] = {"seen": seen, "clip": clip}
-                given[a.key] = {"grid": base_grid(a.spec, clip, 0)}
-        return carried, given
+                operands[a.key] = ActivationGrid(base_grid(a.spec, clip, 0))
+        return carried, operands
 
     args = [*leaves, *jax.tree.leaves(inputs)]
-    out, carried = run(plan, engines.build(program.engine), args, given, True, observe, carried, program.check_nan)
+    engine = engines.build(program.engine)
+    out, carried = run(
+        plan, engine, args, operands, train=True, observe=observe, carried=carried, check_nan=program.check_nan
+    )
     fresh = {key: e for entry in carried.values() for key, e in entry.items()}
     clips = {**state.clips, **{key: e["clip"] for key, e in fresh.items()}}
     seen = {**state.observers, **{key: e["seen"] for key, e in fresh.items()}}

@@ -11,12 +11,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from qat.core.evaluate import activations_given, run, weights_given
+from qat.core.evaluate import activation_operands, run, weight_operands
 from qat.core.jaxpr import abstract, bind, evaluate, used_inputs
+from qat.core.operands import ActivationGrid, ActivationOperand, Operands, WeightValues
 from qat.core.plan import Plan, make_plan
 from qat.core.ranges import refuse_nan, refuse_not_finite, warn_of_stale
 from qat.core.state import QuantState, activations, check_state, require_state
-from qat.core.tensors import Activation, Weight
+from qat.core.tensors import Weight
 from qat.core.weights import is_far_outside, reduced_shape, weight_values
 from qat.engines import engines
 from qat.numerics import QTensor
@@ -56,12 +57,12 @@ def bundle(tree: Any) -> Bundle:
     leaves, structure = jax.tree.flatten(tree)
     joins = _on_one_device(leaves)
     names = [x.dtype.name if joins and _is_small(x) else None for x in leaves]
-    parts: dict[str, list[Array]] = {}
+    small: dict[str, list[Array]] = {}
     for name, x in zip(names, leaves, strict=True):
         if name:
-            parts.setdefault(name, []).append(x)
+            small.setdefault(name, []).append(x)
     with jax.ensure_compile_time_eval():  # a bundle that is kept must hold no value of a trace that it was made in
-        joint = {name: jnp.concatenate([jnp.ravel(x) for x in xs]) for name, xs in parts.items()}
+        joint = {name: jnp.concatenate([jnp.ravel(x) for x in xs]) for name, xs in small.items()}
     layout = Layout(structure, tuple((name, np.shape(x)) for name, x in zip(names, leaves, strict=True)))
     return Bundle(joint, [x for name, x in zip(names, leaves, strict=True) if name is None], layout)
 
@@ -129,7 +130,7 @@ class Converted:
 
     leaves: dict[str, Array]
     weights: dict[str, QTensor]
-    grids: dict[str, Any]
+    grids: dict[str, ActivationGrid]
     structure: Structure
     recipe: Array | np.ndarray | None = None
 
@@ -145,9 +146,9 @@ class Converted:
 def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict, dict]:
     """Integer weights, the activations' grids, and which weights lie far outside of their range."""
     plan, leaves = make_plan(program.fn, program.recipe, params, like.abstract), jax.tree.leaves(params)
-    weights = {key: g["q"] for key, g in weights_given(plan, leaves, state).items()}
+    weights = {key: one.quantized for key, one in weight_operands(plan, leaves, state).items()}
     weights = {key: replace(q, bits=_bits(state.clips[key].qmax)) for key, q in weights.items()}
-    grids = {key: {k: g[k] for k in ("grid", "codes") if k in g} for key, g in activations_given(plan, state).items()}
+    grids = {key: one.served for key, one in activation_operands(plan, state).items()}
     fixed = {key: w for key, w in plan.weights.items() if not w.spec.dynamic and key not in state.learned}
     values = weight_values(plan, leaves)
     bounds = {key: (state.clips[key].low, state.clips[key].high) for key in fixed}
@@ -166,13 +167,13 @@ def convert(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...
     outside of its calibrated range.
     """
     require_state(state)
-    told, state = state.recipe, state.bare
+    label, state = state.recipe, state.bare
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     weights, grids, stale = _integers(program, structure_of(inputs), params, state)
     refuse_not_finite(weights, grids)
     warn_of_stale(stale)
-    converted = Converted({}, weights, grids, structure_of(params), told)
+    converted = Converted({}, weights, grids, structure=structure_of(params), recipe=label)
     _, used = _served_jaxpr(program, plan, converted, inputs)
     leaves = {path: leaf for path, leaf, u in zip(plan.leaves, jax.tree.leaves(params), used, strict=False) if u}
     refuse_nan(leaves)
@@ -183,16 +184,10 @@ def _served_jaxpr(program: Any, plan: Plan, converted: Converted, inputs: tuple[
     """The served function on (all float leaves, weights, grids, inputs), without dead code, and which of these it
     reads."""
 
-    def served(leaves: tuple[Any, ...], weights: dict[str, QTensor], grids: dict[str, Any], inputs: tuple[Any, ...]):
-        given = {key: {"q": replace(q, bits=None)} for key, q in weights.items()} | grids
-        return run(
-            plan,
-            engines.build(program.serving),
-            [*leaves, *jax.tree.leaves(inputs)],
-            given,
-            False,
-            check_nan=program.check_nan,
-        )[0]
+    def served(leaves: Any, weights: dict[str, QTensor], grids: dict[str, ActivationGrid], inputs: tuple[Any, ...]):
+        operands: Operands = {key: WeightValues(replace(q, bits=None)) for key, q in weights.items()}
+        args, engine = [*leaves, *jax.tree.leaves(inputs)], engines.build(program.serving)
+        return run(plan, engine, args, operands | grids, train=False, check_nan=program.check_nan)[0]
 
     jaxpr = jax.make_jaxpr(served)(converted.structure.leaves, converted.weights, converted.grids, inputs)
     return used_inputs(jaxpr)
@@ -206,7 +201,7 @@ def serve(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Any:
 @partial(jax.jit, static_argnums=(0, 1))
 def _serve(program: Any, structure: Structure, leaves: dict[str, Array], rest: Bundle, inputs: tuple[Any, ...]) -> Any:
     weights, grids = unbundle(rest)
-    converted = Converted(leaves, weights, grids, structure)
+    converted = Converted(leaves, weights, grids, structure=structure)
     plan = make_plan(program.fn, program.recipe, converted.structure.abstract, inputs)
     _check_keys(plan, converted)
     alive, used = _served_jaxpr(program, plan, converted, inputs)
@@ -247,7 +242,7 @@ def _fits_weight(w: Weight, q: QTensor) -> bool:
     return q.scale.shape == reduced_shape(w) and (q.zero_point is None) == (w.spec.grid == "symmetric")
 
 
-def _fits_activation(a: Activation, given: dict[str, Any]) -> bool:
-    if a.spec.dynamic or "grid" not in given:
-        return a.spec.dynamic == ("grid" not in given)
-    return (given["grid"].zero_point is None) == (a.spec.grid == "symmetric")
+def _fits_activation(a: ActivationOperand, one: ActivationGrid) -> bool:
+    if a.spec.dynamic or one.grid is None:
+        return a.spec.dynamic == (one.grid is None)
+    return (one.grid.zero_point is None) == (a.spec.grid == "symmetric")

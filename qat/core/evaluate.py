@@ -10,26 +10,23 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from qat.core.jaxpr import Contraction, Rewriting, placed_as, rewrite, used_inputs
+from qat.core.operands import ActivationGrid, ActivationOperand, Operands, WeightOperand, WeightValues
 from qat.core.plan import Plan, SitePlan
 from qat.core.product import forward, product
 from qat.core.ranges import following
 from qat.core.state import QuantState, activations, base_grid
-from qat.core.tensors import Activation, contracted_axes
+from qat.core.tensors import contracted_axes
 from qat.core.weights import in_operand_layout, integers, present_bound, present_range, weight_values
 from qat.engines import Engine
 from qat.numerics import QParams, QTensor, params_of_range, quantize
 from qat.quantizers import learning, quantizers
 
 Scope = dict[Any, Any]
-Given = dict[str, Any]
-"""By key: of a weight its QTensor (`q`) and, to differentiate, its float values (`hat`); of an activation its grid
-(`grid`, absent where it is dynamic: then its `codes`, the smallest and largest) and, to differentiate, `base` and
-`learned`."""
 
 
-def weights_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
+def weight_operands(plan: Plan, leaves: list[Any], state: QuantState) -> dict[str, WeightValues]:
     """Integers and fake-quantized floats of every weight, computed from the parameters once, outside of every loop."""
-    given: Given = {}
+    found: dict[str, WeightValues] = {}
     for key, x in weight_values(plan, leaves).items():
         w, clip = plan.weights[key], state.clips[key]
         still = jax.lax.stop_gradient(x)
@@ -42,48 +39,49 @@ def weights_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
         quantizer, learned = quantizers.build(w.spec.quantizer), state.learned.get(key, {})
         base = base_grid(w.spec, clip, x.ndim)
         q = jax.lax.stop_gradient(integers(w, x, quantizer.grid(base, learned)))
-        scale = jnp.where(jnp.isfinite(bound), q.scale, jnp.nan)  # codes cannot say NaN, so the scale does
-        q = replace(q, scale=scale)
-        given[key] = {
-            "q": jax.lax.optimization_barrier(q),
-            "hat": learning(quantizer, x, base, learned, x.size / base.scale.size),
-        }
-    return given
+        # Integer codes cannot represent NaN, so the scale carries it.
+        q = replace(q, scale=jnp.where(jnp.isfinite(bound), q.scale, jnp.nan))
+        floats = learning(quantizer, x, base, learned, x.size / base.scale.size)
+        found[key] = WeightValues(jax.lax.optimization_barrier(q), floats)
+    return found
 
 
-def activations_given(plan: Plan, state: QuantState) -> Given:
+def activation_operands(plan: Plan, state: QuantState) -> dict[str, ActivationGrid]:
     """The grids of static activations and the code ranges of dynamic ones."""
-    given: Given = {}
+    found: dict[str, ActivationGrid] = {}
     for key, (site, a) in activations(plan).items():
         clip = state.clips[key]
         if a.spec.dynamic:
-            given[key] = {"codes": (clip.qmin, clip.qmax)}
+            found[key] = ActivationGrid(codes=(clip.qmin, clip.qmax))
             continue
         base, learned = base_grid(a.spec, clip, len(site.contraction.scan_lengths)), state.learned.get(key, {})
         grid = jax.lax.stop_gradient(quantizers.build(a.spec.quantizer).grid(base, learned))
-        given[key] = {"grid": grid, "base": base, "learned": learned}
-    return given
+        found[key] = ActivationGrid(grid, base=base, learned=learned)
+    return found
 
 
-def all_given(plan: Plan, leaves: list[Any], state: QuantState) -> Given:
-    """The values that `simulate` uses for every tensor. Where a parameter that stays in float is NaN, so are the scales
-    of static activations, whose codes cannot say that what they came from was.
+def all_operands(plan: Plan, leaves: list[Any], state: QuantState) -> Operands:
+    """The values that `simulate` uses for every tensor.
+
+    Where a parameter that stays in float is NaN, so are the scales of static activations, whose codes cannot represent
+    it.
     """
-    given = weights_given(plan, leaves, state) | activations_given(plan, state)
+    weights, grids = weight_operands(plan, leaves, state), activation_operands(plan, state)
     stored, read = {w.leaf for w in plan.weights.values()}, used_inputs(plan.jaxpr)[1]
     others = [x for i, x in enumerate(leaves) if i not in stored and read[i]]
     floats = [x for x in others if jnp.issubdtype(jax.typeof(x).dtype, jnp.floating)]
     flags = [jnp.isnan(jnp.max(jax.lax.stop_gradient(x), initial=0)) for x in floats]  # faster than to ask each
-    return {key: _poisoned(g, jnp.stack(flags).any()) if flags and "grid" in g else g for key, g in given.items()}
+    if flags:
+        bad = jnp.stack(flags).any()
+        grids = {key: grid.poisoned(bad) for key, grid in grids.items()}
+    return {**weights, **grids}
 
 
-def _poisoned(given: Any, bad: Array) -> Any:
-    grid = given["grid"]
-    return {**given, "grid": replace(grid, scale=jnp.where(bad, jnp.nan, grid.scale))}
-
-
-def dynamic_grid(c: Contraction, side: int, a: Activation, x: Array, codes: tuple[Array, Array]) -> QParams:
-    """The grid of the very values of `x`: one scale, or one for each row that is contracted."""
+def dynamic_grid(
+    c: Contraction, side: int, a: ActivationOperand, x: Array, codes: tuple[Array, Array] | None
+) -> QParams:
+    """The grid that the values of `x` themselves span: one scale, or one for each row that is contracted."""
+    assert codes is not None
     axes = contracted_axes(c, side) if a.spec.per == "token" else tuple(range(x.ndim))
     x = jax.lax.stop_gradient(x)
     low, high = x.min(axes, keepdims=True, initial=0), x.max(axes, keepdims=True, initial=0)  # grids hold zero anyway
@@ -91,21 +89,27 @@ def dynamic_grid(c: Contraction, side: int, a: Activation, x: Array, codes: tupl
 
 
 def activation(
-    c: Contraction, side: int, a: Activation, x: Array, given: Any, train: bool, check_nan: bool = False
+    c: Contraction,
+    side: int,
+    a: ActivationOperand,
+    x: Array,
+    values: ActivationGrid,
+    train: bool,
+    check_nan: bool = False,
 ) -> tuple[Any, QTensor]:
-    """An activation's differentiable float value (None where it need not be differentiated) and its integers."""
-    if check_nan and "grid" in given:
-        given = _poisoned(given, jnp.isnan(jax.lax.stop_gradient(x)).any())
-    grid = given["grid"] if "grid" in given else dynamic_grid(c, side, a, x, given["codes"])
-    part = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
+    """An activation's differentiable float value (None in serving) and its integers."""
+    if check_nan and values.grid is not None:
+        values = values.poisoned(jnp.isnan(jax.lax.stop_gradient(x)).any())
+    grid = dynamic_grid(c, side, a, x, values.codes) if values.grid is None else values.grid
+    codes = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
     if not train:
-        return None, part
+        return None, codes
     quantizer, summed = quantizers.build(a.spec.quantizer), math.prod(x.shape[i] for i in contracted_axes(c, side))
-    return learning(quantizer, x, given.get("base", grid), given.get("learned", {}), summed), part
+    return learning(quantizer, x, grid if values.base is None else values.base, values.learned, summed), codes
 
 
-def in_scope(a: Activation, x: Array) -> Hashable:
-    """The key of a quantized activation in a scope: its readers share one grid, but codes only in one shape."""
+def in_scope(a: ActivationOperand, x: Array) -> Hashable:
+    """The key of a quantized activation in a scope: its readers share one grid, and codes where the shape is equal."""
     return a.key, x.shape
 
 
@@ -113,43 +117,49 @@ def site_result(
     site: SitePlan,
     plan: Plan,
     engine: Engine,
-    operands: list[Any],
-    given: Given,
+    arrays: list[Any],
+    operands: Operands,
     train: bool,
     scope: Scope,
     check_nan: bool = False,
 ) -> Array:
-    """The result of one site. An activation that other sites read as well is quantized once a `scope` and shape."""
-    c, hats, parts, groups = site.contraction, [], [], None
-    for side, (how, x) in enumerate(zip(site.operands, operands, strict=False)):
-        if how is None:
-            hat, part = x, x
-        elif isinstance(how, Activation):
-            place = in_scope(how, x)
+    """The result of one site on the arrays that its equation reads.
+
+    An activation that other sites read as well is quantized once for each `scope` and shape.
+    """
+    c, float_operands, quantized_operands, groups = site.contraction, [], [], None
+    for side, (operand, x) in enumerate(zip(site.operands, arrays, strict=False)):
+        if isinstance(operand, ActivationOperand):
+            place = in_scope(operand, x)
             if place not in scope:
-                scope[place] = activation(c, side, how, x, placed_as(given[how.key], x), train, check_nan)
-            hat, part = scope[place]
+                grid = placed_as(operands[operand.key], x)
+                scope[place] = activation(c, side, operand, x, grid, train, check_nan)
+            floats, quantized = scope[place]
+        elif isinstance(operand, WeightOperand):
+            values = operands[operand.key]
+            assert isinstance(values, WeightValues)
+            quantized = placed_as(in_operand_layout(values.quantized, operand.perm), x)
+            floats = (
+                placed_as(values.floats.transpose(operand.perm), x) if train and values.floats is not None else None
+            )
+            groups = next(iter(plan.weights[operand.key].groups.values()), groups)
         else:
-            key, perm = how
-            part = placed_as(in_operand_layout(given[key]["q"], perm), x)
-            hat = placed_as(given[key]["hat"].transpose(perm), x) if train else None
-            w = plan.weights[key]
-            groups = next(iter(w.groups.values()), groups)
-        hats.append(hat)
-        parts.append(part)
+            floats, quantized = x, x
+        float_operands.append(floats)
+        quantized_operands.append(quantized)
     if c.op == "embedding":
-        hats.append(None)
-        parts.append(operands[1])
+        float_operands.append(None)
+        quantized_operands.append(arrays[1])
     if train:
-        return product(c, engine, tuple(hats), tuple(parts), groups)
-    return forward(c, engine, tuple(parts), groups)
+        return product(c, engine, tuple(float_operands), tuple(quantized_operands), groups)
+    return forward(c, engine, tuple(quantized_operands), groups)
 
 
 def run(
     plan: Plan,
     engine: Engine,
     args: list[Any],
-    given: Given,
+    operands: Operands,
     train: bool,
     observe: Callable | None = None,
     carried: dict[str, Any] | None = None,
@@ -157,16 +167,17 @@ def run(
 ) -> tuple[list[Any], dict[str, Any]]:
     """Outputs of the planned function with integer sites.
 
-    `observe(site, operands, carried, given) -> (carried, given)` may look at a site's operands and replace what it is
-    given. With `check_nan` the results of a site that reads NaN are NaN, where its activations' range is static too.
+    `observe(site, arrays, carried, operands) -> (carried, operands)` may look at the arrays that a site reads and
+    replace the values of its operands. With `check_nan` the results of a site that reads NaN are NaN, where the range
+    of its activations is static too.
     """
     sites = plan.quantized
 
-    def handler(c: Contraction, eqn: Any, operands: list[Any], given: Given, carried_here: Any, scope: Scope):
+    def handler(c: Contraction, eqn: Any, arrays: list[Any], operands: Operands, carried_here: Any, scope: Scope):
         site = sites[c.location]
         if observe is not None and carried_here is not None:
-            carried_here, given = observe(site, operands, carried_here, given)
-        return site_result(site, plan, engine, operands, given, train, scope, check_nan), carried_here
+            carried_here, operands = observe(site, arrays, carried_here, operands)
+        return site_result(site, plan, engine, arrays, operands, train, scope, check_nan), carried_here
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
-    return rewrite(rewriting, plan.jaxpr, args, given, carried or {})
+    return rewrite(rewriting, plan.jaxpr, args, operands, carried or {})

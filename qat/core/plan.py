@@ -23,7 +23,8 @@ from qat.core.jaxpr import (
     placed,
     trace,
 )
-from qat.core.tensors import Activation, Axes, Tensors, Weight, contracted_axes, share_activation, store_weight
+from qat.core.operands import ActivationOperand, SiteOperand
+from qat.core.tensors import Tensors, Weight, contracted_axes, share_activation, store_weight
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 from qat.registry import forgotten_on_change
 
@@ -33,15 +34,30 @@ SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_p
 
 @dataclass(frozen=True)
 class SitePlan:
-    """A contraction with the rule that it got. `operands` holds for each side what it is quantized as, or None in
-    float; for a weight the stored tensor's key and the permutation from its layout to the operand's. `reason` says
-    why the site stays in float, else None. `joins` is how many arrays an activation of one range joins, else 0."""
+    """A contraction with the rule that it got. `operands` holds the weight or activation that each side is quantized
+    as, None for a side in float. `reason` says why the site stays in float, else None. `joins` is the number of arrays
+    that an activation of one range joins, else 0."""
 
     contraction: Contraction
     rule: QuantRule | None
     reason: str | None
-    operands: tuple[Activation | tuple[str, Axes] | None, ...] = (None, None)
+    operands: tuple[SiteOperand | None, ...] = (None, None)
     joins: int = 0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the tensors that the site quantizes, in the order of its operands."""
+        return tuple(operand.key for operand in self.operands if operand is not None)
+
+    @property
+    def activations(self) -> dict[str, tuple[int, ActivationOperand]]:
+        """The activations that the site quantizes by key, each with a side that it is on."""
+        return {a.key: (side, a) for side, a in enumerate(self.operands) if isinstance(a, ActivationOperand)}
+
+    @property
+    def own_activations(self) -> list[tuple[int, ActivationOperand]]:
+        """The activations that are observed at this site, each with its side: a shared one belongs to its first."""
+        return [at for key, at in self.activations.items() if key.startswith(f"{self.contraction.id}/")]
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,7 @@ class Plan:
     @property
     def slices(self) -> dict[str, tuple[Location, ...]]:
         """The layer scans that slice each weight or activation, by its key."""
-        acts = {a.key: s.contraction.scans for s in self.sites for a in s.operands if isinstance(a, Activation)}
+        acts = {key: s.contraction.scans for s in self.sites for key in s.activations}
         return {**acts, **{key: w.slices for key, w in self.weights.items()}}
 
 
@@ -124,7 +140,7 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
     sites = tuple(_joining(_site(recipe, c, tensors), joins) for c in contractions)
     if all(s.reason for s in sites):
         raise ValueError(_nothing(recipe, sites, [leaf.shape for leaf in jax.tree.leaves(inputs)]))
-    return Plan(jaxpr, out_tree, paths, sites, tensors.weights)
+    return Plan(jaxpr, out_tree, leaves=paths, sites=sites, weights=tensors.weights)
 
 
 def _goes_by_parts(recipe: QuantRecipe, c: Contraction) -> bool:
@@ -135,8 +151,8 @@ def _goes_by_parts(recipe: QuantRecipe, c: Contraction) -> bool:
 def _joining(site: SitePlan, joins: dict[int, Joined]) -> SitePlan:
     """The site, told where a range of one of its activations holds several joined arrays."""
     one = joins.get(id(site.contraction.equation))
-    how = site.operands[one.side] if one else None
-    one_range = isinstance(how, Activation) and how.spec.per != "token"
+    operand = site.operands[one.side] if one else None
+    one_range = isinstance(operand, ActivationOperand) and operand.spec.per != "token"
     return replace(site, joins=len(one.parts)) if one and one_range else site
 
 
@@ -164,10 +180,10 @@ def _site(recipe: QuantRecipe, c: Contraction, tensors: Tensors) -> SitePlan:
         elif rule.activations is None:
             operands.append(None)
         elif rule.activations.dynamic:
-            operands.append(Activation(f"{c.id}/{('lhs', 'rhs')[side]}", rule.activations))
+            operands.append(ActivationOperand(f"{c.id}/{('lhs', 'rhs')[side]}", rule.activations))
         else:
             operands.append(share_activation(c, side, (operand.value, place), rule.activations, tensors))
-    return SitePlan(c, rule, None, tuple(operands))
+    return SitePlan(c, rule, reason=None, operands=tuple(operands))
 
 
 def _reason(c: Contraction, rule: QuantRule | None) -> str | None:

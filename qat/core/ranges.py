@@ -12,15 +12,16 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array
 
+from qat.core.operands import ActivationGrid
 from qat.core.plan import Plan
-from qat.core.state import Clip, base_grid, specs
+from qat.core.state import ClipRange, base_grid, specs
 from qat.numerics import LARGEST_SCALE, QTensor, is_zero_range
 from qat.quantizers import quantizers
 
 HERE = str(Path(__file__).parents[1])
 
 
-def following(clip: Clip, bound: Array) -> Clip:
+def following(clip: ClipRange, bound: Array) -> ClipRange:
     """A weight's clip range, where it is of zeros alone that of its present values, of the size `bound` at most: a
     weight that began at zero."""
     assert clip.low is not None and clip.high is not None
@@ -28,7 +29,7 @@ def following(clip: Clip, bound: Array) -> Clip:
     return replace(clip, low=jnp.where(zero, -bound, clip.low), high=jnp.where(zero, bound, clip.high))
 
 
-def usable(plan: Plan, clips: Mapping[str, Clip]) -> dict[str, Clip]:
+def usable(plan: Plan, clips: Mapping[str, ClipRange]) -> dict[str, ClipRange]:
     """The calibrated clip ranges, those of what learns made so that it can start from them.
 
     Warns of tensors that were nothing but zeros, except of weights whose range follows them. Raises `ValueError` for
@@ -53,19 +54,19 @@ def usable(plan: Plan, clips: Mapping[str, Clip]) -> dict[str, Clip]:
     return made
 
 
-def _told(clip: Clip) -> str:
+def _told(clip: ClipRange) -> str:
     assert clip.low is not None and clip.high is not None
     return f"from {float(jnp.min(clip.low)):.3g} to {float(jnp.max(clip.high)):.3g}"
 
 
-def _is_zero(clip: Clip, learns: bool) -> bool:
+def _is_zero(clip: ClipRange, learns: bool) -> bool:
     """Whether a range is of zeros alone: all of those that learn together, or any of those that do not."""
     assert clip.low is not None and clip.high is not None
     zero = is_zero_range(clip.low, clip.high)
     return bool(zero.all() if learns else zero.any())
 
 
-def _startable(clip: Clip, fresh: float) -> Clip:
+def _startable(clip: ClipRange, fresh: float) -> ClipRange:
     """The clip range, where it is of zeros alone as wide as the widest beside it, or as fresh weights' (`fresh`)."""
     assert clip.low is not None and clip.high is not None
     widest = jnp.max(jnp.maximum(-clip.low, clip.high))
@@ -89,10 +90,10 @@ def _warn_of_zeros(zeros: Mapping[str, bool]) -> None:
         )
 
 
-def refuse_not_finite(weights: Mapping[str, QTensor], grids: Mapping[str, Any]) -> None:
+def refuse_not_finite(weights: Mapping[str, QTensor], grids: Mapping[str, ActivationGrid]) -> None:
     """Raise `ValueError` where a weight was not finite, or a learned range, which its scale then is not either."""
     scales = {key: q.scale for key, q in weights.items()}
-    scales |= {key: given["grid"].scale for key, given in grids.items() if "grid" in given}
+    scales |= {key: one.grid.scale for key, one in grids.items() if one.grid is not None}
     bad = [key for key, scale in scales.items() if not _every(jnp.isfinite(scale))]
     if bad:
         kind = "weight" if bad[0] in weights else "learned range of the activation"

@@ -9,8 +9,8 @@ from typing import Any, overload
 
 import jax.numpy as jnp
 
+from qat.core.operands import ActivationOperand, WeightOperand
 from qat.core.plan import Plan, SitePlan, macs
-from qat.core.tensors import Activation
 from qat.recipes.recipe import QuantRule
 
 
@@ -91,34 +91,34 @@ def _site(plan: Plan, s: SitePlan, counted: set[str]) -> Site:
     sides = tuple("weight" if o.is_weight else "activation" for o in c.operands)
     names = (sides[0], "indices" if c.op == "embedding" else sides[1])
     weight_bits = activation_bits = None
-    for how, o in zip(s.operands, c.operands, strict=False):
-        if isinstance(how, Activation):
-            activation_bits = how.spec.bits
-        elif how is not None:
-            w = plan.weights[how[0]]
+    for operand, o in zip(s.operands, c.operands, strict=False):
+        if isinstance(operand, ActivationOperand):
+            activation_bits = operand.spec.bits
+        elif isinstance(operand, WeightOperand):
+            w = plan.weights[operand.key]
             weight_bits = w.spec.bits
             size = math.prod(w.shape)
             stored += _once(counted, w.key) * size * w.spec.bits / 8
-            whole += _once(counted, f"{w.key.split('~')[0]} as given") * size * w.dtype.itemsize
+            whole += _once(counted, f"{w.key.split('~')[0]} in its own dtype") * size * w.dtype.itemsize
         elif o.origin is not None:
             size = math.prod((*c.scan_lengths, *o.shape)) * o.dtype.itemsize
             stored += _once(counted, f"{o.origin.path} in float") * size
-            whole += _once(counted, f"{o.origin.path} as given") * size
+            whole += _once(counted, f"{o.origin.path} in its own dtype") * size
     shapes = (c.operands[0].shape, c.operands[1].shape, c.out_shape)
     rule = None if s.reason else s.rule
     return Site(
-        c.id,
-        c.path,
-        c.op,
-        names,
-        shapes,
-        rule,
-        s.reason,
-        weight_bits,
-        activation_bits,
-        macs(c) * c.trip_count,
-        stored,
-        whole,
-        s.joins,
-        s.reason is None and any(o.dtype == jnp.float64 for o in c.operands),
+        id=c.id,
+        path=c.path,
+        op=c.op,
+        operands=names,
+        shapes=shapes,
+        rule=rule,
+        reason=s.reason,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        macs=macs(c) * c.trip_count,
+        bytes=stored,
+        float_bytes=whole,
+        joins=s.joins,
+        narrowed=s.reason is None and any(o.dtype == jnp.float64 for o in c.operands),
     )

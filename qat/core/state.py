@@ -13,8 +13,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int32
 
+from qat.core.operands import ActivationOperand
 from qat.core.plan import Plan, SitePlan
-from qat.core.tensors import Activation
 from qat.core.weights import reduced_shape
 from qat.numerics import QParams, broadcast_params, code_range, params_of_range
 from qat.quantizers import quantizers
@@ -25,7 +25,7 @@ LABEL = 64  # characters of a label, filled up with zeros
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Clip:
+class ClipRange:
     """A tensor's clip range (None where it is taken from the values at each call) and the codes that it maps onto."""
 
     low: Float[Array, "..."] | None
@@ -45,7 +45,7 @@ class QuantState:
     not known, and any recipe takes it.
     """
 
-    clips: dict[str, Clip]
+    clips: dict[str, ClipRange]
     learned: dict[str, dict[str, Array]] = field(default_factory=dict)
     observers: dict[str, Any] = field(default_factory=dict)
     recipe: Array | np.ndarray | None = None
@@ -65,13 +65,15 @@ def as_tree(state: QuantState) -> dict[str, Any]:
 
 def from_tree(tree: dict[str, Any]) -> QuantState:
     """The state that `as_tree` wrote."""
-    clips = {key: Clip(f.get("low"), f.get("high"), f["qmin"], f["qmax"]) for key, f in tree["clips"].items()}
+    clips = {
+        key: ClipRange(f.get("low"), f.get("high"), qmin=f["qmin"], qmax=f["qmax"]) for key, f in tree["clips"].items()
+    }
     return QuantState(clips, tree["learned"], recipe=tree.get("recipe"))
 
 
-def activations(plan: Plan) -> dict[str, tuple[SitePlan, Activation]]:
+def activations(plan: Plan) -> dict[str, tuple[SitePlan, ActivationOperand]]:
     """The activations that the plan quantizes, by key, with the first site of each."""
-    return {a.key: (s, a) for s in reversed(plan.sites) for a in s.operands if isinstance(a, Activation)}
+    return {key: (s, a) for s in reversed(plan.sites) for key, (_, a) in s.activations.items()}
 
 
 def specs(plan: Plan) -> dict[str, tuple[TensorSpec, tuple[int, ...], int]]:
@@ -85,20 +87,22 @@ def specs(plan: Plan) -> dict[str, tuple[TensorSpec, tuple[int, ...], int]]:
     return {**acts, **{key: (w.spec, w.shape[: w.depth], len(w.shape)) for key, w in plan.weights.items()}}
 
 
-def make_clip(spec: TensorSpec, stack: tuple[int, ...], low: Array | None = None, high: Array | None = None) -> Clip:
+def make_clip(
+    spec: TensorSpec, scan_lengths: tuple[int, ...], low: Array | None = None, high: Array | None = None
+) -> ClipRange:
     """The clip range with the spec's code range, the latter with a leading axis for each layer scan."""
-    qmin, qmax = (jnp.full(stack, code, jnp.int32) for code in code_range(spec.bits, spec.grid))
-    return Clip(low, high, qmin, qmax)
+    qmin, qmax = (jnp.full(scan_lengths, code, jnp.int32) for code in code_range(spec.bits, spec.grid))
+    return ClipRange(low, high, qmin=qmin, qmax=qmax)
 
 
-def base_grid(spec: TensorSpec, clip: Clip, ndim: int) -> QParams:
+def base_grid(spec: TensorSpec, clip: ClipRange, ndim: int) -> QParams:
     """The grid of a clip range."""
     assert clip.low is not None and clip.high is not None
-    bounds = broadcast_params(QParams(clip.low, None, clip.qmin, clip.qmax), ndim)
+    bounds = broadcast_params(QParams(clip.low, None, qmin=clip.qmin, qmax=clip.qmax), ndim)
     return params_of_range(spec.grid, clip.low, clip.high, bounds.qmin, bounds.qmax)
 
 
-def start_learning(plan: Plan, clips: dict[str, Clip]) -> dict[str, dict[str, Array]]:
+def start_learning(plan: Plan, clips: dict[str, ClipRange]) -> dict[str, dict[str, Array]]:
     """Trainable values of every tensor whose quantizer learns, from its calibrated range."""
     learned = {}
     for key, (spec, _, ndim) in specs(plan).items():
@@ -141,7 +145,7 @@ def require_recipe(name: str, characters: Any, want: str) -> None:
 
 def check_state(plan: Plan, state: QuantState) -> None:
     """Raise `ValueError` where `state` is no state of this plan, saying what is missing."""
-    for key, (spec, stack, _) in specs(plan).items():
+    for key, (spec, scan_lengths, _) in specs(plan).items():
         if key not in state.clips:
             near = _some(k for k in state.clips if k not in specs(plan))
             raise ValueError(
@@ -153,9 +157,9 @@ def check_state(plan: Plan, state: QuantState) -> None:
         if (clip.low is None) != spec.dynamic:
             kind = "dynamic" if spec.dynamic else "static"
             raise ValueError(f"`state` of {key!r} does not fit its {kind} range. Calibrate with this recipe.")
-        if clip.qmin.shape != stack:
+        if clip.qmin.shape != scan_lengths:
             raise ValueError(
-                f"`state` of {key!r} is for layers {clip.qmin.shape}, the function has {stack}. "
+                f"`state` of {key!r} is for layers {clip.qmin.shape}, the function has {scan_lengths}. "
                 "Calibrate with these parameters."
             )
         have, want = sorted(state.learned.get(key, {})), sorted(quantizers.build(spec.quantizer).learned)

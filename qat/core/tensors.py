@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qat.core.jaxpr import Contraction, Location, Origin
+from qat.core.operands import ActivationOperand, WeightOperand
 from qat.recipes.recipe import QuantRule, TensorSpec
 
 Axes = tuple[int, ...]
@@ -41,25 +42,13 @@ class Weight:
         return {self.group: self.shape[self.group] // self.spec.group_size}
 
 
-@dataclass(frozen=True)
-class Activation:
-    """An activation operand of a site: its name in the state and its spec.
-
-    An array that several sites of one rule read (the input of query, key and value) is quantized once, under the
-    first's, at the most bits that any asks.
-    """
-
-    key: str
-    spec: TensorSpec
-
-
 @dataclass
 class Tensors:
     """Tensors stored so far: weights by key, and the activations that a site already quantizes, by value and rule."""
 
     leaves: list[Any]
     weights: dict[str, Weight] = field(default_factory=dict)
-    activations: dict[Any, Activation] = field(default_factory=dict)
+    activations: dict[Any, ActivationOperand] = field(default_factory=dict)
 
 
 def contracted_axes(c: Contraction, side: int) -> Axes:
@@ -71,26 +60,25 @@ def contracted_axes(c: Contraction, side: int) -> Axes:
         rows = c.params["dimension_numbers"].collapsed_slice_dims
         return tuple(i for i in range(ndim) if i not in rows)
     numbers = c.params["dimension_numbers"]
-    kept = numbers.lhs_spec[0] if side == 0 else numbers.rhs_spec[0]
-    return tuple(i for i in range(ndim) if i != kept)
+    free = numbers.lhs_spec[0] if side == 0 else numbers.rhs_spec[0]
+    return tuple(i for i in range(ndim) if i != free)
 
 
-def share_activation(c: Contraction, side: int, value: Any, spec: TensorSpec, tensors: Tensors) -> Activation:
+def share_activation(c: Contraction, side: int, value: Any, spec: TensorSpec, tensors: Tensors) -> ActivationOperand:
     """Enter an activation of a site among those quantized, or find it there, by its `value` and its rule's place."""
     place = (value, _bare(spec))
-    made = Activation(f"{c.id}/{('lhs', 'rhs')[side]}", spec)
+    made = ActivationOperand(f"{c.id}/{('lhs', 'rhs')[side]}", spec)
     found = tensors.activations.setdefault(place, made)
     if spec.bits > found.spec.bits:
         found = tensors.activations[place] = replace(found, spec=spec)
     return found
 
 
-def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -> tuple[str, Axes]:
-    """Enter a site's weight among the stored ones, or find it there; its key and its permutation to the operand's
-    layout.
+def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -> WeightOperand:
+    """Add a site's weight to the stored ones, or find it among them.
 
-    What several sites use alike (a tied embedding, a shared layer, a stack scanned twice) is stored once, at the most
-    bits that any asks.
+    A weight that several sites use alike (a tied embedding, a shared layer, a stack scanned twice) is stored once, at
+    the most bits that any of them asks for.
     """
     operand, spec, weights = c.operands[side], rule.weights, tensors.weights
     origin = operand.origin
@@ -109,32 +97,32 @@ def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -
     group = stored(summed)[0] if spec.per == "group" else None
     shape = tensors.leaves[origin.leaf][1].shape if direct else (*c.scan_lengths, *operand.shape)
     made = Weight(
-        "",
-        spec,
-        tuple(shape),
-        operand.dtype,
-        origin.leaf if direct else None,
-        depth,
-        channels,
-        stored(summed),
-        group,
-        origin.scans if direct else c.scans,
-        (c.location, side),
-        None if direct else operand.value or (c.location, side),
-        totals,
+        key="",
+        spec=spec,
+        shape=tuple(shape),
+        dtype=operand.dtype,
+        leaf=origin.leaf if direct else None,
+        depth=depth,
+        channels=channels,
+        summed=stored(summed),
+        group=group,
+        slices=origin.scans if direct else c.scans,
+        place=(c.location, side),
+        value=None if direct else operand.value or (c.location, side),
+        totals=totals,
     )
     found = next((w for w in weights.values() if _alike(w, made)), None)
     if found is None:
         key = _free_key(origin.path if direct else f"{c.id}/{('lhs', 'rhs')[side]}", weights)
         weights[key] = replace(made, key=key)
-        return key, perm
+        return WeightOperand(key, perm)
     weights[found.key] = replace(
         found,
         spec=replace(found.spec, bits=max(spec.bits, found.spec.bits)),
         slices=tuple(dict.fromkeys((*found.slices, *made.slices))),
         totals=found.totals or totals,
     )
-    return found.key, perm
+    return WeightOperand(found.key, perm)
 
 
 def _free_key(base: str, weights: dict[str, Weight]) -> str:

@@ -121,7 +121,7 @@ def in_operand_layout(q: QTensor, perm: tuple[int, ...]) -> QTensor:
     )
 
 
-def map_stack(fn: Callable[..., Any], depth: int) -> Callable[..., Any]:
+def map_layers(fn: Callable[..., Any], depth: int) -> Callable[..., Any]:
     """`fn` mapped over the given number of leading axes."""
     for _ in range(depth):
         fn = jax.vmap(fn)

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as serialize
 
 from qat.core.convert import Converted, Structure
+from qat.core.operands import ActivationGrid
 from qat.core.state import as_characters, label_of
 from qat.core.weights import sums_to
 from qat.export.trees import (
@@ -60,15 +61,16 @@ def check_weight(key: str, q: QTensor, bits: int) -> None:
         _check_within(f"zero points of weight {key!r}", q.zero_point, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-def check_grid(key: str, grid: dict[str, Any]) -> None:
-    """Check an activation's grid, whose codes must be a range within int8."""
-    p = grid.get("grid")
-    low, high = (p.qmin, p.qmax) if isinstance(p, QParams) else grid["codes"]
+def check_grid(key: str, one: ActivationGrid) -> None:
+    """Raise `ValueError` for an activation's grid whose codes are no range within int8, or whose scale or zero point
+    none can have."""
+    p = one.grid
+    low, high = (p.qmin, p.qmax) if p is not None else one.codes or (0, 0)
     _check_within(f"codes of {key!r}", low, *CODES)
     _check_within(f"codes of {key!r}", high, *CODES)
     if np.shape(low) != np.shape(high) or (np.asarray(low) >= np.asarray(high)).any():
         raise ValueError(f"codes of {key!r} must range from a smaller to a larger one")
-    if isinstance(p, QParams):
+    if p is not None:
         _check_scale(repr(key), p.scale)
         if p.zero_point is not None:
             _check_within(f"zero points of {key!r}", p.zero_point, int(np.min(low)), int(np.max(high)))
@@ -193,13 +195,13 @@ def load(path: str | Path, like: Any = None) -> Converted:
     refuse_another_kind(where, metadata, MODEL)
     with refusing_damage(where, REMEDY):
         leaves, weights, grids, avals = _loaded(tensors, index)
-    tree, told = tree_of(index["tree"], like), index.get("recipe")
+    tree, label = tree_of(index["tree"], like), index.get("recipe")
     if tree.num_leaves != len(avals):
         raise ValueError(
             f"`like` has {tree.num_leaves} leaves, the saved parameters have {len(avals)}. "
             "Give the tree of parameters that was converted."
         )
-    return Converted(leaves, weights, grids, Structure(tree, avals), told and as_characters(told))
+    return Converted(leaves, weights, grids, structure=Structure(tree, avals), recipe=label and as_characters(label))
 
 
 def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
@@ -212,7 +214,9 @@ def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any,
             raise ValueError(f"weight {key!r} must have {expected} bytes of codes, got {packed.size}")
         codes = jnp.asarray(unpack(packed, bits, tuple(shape)))
         sums = None if totals is None else sums_to(codes, tuple(totals))
-        weights[key] = QTensor(codes, flat.get(scale, "float32"), flat.get(zero, "int32"), jnp.int32(bits), sums)
+        weights[key] = QTensor(
+            codes, flat.get(scale, "float32"), flat.get(zero, "int32"), bits=jnp.int32(bits), totals=sums
+        )
         check_weight(key, weights[key], bits)
     grids = {key: _get_grid(flat, entry) for key, entry in index["grids"].items()}
     for key, grid in grids.items():
@@ -224,18 +228,18 @@ def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any,
     return leaves, weights, grids, avals
 
 
-def _put_grid(flat: _Flat, grid: dict[str, Any]) -> list[Any]:
-    if "codes" in grid:
-        return ["codes", *(flat.put(c) for c in grid["codes"])]
-    p = grid["grid"]
+def _put_grid(flat: _Flat, one: ActivationGrid) -> list[Any]:
+    p = one.grid
+    if p is None:
+        return ["codes", *(flat.put(code) for code in one.codes or ())]
     return ["grid", flat.put(p.scale), flat.put(p.zero_point), flat.put(p.qmin), flat.put(p.qmax)]
 
 
-def _get_grid(flat: _Flat, entry: list[Any]) -> dict[str, Any]:
+def _get_grid(flat: _Flat, entry: list[Any]) -> ActivationGrid:
     if entry[0] == "codes":
-        return {"codes": (flat.get(entry[1], "int32"), flat.get(entry[2], "int32"))}
+        return ActivationGrid(codes=(flat.get(entry[1], "int32"), flat.get(entry[2], "int32")))
     scale = flat.get(entry[1], "float32")
-    return {"grid": QParams(scale, *(flat.get(shape, "int32") for shape in entry[2:]))}
+    return ActivationGrid(QParams(scale, *(flat.get(shape, "int32") for shape in entry[2:])))
 
 
 def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:

@@ -46,6 +46,6 @@ def histogram(candidates: int = 40) -> Observer:
     arXiv 2004.09602)."""
     return Observer(
         init=sketch.empty,
-        update=sketch.take_in,
+        update=sketch.update,
         range=lambda s, steps, symmetric: least_cost_range(divergence, s, steps, symmetric, candidates),
     )

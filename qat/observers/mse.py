@@ -19,6 +19,6 @@ def mse(candidates: int = 40) -> Observer:
     `candidates`, on a streaming histogram (Banner et al. 2019, arXiv 1810.05723)."""
     return Observer(
         init=sketch.empty,
-        update=sketch.take_in,
+        update=sketch.update,
         range=lambda s, steps, symmetric: least_cost_range(squared_error, s, steps, symmetric, candidates),
     )

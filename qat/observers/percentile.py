@@ -17,6 +17,6 @@ def percentile(p: float = 99.99) -> Observer:
     tail = 1 - p / 100
     return Observer(
         init=sketch.empty,
-        update=sketch.take_in,
+        update=sketch.update,
         range=lambda s, steps, symmetric: (sketch.quantile(s, tail), sketch.quantile(s, 1 - tail)),
     )

@@ -34,7 +34,7 @@ def empty(channels: int) -> Sketch:
     return Sketch(jnp.zeros((channels, BINS)), jnp.zeros(channels), full, -full, jnp.zeros((), jnp.int32))
 
 
-def take_in(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
+def update(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
     """The sketch with a batch of values added."""
     low, high = jnp.minimum(s.low, x.min(-1)), jnp.maximum(s.high, x.max(-1))
     bound = jnp.maximum(jnp.maximum(-low, high), 1e-30)

@@ -11,7 +11,6 @@ import numpy as np
 
 from qat.core.plan import Plan, make_plan
 from qat.core.state import QuantState, check_state
-from qat.core.tensors import Activation
 from qat.transform import Quantized
 
 type Loss = Callable[[Any, Any], jax.Array]
@@ -82,8 +81,7 @@ def _tensors(plan: Plan) -> dict[str, list[str]]:
     """The keys of the tensors that a layer's sites quantize, by the layer's path."""
     found: dict[str, list[str]] = {}
     for site in plan.quantized.values():
-        keys = [how.key if isinstance(how, Activation) else how[0] for how in site.operands if how is not None]
-        found.setdefault(site.contraction.path, []).extend(keys)
+        found.setdefault(site.contraction.path, []).extend(site.keys)
     return found
 
 

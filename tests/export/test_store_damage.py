@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 import qat
+from qat.core.operands import ActivationGrid
 
 
 def two_layers(params, x):
@@ -87,7 +88,7 @@ def replaced(model, key="in/kernel", grid=False, **values):
     """The model with other values of a weight, or of all activations' grids."""
     if not grid:
         return replace(model, weights={**model.weights, key: replace(model.weights[key], **values)})
-    grids = {key: {"grid": replace(found["grid"], **values)} for key, found in model.grids.items()}
+    grids = {key: ActivationGrid(replace(found.grid, **values)) for key, found in model.grids.items()}
     return replace(model, grids=grids)
 
 

@@ -7,7 +7,7 @@ import pytest
 from test_observers import BATCHES_COUNT, LARGE, NAMES, VALUES, range_of, seen
 
 from qat.observers import observers
-from qat.observers.sketch import BINS, SAMPLES, take_in
+from qat.observers.sketch import BINS, SAMPLES, update
 
 STEPS = {bits: 2**bits - 1 for bits in (2, 4, 8)}
 each_width = pytest.mark.parametrize("bits", STEPS, ids=lambda b: f"{b}bits")
@@ -154,7 +154,7 @@ def test_a_range_never_leaves_out_most_of_the_values(name):
 
 def test_a_count_grows_however_many_values_a_bin_holds():
     full = seen("mse", VALUES)._replace(counts=jnp.full((3, BINS), 2.0**25))
-    grown = jax.jit(take_in)(full, jnp.full((3, SAMPLES), 0.5)).counts - full.counts
+    grown = jax.jit(update)(full, jnp.full((3, SAMPLES), 0.5)).counts - full.counts
     np.testing.assert_array_equal(grown.max(1), SAMPLES)
 
 

@@ -1,8 +1,8 @@
 """Evaluate a function with its sites replaced, through every control flow that jax can reverse or loop over.
 
-A rewriting hands each site two kinds of values. `given` ones are only read (scales, integer weights); `carried` ones
-are read and returned anew (observer states). In a layer scan both are sliced along their leading axis where the
-rewriting says so; in any other loop given values are constants of the loop and carried ones are part of its carry.
+A rewriting hands each site two kinds of values. `operands` are only read (scales, integer weights); `carried` values
+are read and returned updated (observer states). In a layer scan both are sliced along their leading axis where the
+rewriting says so; in any other loop operands are constants of the loop and carried values are part of its carry.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,15 +17,14 @@ from qat.core.jaxpr.contraction import Contraction, Location
 
 Values = dict[str, Any]
 Handler = Callable[[Contraction, Any, list[Any], Values, Any, Values], tuple[Any, Any]]
-"""(site, equation, operands, given, carried value of the site, scope) -> (result of the equation, carried value anew).
+"""(site, equation, arrays that it reads, operands, carried value of the site, scope) -> (result, new carried value).
 
-`scope` is a dict that the sites of one jaxpr, and of calls in it, share while it is evaluated: for what two of them
-need."""
+The sites of one jaxpr, and of calls in it, share `scope` while it is evaluated: a dict for values that several need."""
 
 
 @dataclass(frozen=True)
 class Rewriting:
-    """The sites to rewrite, the function that handles them, and the layer scans that slice each given value."""
+    """The sites to rewrite, the function that handles them, and the layer scans that slice each operand's values."""
 
     sites: Mapping[Location, Contraction]
     handler: Handler
@@ -42,70 +41,76 @@ class Rewriting:
 
 
 def rewrite(
-    rewriting: Rewriting, jaxpr: Any, args: list[Any], given: Values, carried: Values
+    rewriting: Rewriting, jaxpr: Any, args: list[Any], operands: Values, carried: Values
 ) -> tuple[list[Any], Values]:
-    """Outputs of `jaxpr` with its sites handled, and the carried values by site id."""
-    return _run(rewriting, jaxpr, args, (), given, carried, {})
+    """Outputs of `jaxpr` with its sites handled, and the updated carried values by site id."""
+    return _run(rewriting, jaxpr, args, (), operands, carried, {})
 
 
-def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, given: Values, carried: Values, scope: Values):
+def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, operands: Values, carried: Values, scope: Values):
     # A copy, as jax may trace a loop's body more than once from the same values.
     carried = dict(carried)
 
-    def rule(index: int, eqn: Any, operands: list[Any]) -> list[Any]:
+    def rule(index: int, eqn: Any, arrays: list[Any]) -> list[Any]:
         # Invariant: `carried` has one entry for each site that it was called with, updated as sites are passed and
         # never enlarged: loops and branches carry it, so that its structure must not depend on the way taken.
         here = (*at, index)
         if here in r.sites:
             site = r.sites[here]
-            out, state = r.handler(site, eqn, operands, given, carried.get(site.id), scope)
+            out, state = r.handler(site, eqn, arrays, operands, carried.get(site.id), scope)
             carried.update({site.id: state} if site.id in carried else {})
             return [out]
         # Whatever holds no site is bound as it was traced, control flow included: a program without sites is left
         # untouched.
         if here not in r.nests:
-            return layouts.bind(eqn, operands)
+            return layouts.bind(eqn, arrays)
         name = eqn.primitive.name
         # Only the values of sites inside are handed in, so that a loop carries no more than it may change.
         own = {c.id: carried[c.id] for c in r.inside(here) if c.id in carried}
         # A plain call is evaluated in place and shares the scope: its sites see the same arrays as those around it.
         # Values may not leave a remat, loop or branch by the side, so each of these starts with a scope of its own.
         if name in layouts.INLINED:
-            # The body's own slices shadow what is given whole, under the same keys.
-            outs, new = _run(r, layouts.inlined_jaxpr(eqn), operands, (*here, "call"), given, own, scope)
+            outs, new = _run(r, layouts.inlined_jaxpr(eqn), arrays, (*here, "call"), operands, own, scope)
         else:
-            outs, new = (_remat if name in layouts.REMAT else CONTROL[name])(r, eqn, operands, here, given, own)
+            outs, new = (_remat if name in layouts.REMAT else CONTROL[name])(r, eqn, arrays, here, operands, own)
         carried.update(new)
         return outs
 
     return layouts.evaluate(jaxpr, args, rule), carried
 
 
-def _remat(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
+def _remat(r: Rewriting, eqn: Any, args: list[Any], at: Location, operands: Values, carried: Values):
     p = eqn.params
 
-    def body(args: list[Any], given: Values, carried: Values):
-        return _run(r, p["jaxpr"], args, (*at, "call"), given, carried, {})
+    def body(args: list[Any], operands: Values, carried: Values):
+        return _run(r, p["jaxpr"], args, (*at, "call"), operands, carried, {})
 
-    return jax.checkpoint(body, prevent_cse=p["prevent_cse"], policy=p["policy"])(args, given, carried)
+    return jax.checkpoint(body, prevent_cse=p["prevent_cse"], policy=p["policy"])(args, operands, carried)
 
 
-def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
+def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, operands: Values, carried: Values):
     s = layouts.scan_layout(eqn)
     consts, carry, xs = args[: s.consts], args[s.consts : s.consts + s.carry], args[s.consts + s.carry :]
-    # A stacked weight's values have a row for each turn of the scan around it, so the scan itself hands out the rows.
-    sliced = {key: value for key, value in given.items() if at in r.slices.get(key, ())}
-    # A site of a layer scan has a state for each layer, which travels with the slices: read at its turn, written at
-    # its turn. A site in a scan over time has one state for all turns, so it is carried from each turn to the next.
+    # A stacked weight's values have a row for each iteration of the scan around it, which the scan itself slices.
+    sliced = {key: value for key, value in operands.items() if at in r.slices.get(key, ())}
+    # A site of a layer scan has a state for each layer, which is sliced and stacked like the scan's own arrays. A site
+    # in a scan over time has one state for all iterations, so it is carried from each iteration to the next.
     layered = {c.id for c in r.inside(at) if at in c.scans}
     carried_xs = {key: value for key, value in carried.items() if key in layered}
     carried_whole = {key: value for key, value in carried.items() if key not in layered}
 
     def body(state: Any, x: Any):
         carry, whole = state
-        slices, given_here, carried_here = x
+        slices, operands_here, carried_here = x
+        # The slices replace the whole operands, under the same keys.
         outs, new = _run(
-            r, s.body, [*consts, *carry, *slices], (*at, "call"), {**given, **given_here}, {**whole, **carried_here}, {}
+            r,
+            s.body,
+            [*consts, *carry, *slices],
+            (*at, "call"),
+            {**operands, **operands_here},
+            {**whole, **carried_here},
+            {},
         )
         return (outs[: s.carry], {k: new[k] for k in whole}), (outs[s.carry :], {k: new[k] for k in carried_here})
 
@@ -117,7 +122,7 @@ def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, 
     return [*carry, *ys], {**carried_whole, **carried_ys}
 
 
-def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
+def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, operands: Values, carried: Values):
     p = eqn.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
 
@@ -128,15 +133,15 @@ def _while(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values,
     def body(state: Any):
         # The states are part of the carry: how often the loop runs is not known, so there is no axis to stack them
         # along.
-        return _run(r, p["body_jaxpr"], [*args[n:m], *state[0]], (*at, "call"), given, state[1], {})
+        return _run(r, p["body_jaxpr"], [*args[n:m], *state[0]], (*at, "call"), operands, state[1], {})
 
     return jax.lax.while_loop(cond, body, (args[m:], carried))
 
 
-def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, given: Values, carried: Values):
+def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, operands: Values, carried: Values):
     def branch(i: int) -> Callable[..., Any]:
         return lambda args, carried: _run(
-            r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), given, carried, {}
+            r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), operands, carried, {}
         )
 
     # All branches return the states of all sites in the equation, those of the other branches as they came in:

@@ -10,9 +10,9 @@ import numpy as np
 
 from qat.core import convert as conversion
 from qat.core.convert import Converted, Structure, structure_of
+from qat.core.operands import WeightOperand
 from qat.core.plan import Plan, make_plan
 from qat.core.state import QuantState, as_characters, make_clip, specs, start_learning
-from qat.core.tensors import Activation
 from qat.core.weights import reduced_shape
 from qat.export.safetensors import key_impl, serialized
 from qat.lab.experiment.config import ExperimentConfig
@@ -75,9 +75,9 @@ def _converted(program: Program, arguments: Structure) -> tuple[Plan, Converted]
 def _state(plan: Plan) -> QuantState:
     """A state of the right shapes, as calibration would give it."""
     clips = {}
-    for key, (spec, stack, _) in specs(plan).items():
-        bound = jnp.ones(reduced_shape(plan.weights[key]) if key in plan.weights else stack)
-        clips[key] = make_clip(spec, stack) if spec.dynamic else make_clip(spec, stack, -bound, bound)
+    for key, (spec, scan_lengths, _) in specs(plan).items():
+        bound = jnp.ones(reduced_shape(plan.weights[key]) if key in plan.weights else scan_lengths)
+        clips[key] = make_clip(spec, scan_lengths, *(() if spec.dynamic else (-bound, bound)))
     return QuantState(clips, start_learning(plan, clips))
 
 
@@ -88,6 +88,6 @@ def _bits(plan: Plan, recipe: QuantRecipe) -> dict[str, int]:
         c = site.contraction
         rule = recipe.rule_for(c.path, c.op, first=c.first, last=c.last)
         for operand in site.operands:
-            if operand is not None and not isinstance(operand, Activation) and rule and rule.weights:
-                bits[operand[0]] = max(bits.get(operand[0], 0), rule.weights.bits)
+            if isinstance(operand, WeightOperand) and rule and rule.weights:
+                bits[operand.key] = max(bits.get(operand.key, 0), rule.weights.bits)
     return bits
