@@ -213,10 +213,10 @@ def test_weight_only_reads_activations_in_float():
     q, state, int8 = ready(mlp, "w8", params, x)
     assert set(state.clips) == {"a", "b", "c"} and not int8.grids
     assert {s.activation_bits for s in q.sites(params, x)} == {None}
-    hats = {k: params[k] if k == "bias" else int8.weights[k].codes * int8.weights[k].scale for k in params}
+    dequantized = {k: params[k] if k == "bias" else int8.weights[k].codes * int8.weights[k].scale for k in params}
     # float32 sums in another order: the scale is multiplied in after the sum
-    np.testing.assert_allclose(q.simulate(params, state, x), mlp(hats, x), rtol=1e-5, atol=1e-4)
-    np.testing.assert_array_equal(q.simulate(params, state, 1000 * x) == 0, mlp(hats, 1000 * x) == 0)
+    np.testing.assert_allclose(q.simulate(params, state, x), mlp(dequantized, x), rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(q.simulate(params, state, 1000 * x) == 0, mlp(dequantized, 1000 * x) == 0)
 
 
 def test_products_of_two_activations_stay_in_float_when_asked():

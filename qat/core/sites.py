@@ -1,6 +1,4 @@
-"""The value that `sites` returns: every contraction with its rule, bits and cost, or why it stays in float; a table in
-the terminal.
-"""
+"""Sites of a function: every contraction with its rule, bits and cost, or why it stays in float."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,14 +14,14 @@ from qat.recipes.recipe import QuantRule
 
 @dataclass(frozen=True)
 class Site:
-    """A contraction or look-up. `rule` is None and `reason` says why where it stays in float.
+    """A contraction or look-up. Where it stays in float `rule` is None and `reason` says why.
 
-    `operands` names each side: weight, activation or indices. `bits` are those of its weights and its activations, None
-    where they are float (32 stands in the table). `macs` counts multiply-accumulates of one call at the traced
-    shapes, all turns of its scans included; `bytes` is the size of its weights as stored, `float_bytes` in their own
-    dtype; shared weights count at their first site only. `joins` is how many arrays an activation joins under one
-    range, so that the small ones may lose their numbers; 0 where it is not joined. `narrowed` says that its operands
-    are float64 and that it is computed in float32 from them.
+    `operands` names each side: weight, activation or indices. `weight_bits` and `activation_bits` are None in float
+    (32 in the table). `macs` counts the multiply-accumulates of one call at the traced shapes, every iteration of its
+    scans included. `bytes` is the stored size of its weights, `float_bytes` their size in their own dtype; shared
+    weights count at their first site only. `joins` is the number of arrays that an activation joins under one range,
+    which may be too coarse for the smallest of them; 0 without a join. `narrowed` says that its operands are float64
+    and its result is computed in float32.
     """
 
     id: str

@@ -37,15 +37,15 @@ def reduced_shape(w: Weight) -> tuple[int, ...]:
 
 def by_channel(w: Weight, x: Array) -> Float[Array, "channels values"]:
     """The weight's values with those that share a scale in one row, in float32."""
-    kept = list(w.channels)
+    rows = list(w.channels)
     if w.group is not None and w.spec.group_size:
         x = x.reshape(*x.shape[: w.group], -1, w.spec.group_size, *x.shape[w.group + 1 :])
-        kept = sorted([i + (i > w.group) for i in kept] + [w.group])
-    order = (*kept, *(i for i in range(x.ndim) if i not in kept))
-    rows = 1
-    for i in kept:
-        rows *= x.shape[i]
-    return x.transpose(order).reshape(rows, -1).astype(jnp.float32)
+        rows = sorted([i + (i > w.group) for i in rows] + [w.group])
+    order = (*rows, *(i for i in range(x.ndim) if i not in rows))
+    size = 1
+    for i in rows:
+        size *= x.shape[i]
+    return x.transpose(order).reshape(size, -1).astype(jnp.float32)
 
 
 def observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array, Array]:
@@ -108,15 +108,15 @@ def _reduced(reduce: Callable[..., Array], x: Array, shape: tuple[int, ...]) -> 
 def in_operand_layout(q: QTensor, perm: tuple[int, ...]) -> QTensor:
     """A stored weight (less its scanned axes) with its axes as the site's operand has them."""
 
-    def turn(x: Array | None) -> Array | None:
+    def transposed(x: Array | None) -> Array | None:
         return x if x is None or x.ndim == 0 else x.transpose(perm)
 
     return replace(
         q,
         codes=q.codes.transpose(perm),
-        scale=turn(q.scale),
-        zero_point=turn(q.zero_point),
-        totals=turn(q.totals),
+        scale=transposed(q.scale),
+        zero_point=transposed(q.zero_point),
+        totals=transposed(q.totals),
         bits=None,
     )
 

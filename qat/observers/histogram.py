@@ -11,7 +11,7 @@ MOST_CODES = 256
 
 
 def divergence(center, count, low, high, steps):
-    """Kullback-Leibler divergence of the clipped histogram from the same with each code's mass spread over its bins.
+    """Kullback-Leibler divergence of the clipped histogram from its quantized one, each code's mass even over its bins.
 
     The mass beyond a bound goes to the outermost bin within it; a code that holds nothing but such mass costs dearly.
     """
@@ -22,12 +22,12 @@ def divergence(center, count, low, high, steps):
     def per_code(values):
         return jax.ops.segment_sum(values, code, MOST_CODES)[code]
 
-    kept = jnp.where(inside, count, 0.0)
-    clipped = kept + _outside(count, inside, center, low, high)
+    within = jnp.where(inside, count, 0.0)
+    clipped = within + _outside(count, inside, center, low, high)
     occupied = clipped > 0
-    spread = jnp.where(occupied, per_code(kept) / jnp.maximum(per_code(occupied.astype(jnp.float32)), 1.0), 0.0)
+    uniform = jnp.where(occupied, per_code(within) / jnp.maximum(per_code(occupied.astype(jnp.float32)), 1.0), 0.0)
     p = clipped / jnp.maximum(jnp.sum(clipped), 1.0)
-    q = spread / jnp.maximum(jnp.sum(spread), 1.0)
+    q = uniform / jnp.maximum(jnp.sum(uniform), 1.0)
     return jnp.sum(jnp.where(p > 0, p * jnp.log(p / jnp.maximum(q, 1e-12)), 0.0))
 
 

@@ -24,9 +24,9 @@ def both(name, fn=product, params=None, batches=None, **options):
     return q, params, q.calibrate(params, batches), batches
 
 
-def decibels(x, hat):
-    x, hat = np.asarray(x, np.float64), np.asarray(hat, np.float64)
-    return 10 * np.log10(np.sum(x**2) / np.sum((x - hat) ** 2))
+def decibels(x, quantized):
+    x, quantized = np.asarray(x, np.float64), np.asarray(quantized, np.float64)
+    return 10 * np.log10(np.sum(x**2) / np.sum((x - quantized) ** 2))
 
 
 def counted(x, histogram):

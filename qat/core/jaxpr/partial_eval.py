@@ -68,7 +68,7 @@ def _control(name: str, eqn: Any, args: list[Any], at: Location, wanted: Mapping
             _run(branch, args[1:], (*at, f"branches[{i}]"), wanted, found)
     elif name == "while":
         n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-        # Once is enough: the loop's carry is unknown, and what does not depend on it is the same in every turn.
+        # Once is enough: the loop's carry is unknown, and what does not depend on it is the same in every iteration.
         _run(p["body_jaxpr"], [*args[n:m], *[UNKNOWN] * len(args[m:])], (*at, "call"), wanted, found)
     else:
         _scan(eqn, args, at, wanted, found)
@@ -89,7 +89,7 @@ def _scan(eqn: Any, args: list[Any], at: Location, wanted: Mapping[Location, Any
         return None, {repr(place): value for place, value in inner.items()}
 
     # A scan's operand is stacked only where the site is inside a layer scan. Where none of them is, no slice is
-    # known, nothing in the body differs from turn to turn, and a single evaluation gives what is wanted.
+    # known, nothing in the body differs between iterations, and a single evaluation gives what is wanted.
     if layered:
         known = {i: x for i, x in enumerate(xs) if x is not UNKNOWN}
         _, stacked = jax.lax.scan(body, None, known, s.length)

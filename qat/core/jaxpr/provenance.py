@@ -15,28 +15,29 @@ PLACINGS = {
     "mesh_cast",
     "copy",
     "copy_p",
-}  # the same array, said to lie otherwise
+}  # the same array under another sharding
 FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64)
 
 
 class Info(NamedTuple):
-    """Provenance of a value: whether it depends on parameters and constants alone, on which leaf, behind which sites.
+    """The provenance of a value: whether it depends on parameters and constants alone (`known`), on which leaf, and
+    which sites lie `upstream` of it.
 
-    A `spread` one is repeated along new axes (learned queries, one copy an example): its shape may follow the batch,
-    so it is no weight. `value` is the same for the same array, also across calls and equal casts, but not into a loop
-    or branch. `scans` are those that slice the value where it is made of constants alone.
+    A `broadcast` value is repeated along new axes (learned queries, one copy for each example): its shape may follow
+    the batch, so it is no weight. `value` is equal for the same array, also across calls and equal casts, but not into
+    a loop or branch. `scans` are the scans that slice a value made of constants alone.
     """
 
     known: bool
     origin: Origin | None
     upstream: frozenset[Location]
-    spread: bool = False
+    broadcast: bool = False
     value: Any = None
     scans: tuple[Location, ...] = ()
 
 
 def follow(eqn: Any, args: list[Info]) -> Info:
-    """The information on an ordinary equation's result."""
+    """The provenance of an ordinary equation's result."""
     value = _same_value(eqn, args)
     upstream = frozenset().union(*(a.upstream for a in args))
     # One operand that is data makes the result data. An effect makes it data as well: its value may not be the same
@@ -51,12 +52,12 @@ def follow(eqn: Any, args: list[Info]) -> Info:
     # it.
     origin = max(origins, key=lambda o: o[0])[1]
     moved = _moved(eqn, origin) if len(args) == 1 else replace(origin, perm=None, scans=scans)
-    return Info(True, moved, upstream, _is_spread(eqn, args), value)
+    return Info(True, moved, upstream, _is_broadcast(eqn, args), value)
 
 
 def _same_value(eqn: Any, args: list[Info]) -> Any:
-    """The name of a value that is an old one in another shape (as `jnp.matmul` makes at batch size one), or an equal
-    cast."""
+    """The name of a value that is an earlier one reshaped (as `jnp.matmul` does at batch size one) or cast once more
+    to the same dtype; None for a new value."""
     name = eqn.primitive.name
     if name == "convert_element_type":
         # Two casts of one array to one dtype are equal arrays, though jax traced two equations.
@@ -78,17 +79,18 @@ def _moved(eqn: Any, origin: Origin) -> Origin:
     # would.
     if origin.perm is not None and name == "convert_element_type" and not origin.cast and dtype in FLOATS:
         return replace(origin, dtype=dtype, cast=True)
-    # Anything else computes a new array, which cannot be had from the leaf by transposes and a single cast.
+    # Anything else computes a new array, which transposes and a single cast cannot make from the leaf.
     return replace(origin, perm=None)
 
 
-def _is_spread(eqn: Any, args: list[Info]) -> bool:
-    """Whether a value of parameters is repeated along an axis; one combined elementwise with a whole parameter is not.
+def _is_broadcast(eqn: Any, args: list[Info]) -> bool:
+    """Whether a value made of parameters is repeated along an axis; one combined elementwise with a whole parameter is
+    not.
 
-    Said of an equation that repeats its operand once as well, so that a batch of one gives the same.
+    An equation that repeats its operand just once counts too, so that a batch of one gives the same answer.
     """
     shapes, out = [getattr(v.aval, "shape", ()) for v in eqn.invars], eqn.outvars[0].aval
-    spread = [a.spread for a in args if a.origin is not None]
+    broadcast = [a.broadcast for a in args if a.origin is not None]
     name = eqn.primitive.name
     if name == "tile" or (name in ("stack", "concatenate") and len({id(v) for v in eqn.invars}) == 1):
         return True
@@ -96,13 +98,15 @@ def _is_spread(eqn: Any, args: list[Info]) -> bool:
         # A new leading axis is where a batch goes: at batch size one it repeats nothing yet, but the next batch
         # would.
         leading = len(out.shape) > len(shapes[0]) and 0 not in eqn.params["broadcast_dimensions"]
-        return out.size > eqn.invars[0].aval.size or leading or any(spread)
-    # Combined elementwise, a repeated value is absorbed by a parameter that has the result's whole shape; where none
-    # has, the result's shape may still follow the batch.
+        return out.size > eqn.invars[0].aval.size or leading or any(broadcast)
+    # Combined elementwise with a parameter of the result's full shape, a repeated value no longer decides that shape;
+    # without such a parameter the result's shape may still follow the batch.
     if len(args) > 1 and all(_broadcasts(shape, out.shape) for shape in shapes):
-        whole = [a.spread for a, shape in zip(args, shapes, strict=True) if a.origin is not None and shape == out.shape]
+        whole = [
+            a.broadcast for a, shape in zip(args, shapes, strict=True) if a.origin is not None and shape == out.shape
+        ]
         return all(whole) if whole else True
-    return any(spread)
+    return any(broadcast)
 
 
 def _broadcasts(shape: tuple[int, ...], out: tuple[int, ...]) -> bool:
@@ -110,13 +114,13 @@ def _broadcasts(shape: tuple[int, ...], out: tuple[int, ...]) -> bool:
 
 
 def repeats(eqn: Any, args: list[Info], side: int) -> bool:
-    """Whether a contraction's operand stands for copies of a parameter rather than for a weight.
+    """Whether a contraction's operand holds copies of a parameter, and so is no weight.
 
-    So does one that meets another weight along an axis of length one kept in front: a learned query with an axis for
-    the batch, where the batch is one.
+    So does an operand with a leading axis of length one that is not contracted, where the other operand is a weight as
+    well: a learned query with a batch axis, at batch size one.
     """
-    if args[side].spread or eqn.primitive.name != "dot_general" or not all(a.known and a.origin for a in args):
-        return args[side].spread
+    if args[side].broadcast or eqn.primitive.name != "dot_general" or not all(a.known and a.origin for a in args):
+        return args[side].broadcast
     shape, (summed, _) = eqn.invars[side].aval.shape, eqn.params["dimension_numbers"]
     return len(shape) > 1 and shape[0] == 1 and 0 not in summed[side]
 
@@ -130,8 +134,8 @@ def sliced(info: Info, scan: Location) -> Info:
 
 def _slice(origin: Origin, scan: Location) -> Origin:
     """The origin of one slice; a leaf already transposed cannot be followed further."""
-    # A scan slices the leading axis of what it is given. Only for a leaf as it lies is that the leaf's own leading
-    # axis, the one along which layers are stacked.
+    # A scan slices the leading axis of its operand. That is the leaf's own leading axis, along which layers are
+    # stacked, only where the leaf was not transposed before.
     plain = origin.perm is not None and origin.perm == tuple(range(len(origin.perm)))
     return replace(
         origin, perm=tuple(range(len(origin.perm) - 1)) if plain and origin.perm else None, scans=(*origin.scans, scan)
