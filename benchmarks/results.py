@@ -16,6 +16,7 @@ from qat.lab.runs import curves, load
 from qat.lab.runs.record import Arm, Lineage, Record, write_record
 from qat.lab.runs.study_folder import open_study
 from qat.lab.sweep.study import Study, Trial
+from qat.tasks.classification import METRICS
 from qat.train import TrainConfig
 
 RECIPES = [f"w{weights}a{activations}" for weights in (2, 3, 4, 6, 8) for activations in (4, 8)]
@@ -92,6 +93,7 @@ def record_of(trial: Trial, i: int) -> Record:
         seed=trial.config.seed,
         lineage=Lineage(float_stage=key, control=key, group=f"{i // SEEDS:012x}"),
         stages={"float": key, "calibration": key},
+        task_metrics=METRICS,
         metrics={"accuracy": 0.9 + i % 97 / 1000, "cross_entropy": 0.1 + i % 89 / 1000},
         examples=450,
         size_bytes=18_240,

@@ -9,7 +9,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from qat.tasks.metric import Metric, fraction
 from qat.tasks.task import Batch, Task, register
+
+CROSS_ENTROPY = Metric("cross_entropy", "lower", unit="nats", range=(0.0, None))
+METRICS = (fraction("accuracy"), CROSS_ENTROPY)
 
 
 def divergence(logits: Float[Array, "batch classes"], teacher: Float[Array, "batch classes"]) -> Float[Array, ""]:
@@ -38,7 +42,7 @@ def examples(logits: Any, batch: Batch) -> dict[str, jax.Array]:
 @register
 def classification() -> Task:
     """Cross-entropy; accuracy is what counts."""
-    return Task("accuracy", _inputs, loss, examples, _summary, divergence)
+    return Task(METRICS, _inputs, loss, examples, _summary, divergence)
 
 
 def _inputs(batch: Batch) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from qat.registry import Registry
+from qat.tasks.metric import Metric, check_metrics
 
 type Batch = Mapping[str, Any]
 type Arrays = Mapping[str, np.ndarray]
@@ -17,19 +18,30 @@ type Arrays = Mapping[str, np.ndarray]
 class Task:
     """Pure functions of a batch and of the model's outputs on it.
 
+    `metrics` are the numbers that `summary` gives, the main one first: by it arms are compared and searches go.
     `inputs(batch)` are the model's inputs: a tuple of trees of arrays, or one such tree, a dict for example.
     `loss(outputs, batch)` gives the loss and numbers to watch; outputs may be any tree too. `examples(outputs, batch)`
-    gives arrays over the examples, `summary` the metrics from those of a whole split;
-    `metric` names the main one, of which more is better. `distill(outputs, teacher's)` is a loss of outputs that are
-    unlike those of another model; None where a task has none.
+    gives arrays over the examples, `summary` the metrics from those of a whole split. An array by the main metric's
+    name whose mean is that metric lets arms be compared example by example. `distill(outputs, teacher's)` is a loss of
+    outputs that are unlike those of another model; None where a task has none.
+
+    Raises `ValueError` unless the main metric has a direction and no two metrics share a name.
     """
 
-    metric: str
+    metrics: tuple[Metric, ...]
     inputs: Callable[[Batch], Any]
     loss: Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
     examples: Callable[[Any, Batch], dict[str, jax.Array]]
     summary: Callable[[Arrays], dict[str, float]]
     distill: Callable[[Any, Any], jax.Array] | None = None
+
+    def __post_init__(self) -> None:
+        check_metrics(self.metrics)
+
+    @property
+    def metric(self) -> Metric:
+        """The main metric."""
+        return self.metrics[0]
 
     def arguments(self, batch: Batch) -> tuple[Any, ...]:
         """The model's inputs as its positional arguments; what is no plain tuple is one."""

@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qat.tasks.classification import divergence, examples, loss
+from qat.tasks.classification import CROSS_ENTROPY, divergence, examples, loss
+from qat.tasks.metric import fraction
 from qat.tasks.task import Arrays, Batch, Task, register
+
+METRICS = (*map(fraction, ("accuracy", "f1")), CROSS_ENTROPY, *map(fraction, ("precision", "recall")))
 
 
 @register
 def text_classification(class_names: tuple[str, ...] = ()) -> Task:
     """Cross-entropy; accuracy is what counts, and `scores` has the other metrics."""
     summary = functools.partial(scores, names=tuple(class_names))
-    return Task("accuracy", _inputs, loss, _examples, summary, divergence)
+    return Task(METRICS, _inputs, loss, _examples, summary, divergence)
 
 
 def scores(arrays: Arrays, names: Sequence[str] = ()) -> dict[str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from qat.lab.runs.record import Lineage, Record, write_record
+from qat.tasks.classification import METRICS
 
 
 def make_record(arm="float", recipe=None, seed=0, score=0.9, variant="a", labels=None, **changes) -> Record:
@@ -20,6 +21,7 @@ def make_record(arm="float", recipe=None, seed=0, score=0.9, variant="a", labels
         "lineage": Lineage(
             float_stage=f"float {variant} {seed}", control=f"control {variant} {seed}", group=f"{variant} {name}"
         ),
+        "task_metrics": METRICS,
         "metrics": {"accuracy": score},
         "examples": 100,
         "size_bytes": 400 if recipe is None else 100,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qat.lab.runs.record import Arm, Lineage, Record
+from qat.tasks.classification import METRICS
 
 ARMS: tuple[tuple[Arm, str | None], ...] = (
     ("float", None),
@@ -155,6 +156,7 @@ def _record(fake: Fake, accuracy: float, examples: int, rng: np.random.Generator
             float_stage=start, control=_digest("control", start), group=_digest(fake.labels["arm"], fake.variant)
         ),
         stages=stages,
+        task_metrics=METRICS,
         metrics={"accuracy": accuracy, "cross_entropy": 2.3 * (1 - accuracy)},
         examples=examples,
         program=f"of {weights} bits",

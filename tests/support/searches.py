@@ -6,6 +6,7 @@ from qat.lab.experiment.config import lineage
 from qat.lab.runs.record import Record
 from qat.lab.search.search import run_search
 from qat.lab.sweep.space import Search
+from qat.tasks.classification import METRICS
 
 PTQ = BASE.model_copy(update={"arm": "ptq", "recipe": "w8a8"})
 LAYERS = ("stem", "down", "body", "head")
@@ -34,6 +35,7 @@ def record_of(trial, accuracy, size=1000):
         recipe=trial.config.recipe_name,
         seed=0,
         lineage=lineage(trial.config),
+        task_metrics=METRICS,
         metrics={"accuracy": accuracy},
         examples=10,
         size_bytes=size,

@@ -12,6 +12,7 @@ from studies import BASE
 from qat.lab.experiment.config import lineage
 from qat.lab.runs.record import Record
 from qat.lab.sinks import Origin
+from qat.tasks.classification import METRICS
 
 LABELS = {"arm": "ptq w8a8", "seed": "seed 0"}
 CONFIG = BASE.model_copy(update={"arm": "ptq", "recipe": "w8a8"})
@@ -59,6 +60,7 @@ def record():
         recipe="w8a8",
         seed=0,
         lineage=lineage(CONFIG),
+        task_metrics=METRICS,
         metrics={"accuracy": 0.9},
         examples=10,
         size_bytes=400,

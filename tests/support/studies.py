@@ -9,6 +9,7 @@ from qat.fileio import write_atomically
 from qat.lab.experiment.config import ExperimentConfig, lineage
 from qat.lab.runs.record import Record, write_record
 from qat.lab.sweep.study import Trial
+from qat.tasks.classification import METRICS
 from qat.train import TrainConfig
 
 BASE = ExperimentConfig(
@@ -37,6 +38,7 @@ def fake_record(trial, accuracy=0.5, **changes):
         "recipe": config.recipe_name,
         "seed": config.seed,
         "lineage": lineage(config),
+        "task_metrics": METRICS,
         "metrics": {"accuracy": accuracy},
         "examples": 100,
         "size_bytes": 400 if config.recipe is None else 100,

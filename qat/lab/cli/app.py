@@ -80,7 +80,9 @@ Address = Annotated[str | None, typer.Option("--address", help="Of the cluster t
 Sinks = Annotated[list[str] | None, typer.Option("--sink", help="Also tell wandb or tensorboard; repeatable.")]
 Retries = Annotated[int, typer.Option("--retries", min=0, help="How often a failed job is tried again.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Run files outside of this project that the folder names.")]
-Margin = Annotated[float | None, typer.Option("--margin", min=0, help="Difference in points that does not matter.")]
+Margin = Annotated[
+    float | None, typer.Option("--margin", min=0, help="Difference that does not matter, in the metric's unit.")
+]
 
 
 def report_on(root: Path, margin: float | None) -> None:

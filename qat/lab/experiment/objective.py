@@ -93,6 +93,6 @@ def _unlike(task: Task, setting: str) -> Callable[[Any, Any], jax.Array]:
     """The task's loss of outputs unlike others, which `setting` needs."""
     if task.distill is None:
         raise ValueError(
-            f"`{setting}` needs a task that can compare outputs, got that of metric {task.metric!r}. Leave it out."
+            f"`{setting}` needs a task that can compare outputs, got that of metric {task.metric.name!r}. Leave it out."
         )
     return task.distill

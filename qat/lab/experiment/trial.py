@@ -65,7 +65,7 @@ def measure(
         raised=trained.raised,
         did=did(config, trained.raised),
         seed=config.seed,
-        metric=where.task.metric,
+        task_metrics=where.task.metrics,
         metrics=metrics,
         examples=len(where.dataset.splits["test"]),
         size_bytes=len((folder / MODEL_FILE).read_bytes()),

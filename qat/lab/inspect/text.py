@@ -20,6 +20,7 @@ from qat.lab.report.pairing import Baselines
 from qat.lab.runs.files import EXAMPLES_FILE
 from qat.lab.runs.record import Record
 from qat.lab.runs.study_folder import TRIALS, read_study, root_of
+from qat.tasks.metric import Metric
 from qat.tasks.text_classification import confusion
 
 KIND = ("text_classification", "a classifier of texts")
@@ -30,7 +31,7 @@ class Outcome:
     """A model's predictions on the test split, by example; `counts[label, prediction]` is its confusion matrix."""
 
     name: str
-    metrics: dict[str, float]
+    metrics: dict[Metric, float]
     predictions: np.ndarray
     counts: np.ndarray
 
@@ -104,7 +105,8 @@ def _arrays(folder: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _outcome(trial: Trial, arrays: dict[str, np.ndarray]) -> Outcome:
-    shown = {metric: trial.record.metrics[metric] for metric in ("accuracy", "f1")}
+    known = trial.record.metrics
+    shown = {metric: known[metric.name] for metric in map(trial.record.metric_of, ("accuracy", "f1"))}
     return Outcome(trial.name, shown, arrays["prediction"], confusion(arrays, trial.signature.classes))
 
 
@@ -129,7 +131,8 @@ def tables(found: Comparison, most: int) -> Iterator[Table]:
 
 
 def _matrix(outcome: Outcome, names: tuple[str, ...]) -> Table:
-    told = ", ".join(f"{name} {100 * value:.2f} %" for name, value in outcome.metrics.items())
+    shown = ((one, one.text(one.shown(value))) for one, value in outcome.metrics.items())
+    told = ", ".join(f"{one.name} {number} {one.unit}".rstrip() for one, number in shown)
     table = Table(title=Text(f"{outcome.name}: {told}"), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("label")
     for name in names:

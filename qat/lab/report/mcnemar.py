@@ -12,7 +12,7 @@ from rich.table import Table
 from qat.lab.report.contents import read_contents
 from qat.lab.report.pairing import Baselines, groups
 from qat.lab.runs.cache import reader
-from qat.lab.runs.record import Arm
+from qat.lab.runs.record import Arm, Record
 from qat.lab.stats import McNemar, mcnemar
 
 BASELINES: tuple[Arm, ...] = ("float", "ptq")
@@ -43,9 +43,9 @@ def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Pair
         for baseline in BASELINES:
             tests = {}
             for one, other in baselines.comparable(group, baseline):
-                answers = examples(one), examples(other)
-                if all(side is not None and np.isin(side, RIGHT_OR_WRONG).all() for side in answers):
-                    tests[one.seed] = mcnemar(*answers)  # pyright: ignore[reportArgumentType]
+                first, second = (_right(record, examples(record)) for record in (one, other))
+                if first is not None and second is not None:
+                    tests[one.seed] = mcnemar(first, second)
             if tests:
                 found.append(Paired(group.label if group.labels else group.name, baseline, tests))
     if not found:
@@ -54,6 +54,13 @@ def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Pair
             "right or wrong. It has none: is it a classifier's study?"
         )
     return found
+
+
+def _right(record: Record, outcomes: np.ndarray | None) -> np.ndarray | None:
+    """1 for each example that is right, else 0; None where a record's main metric is no mean of such outcomes."""
+    if outcomes is None or not np.isin(outcomes, RIGHT_OR_WRONG).all():
+        return None
+    return outcomes if record.metric.better == "higher" else 1 - outcomes
 
 
 def paired_table(rows: Sequence[Paired]) -> Table:

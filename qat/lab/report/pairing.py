@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from qat.lab.runs.record import Arm, Record
 from qat.registry import parse_call
-from qat.tasks.metric import scale
 
 type Pair = tuple[Record, Record]
 
@@ -45,8 +44,8 @@ def groups(records: Iterable[Record]) -> list[Group]:
 
 def main_metric(record: Record) -> float | None:
     """A record's main metric as it is shown; None where it has none that is finite."""
-    value = record.metrics.get(record.metric)
-    return None if value is None or not math.isfinite(value) else scale(record.metric).factor * value
+    value = record.metrics.get(record.metric.name)
+    return None if value is None or not math.isfinite(value) else record.metric.shown(value)
 
 
 def values(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
@@ -55,6 +54,13 @@ def values(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
         [found for one in side if (found := main_metric(one)) is not None] for side in zip(*pairs, strict=True)
     )
     return first, second
+
+
+def gaining(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
+    """Both sides' main metrics such that first minus second is what the trials gain over their baselines: those of the
+    baselines come first where lower values are better."""
+    first, second = values(pairs)
+    return (first, second) if pairs[0][0].metric.better == "higher" else (second, first)
 
 
 class Baselines:

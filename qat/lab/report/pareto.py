@@ -7,6 +7,7 @@ from typing import Literal
 
 from qat.lab.report.summary import Row
 from qat.lab.runs.record import Arm
+from qat.tasks.metric import Metric
 
 type Cost = Literal["size", "latency"]
 
@@ -47,15 +48,15 @@ def points(rows: Sequence[Row]) -> list[Point]:
     return [_point(row) for row in comparable(rows)]
 
 
-def best(found: Sequence[Point], cost: Cost) -> list[int]:
-    """Places of the points that no other beats in both value and cost, by rising cost."""
+def best(found: Sequence[Point], cost: Cost, metric: Metric) -> list[int]:
+    """Places of the points that no other beats in both the metric and the cost, by rising cost."""
     costs = {i: value for i, one in enumerate(found) if (value := getattr(one, cost)) is not None}
     places = list(costs)
-    return [places[k] for k in front([(costs[i], found[i].value) for i in places])]
+    return [places[k] for k in front([(costs[i], metric.sign * found[i].value) for i in places])]
 
 
 def _point(row: Row) -> Point:
-    low, high = (None if row.score.points else row.scale.interval(row.score.low, row.score.high)) or (None, None)
+    low, high = (None if row.score.points else row.metric.interval(row.score.low, row.score.high)) or (None, None)
     return Point(
         label=row.name,
         arm=row.arm,
@@ -76,7 +77,8 @@ def _cost(value: float | None) -> float | None:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points (cost, value) that no other beats in one respect and equals in the other, by rising cost.
+    """Places of the points (cost, value) that no other beats in one respect, less cost or more value, and equals in the
+    other, by rising cost.
 
     Of points that are the same, all count.
     """

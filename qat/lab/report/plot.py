@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from qat.lab.report.pareto import CROWD, NAMED, SPAN, Cost, Point, best
 from qat.lab.runs.record import Arm
-from qat.tasks.metric import Scale
+from qat.tasks.metric import Metric
 
 STYLES: dict[Arm, tuple[str, str, str, float]] = {
     "float": ("float", "#555e69", "D", 0.0),
@@ -25,7 +25,7 @@ LETTERS = 70  # side by side under a picture
 COST_LABELS: dict[Cost, str] = {"size": "size of the model's file, kB", "latency": "latency of one call, ms"}
 
 
-def accuracy_plot(points: Sequence[Point], metric: Scale, title: str) -> bytes:
+def recipe_plot(points: Sequence[Point], metric: Metric, title: str) -> bytes:
     """A PNG of PTQ beside QAT by recipe, in the order of the points; bars and bands are 95 % intervals over seeds; of
     few seeds lines are their values, and bands reach from the least to the largest.
 
@@ -48,11 +48,11 @@ def accuracy_plot(points: Sequence[Point], metric: Scale, title: str) -> bytes:
     return _png(figure, axes, metric)
 
 
-def front_plot(points: Sequence[Point], cost: Cost, metric: Scale, title: str) -> bytes:
+def front_plot(points: Sequence[Point], cost: Cost, metric: Metric, title: str) -> bytes:
     """A PNG of what arms reach at which cost, with the front that none beats; those of unknown cost are left out."""
     figure, axes = _canvas(title)
     shown = [one for one in points if getattr(one, cost) is not None]
-    front = [points[i] for i in best(points, cost)]
+    front = [points[i] for i in best(points, cost, metric)]
     x = [getattr(one, cost) for one in front]
     to_the_right = max(getattr(one, cost) for one in shown)
     values = [one.value for one in front]
@@ -138,12 +138,14 @@ def _band(axes: Axes, one: Point) -> None:
         axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _png(figure: Figure, axes: Axes, metric: Scale) -> bytes:
-    axes.set_ylabel(_plain(metric.heading))
-    if metric.range is not None:
-        (low, high), (least, most) = axes.get_ylim(), metric.range
-        room = MARKER * (high - low)  # for half of a marker at the range's end
-        axes.set_ylim(max(low, least - room), min(high, most + room))
+def _png(figure: Figure, axes: Axes, metric: Metric) -> bytes:
+    axes.set_ylabel(_plain(metric.label))
+    (low, high), (least, most) = axes.get_ylim(), metric.range
+    room = MARKER * (high - low)  # for half of a marker at the range's end
+    axes.set_ylim(
+        low if least is None else max(low, least - room),
+        high if most is None else min(high, most + room),
+    )
     axes.legend(loc="best", frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qat.lab.report.pairing import Baselines, Group, groups, main_metric, values
+from qat.lab.report.pairing import Baselines, Group, gaining, groups, main_metric
 from qat.lab.report.speed import Speed, speeds
 from qat.lab.report.verdicts import verdicts
 from qat.lab.runs.record import Arm, Record
 from qat.lab.stats import Estimate, Verdict, estimate, paired_difference
-from qat.tasks.metric import Scale, scale
+from qat.tasks.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class Row:
     """Trials that differ in their seed only, named by `trials`.
 
     `name` tells the row from the others; `label` joins the trials' labels, `labels` are those by axis, but for the
-    seed's. `score` is the main metric, `metric`, as `scale` says: percent for accuracies; NaN of no seeds where no
-    trial has a finite one. Drops and the gain are in the scale's unit, paired by seed over the seeds that have both,
-    and None where none has; a drop is positive where the row is worse, the gain where it is better. Sizes are in bytes,
+    seed's. `score` is the main `metric` as it is shown: percent for accuracies; NaN of no seeds where no trial has a
+    finite one. Drops and the gain are in the unit of the metric's differences, paired by seed over the seeds that have
+    both, and None where none has; a drop is positive where the row is worse, the gain where it is better, whichever way
+    the metric goes. Sizes are in bytes,
     their ratio is how many times smaller than the float model it is; both are means. `speed` is that of the row's
     program, which other rows may share (None: not measured). `verdicts` are by the arm that the row is compared with:
     `float` for PTQ, `control` and `ptq` for QAT.
@@ -32,8 +33,7 @@ class Row:
     trials: tuple[str, ...]
     arm: Arm
     recipe: str | None
-    metric: str
-    scale: Scale
+    metric: Metric
     score: Estimate
     drop_from_float: Estimate | None
     drop_from_control: Estimate | None
@@ -50,8 +50,8 @@ def summarize(
     """The rows, in the order of the records.
 
     `folders` are the trials' own, by id: with them arms are compared per test example too. `margin` is the difference
-    that does not matter, in the unit of the main metric's scale: 0.3 points by default; none for what is not shown in
-    percent, and then no equivalence is tested.
+    that does not matter, in the unit of the main metric's differences: by default the metric's own, 0.3 points for
+    fractions; where it has none, no equivalence is tested.
     """
     records = list(records)
     found, baselines = groups(records), Baselines(records)
@@ -71,7 +71,6 @@ def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict], meas
         arm=first.arm,
         recipe=first.recipe,
         metric=first.metric,
-        scale=scale(first.metric),
         score=estimate(scores) if scores else Estimate(math.nan, None, None, 0),
         drop_from_float=_drop(group, baselines, "float"),
         drop_from_control=_drop(group, baselines, "control"),
@@ -85,12 +84,12 @@ def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict], meas
 
 def _gain(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
     pairs = baselines.comparable(group, arm)
-    return paired_difference(*values(pairs)) if pairs else None
+    return paired_difference(*gaining(pairs)) if pairs else None
 
 
 def _drop(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
     pairs = baselines.comparable(group, arm)
-    return paired_difference(*reversed(values(pairs))) if pairs else None
+    return paired_difference(*reversed(gaining(pairs))) if pairs else None
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

@@ -16,9 +16,9 @@ from qat.lab.runs.record import Arm
 from qat.lab.stats import Estimate, Kind, Verdict
 
 CAPTION = (
-    "Means over n seeds ± half of the 95 % interval (Student t), or with the values of fewer than 4 seeds. Drops and "
-    "gains are in the score's unit and paired by seed: a positive drop is worse, a positive gain better, here and in "
-    "words. Quantized arms are measured on the served integers; size is the model's file."
+    "Means over n seeds ± half of the 95 % interval (Student t), or with the values of fewer than 4 seeds. "
+    "{worsenings} and gains are in the score's unit and paired by seed: a positive {worse} is worse, a positive gain "
+    "better, here and in words.{lower} Quantized arms are measured on the served integers; size is the model's file."
 )
 LEGEND = "Verdicts, corrected for the number of arms (Holm): "
 SPEED = (
@@ -72,26 +72,26 @@ def margins(rows: Sequence[Row]) -> str:
 
 
 def shown(row: Row, value: Estimate, difference: bool = False, apart: bool = False) -> str:
-    """A mean as the row's scale writes it, `none` of no seeds; a difference with its sign.
+    """A mean as the row's metric writes it, `none` of no seeds; a difference with its sign.
 
     It comes with ± half of its interval, with both ends of an interval that is cut off at the metric's range, or with
     the values of the seeds where they are too few for one: in brackets, or `apart`, on a second line and rounded more.
     """
 
     def text(number: float) -> str:
-        return row.scale.text(number, difference)
+        return row.metric.text(number, difference)
 
-    interval, mean = row.scale.interval(value.low, value.high, difference), text(value.mean)
+    interval, mean = row.metric.interval(value.low, value.high, difference), text(value.mean)
     if not value.n or interval is None:
         return mean if value.n else "none"
     if value.points:
         if apart:
-            short = replace(row.scale, decimals=row.scale.decimals and 1)
+            short = replace(row.metric, decimals=row.metric.decimals and 1)
             return f"{mean}\n{' '.join(short.text(point, difference) for point in value.points)}"
         return f"{mean} ({', '.join(map(text, value.points))})"
     if interval != (value.low, value.high):
         return f"{mean} ({text(interval[0])} to {text(interval[1])})"
-    return f"{mean} ± {row.scale.text(value.half_width or 0.0)}"
+    return f"{mean} ± {row.metric.text(value.half_width or 0.0)}"
 
 
 def faster(row: Row, short: bool = False) -> str:
@@ -135,7 +135,16 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 def caption(rows: Sequence[Row]) -> str:
     """Explain the numbers of the table."""
-    return f"{CAPTION} {SPEED}" if any(row.recipe and row.speed for row in rows) else CAPTION
+    lower = dict.fromkeys(row.metric.name for row in rows if row.metric.better == "lower")
+    remark = f" Lower is better of {', '.join(lower)}." if lower else ""
+    word = worse(rows)
+    said = CAPTION.format(worsenings=f"{word.replace(' or ', 's or ')}s".capitalize(), worse=word, lower=remark)
+    return f"{said} {SPEED}" if any(row.recipe and row.speed for row in rows) else said
+
+
+def worse(rows: Sequence[Row]) -> str:
+    """The word for a change to the worse of the rows' metrics."""
+    return " or ".join(dict.fromkeys(row.metric.worsening for row in rows)) or "drop"
 
 
 def _caption(rows: Sequence[Row]) -> str:
@@ -156,17 +165,17 @@ def _columns(rows: Sequence[Row], apart: bool = False) -> dict[str, list[str]]:
     """Cells by heading, without columns that would be empty; the trials' labels where arm and recipe do not tell the
     rows apart. `apart` is as for `shown`."""
     arms = [(row.arm, row.recipe) for row in rows]
-    headings = {row.scale.heading for row in rows}
+    headings = {row.metric.heading for row in rows}
     score = headings.pop() if len(headings) == 1 else "score"
     columns = {
         "trial": [row.label for row in rows] if len(set(arms)) < len(arms) else [],
         "arm": [row.arm for row in rows],
         "recipe": [row.recipe or "" for row in rows],
-        "metric": [row.scale.heading for row in rows] if score == "score" else [],
+        "metric": [row.metric.heading for row in rows] if score == "score" else [],
         "n": [_seeds(row) for row in rows],
         score: [shown(row, row.score, apart=apart) for row in rows],
-        "drop / float": [_compared(row, row.drop_from_float, "float", apart) for row in rows],
-        "drop / control": [_compared(row, row.drop_from_control, "control", apart) for row in rows],
+        f"{worse(rows)} / float": [_compared(row, row.drop_from_float, "float", apart) for row in rows],
+        f"{worse(rows)} / control": [_compared(row, row.drop_from_control, "control", apart) for row in rows],
         "gain / PTQ": [_compared(row, row.gain_over_ptq, "ptq", apart) for row in rows],
         "size, kB": [f"{row.size_bytes / 1000:,.1f}" for row in rows],
         "smaller": [_times(row.size_ratio) for row in rows],
@@ -203,9 +212,9 @@ def _numbers(row: Row) -> dict[str, Any]:
         "gain_over_ptq": row.gain_over_ptq,
     }
     line: dict[str, Any] = {"trial": row.label, "arm": row.arm, "recipe": row.recipe}
-    line |= {"metric": row.metric, "factor": row.scale.factor, "n": row.score.n}
+    line |= {"metric": row.metric.name, "better": row.metric.better, "factor": row.metric.factor, "n": row.score.n}
     for name, value in estimates.items():
-        low, high = (value and row.scale.interval(value.low, value.high, difference=name != "score")) or (None, None)
+        low, high = (value and row.metric.interval(value.low, value.high, difference=name != "score")) or (None, None)
         line |= {name: value and value.mean, f"{name}_low": low, f"{name}_high": high}
         line[f"{name}_by_seed"] = value and " ".join(map(repr, value.values))
     line |= {"size_bytes": row.size_bytes, "size_ratio": row.size_ratio}

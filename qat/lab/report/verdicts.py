@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from qat.lab.report.pairing import Baselines, Group, Pair, values
+from qat.lab.report.pairing import Baselines, Group, Pair, gaining
 from qat.lab.runs.cache import Examples, reader
 from qat.lab.runs.record import Arm
 from qat.lab.stats import Comparison, Evidence, Told, Verdict, compare_items, compare_seeds, judge
-from qat.tasks.metric import Scale, scale
+from qat.tasks.metric import Metric
 
 QUESTIONS: tuple[tuple[Arm, Arm], ...] = (("ptq", "float"), ("qat", "control"), ("qat", "ptq"))
-TOLD: dict[Arm, Told] = {"float": "drop", "control": "drop", "ptq": "gain"}  # against such a baseline
 
 type Asked = tuple[Group, Sequence[Pair]]
 """A group and its trials, each with the baseline that it is compared with."""
@@ -34,7 +33,7 @@ def verdicts(
         asked = [(one, pairs) for one, pairs in asked if pairs]
         for metric in dict.fromkeys(one.first.metric for one, _ in asked):
             family = [(one, pairs) for one, pairs in asked if one.first.metric == metric]
-            judged = _judge(family, baseline, names, scale(metric), margin, examples)
+            judged = _judge(family, baseline, names, metric, margin, examples)
             for (one, _), verdict in zip(family, judged, strict=True):
                 found[one.first.lineage.group][baseline] = verdict
     return found
@@ -44,37 +43,48 @@ def _judge(
     family: Sequence[Asked],
     baseline: Arm,
     names: Mapping[str, str],
-    shown: Scale,
+    metric: Metric,
     margin: float | None,
     examples: Examples,
 ) -> list[Verdict]:
-    margin = shown.margin if margin is None else margin
-    items = _over_items(family, shown, margin, examples)
+    margin = metric.margin if margin is None else margin
+    told: Told = "gain" if baseline == "ptq" else metric.worsening
+    items = _over_items(family, metric, margin, examples)
     comparisons = [
         Comparison(
             first=group.name,
             second=names[pairs[0][1].lineage.group],
-            seeds=compare_seeds(*values(pairs), margin),
+            seeds=compare_seeds(*gaining(pairs), margin),
             items=items.get(group.first.lineage.group),
-            told=TOLD[baseline],
+            told=told,
         )
         for group, pairs in family
     ]
-    return judge(comparisons, margin, shown.unit, shown.largest_difference)
+    return judge(
+        comparisons,
+        margin,
+        unit=metric.difference_unit,
+        decimals=metric.decimals,
+        largest=metric.largest_difference,
+    )
 
 
-def _over_items(family: Sequence[Asked], shown: Scale, margin: float | None, examples: Examples) -> dict[str, Evidence]:
+def _over_items(
+    family: Sequence[Asked], metric: Metric, margin: float | None, examples: Examples
+) -> dict[str, Evidence]:
+    """Evidence on what the groups gain over their baselines, by a group's digest, where examples are at hand."""
     having: list[str] = []
 
     def arrays() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for group, pairs in family:
             sides = [[examples(record) for record in side] for side in zip(*pairs, strict=True)]
+            sides = sides if metric.better == "higher" else sides[::-1]
             if (found := _stacked(sides)) is not None:
                 having.append(group.first.lineage.group)
                 yield found
 
-    evidence = compare_items(arrays(), None if margin is None else margin / shown.factor)
-    return {digest: one.scaled(shown.factor) for digest, one in zip(having, evidence, strict=True)}
+    evidence = compare_items(arrays(), None if margin is None else margin / metric.factor)
+    return {digest: one.scaled(metric.factor) for digest, one in zip(having, evidence, strict=True)}
 
 
 def _stacked(sides: Sequence[Sequence[np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray] | None:

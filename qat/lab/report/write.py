@@ -29,7 +29,7 @@ def title_of(contents: Contents) -> str:
 def write_report(contents: Contents, rows: Sequence[Row]) -> list[Path]:
     """Write the report of a run folder and its summary, and return where its files are.
 
-    It is `index.html`, `table.csv` and `table.md`, and once an arm has a number `accuracy.png`, `size.png` and (where
+    It is `index.html`, `table.csv` and `table.md`, and once an arm has a number `recipes.png`, `size.png` and (where
     latencies were measured) `latency.png`.
     """
     folder = contents.root / REPORT
@@ -50,10 +50,10 @@ def _files(contents: Contents, rows: Sequence[Row]) -> Iterator[tuple[str, str |
     found = points(rows)
     if not found:
         return
-    from qat.lab.report.plot import accuracy_plot, front_plot
+    from qat.lab.report.plot import front_plot, recipe_plot
 
-    metric = comparable(rows)[0].scale
-    yield "accuracy.png", accuracy_plot(found, metric, title)
+    metric = comparable(rows)[0].metric
+    yield "recipes.png", recipe_plot(found, metric, title)
     for cost in COSTS:
         if any(getattr(one, cost) is not None for one in found):
             yield f"{cost}.png", front_plot(found, cost, metric, title)

@@ -72,8 +72,8 @@ def reader(folders: Mapping[str, Path]) -> Examples:
         return _load(folder / EXAMPLES_FILE, metric)
 
     def examples(record: Record) -> np.ndarray | None:
-        found = read(record.trial, record.metric)
-        recorded = record.metrics.get(record.metric, np.nan)
+        found = read(record.trial, record.metric.name)
+        recorded = record.metrics.get(record.metric.name, np.nan)
         same = found is not None and np.isclose(found.mean(dtype=np.float64), recorded, atol=1e-6)
         return found if same else None
 

@@ -34,10 +34,10 @@ class Trial:
 def load(path: str | Path) -> pd.DataFrame:
     """One row for each finished trial, in the studies' order; `path` is a study's folder, or one that holds several.
 
-    Columns: `study`, `trial`, `arm`, `recipe`, `seed`; `label.<axis>`; `main_metric` (its name) and `metric.<name>` in
-    the task's own units; `examples`, `size_bytes`, `timing.<name>`; `config.<dotted.path>` of every setting that is not
-    the same in all trials; `lineage.float_stage`, `lineage.control`, `lineage.group`, `key`, `schema`; and `folder`.
-    What a trial does not have is missing.
+    Columns: `study`, `trial`, `arm`, `recipe`, `seed`; `label.<axis>`; `main_metric` (its name), `main_metric_better`
+    (`higher` or `lower`) and `metric.<name>` in the task's own units; `examples`, `size_bytes`, `timing.<name>`;
+    `config.<dotted.path>` of every setting that is not the same in all trials; `lineage.float_stage`,
+    `lineage.control`, `lineage.group`, `key`, `schema`; and `folder`. What a trial does not have is missing.
 
     `frame.attrs` holds how many trials are `finished`, `failed` (given up, with the reason in `failure.json`) and
     `unfinished` (neither), and as `damaged` a line for every file that is not as it was written; what cannot be read is
@@ -114,7 +114,8 @@ def _columns(names: Sequence[tuple[str, str]], trials: Sequence[Trial]) -> dict[
         "recipe": [record.recipe for record in records],
         "seed": [record.seed for record in records],
         **_spread("label", [record.labels for record in records]),
-        "main_metric": [record.metric for record in records],
+        "main_metric": [record.metric.name for record in records],
+        "main_metric_better": [record.metric.better for record in records],
         **_spread("metric", [record.metrics for record in records]),
         "examples": [record.examples for record in records],
         "size_bytes": [record.size_bytes for record in records],

@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from qat.lab.runs.files import Digests, digests_in, is_own, write_sealed
 from qat.registry import parse_call
+from qat.tasks.metric import Metric, check_metrics, find_metric, fraction
 
 type Arm = Literal["float", "control", "ptq", "qat"]
 
 RECORD_FILE = "record.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Lineage(BaseModel):
@@ -33,14 +34,15 @@ class Record(BaseModel):
     """The result of one trial.
 
     `key` is the digest of all that the outcome depends on (settings, code, data), `stages` those of the stages that it
-    was made from, by kind. `metrics` are numbers on the test split, the task's own units (fractions for accuracies);
-    `metric` names the main one, of which more is better. `raised` are the paths of the layers that got 8 bits for their
-    sensitivity; `did` says in words how the model was quantized and trained. `size_bytes` is that of the model's file,
-    `threads` those of XLA in each stage and in the trial itself, as last digits depend on them,
-    `timings` what depends on the machine: `seconds` of the trial, and where they were measured `latency_ms` of one
-    call, `float_latency_ms` of the float model in the same run, the `latency_batch` of both, how many times `faster`
-    the first is (median and quartiles, `faster_low` and `faster_high`, over `faster_parts` of the measurement), and on
-    how many `cores`. `program` is the digest of what was compiled for the call: where it is the same, so is its time.
+    was made from, by kind. `metrics` are numbers on the test split, as the task measures them (fractions for
+    accuracies); `task_metrics` say of those what they are, the main one first. `raised` are the paths of the layers
+    that got 8 bits for their sensitivity; `did` says in words how the model was quantized and trained. `size_bytes`
+    is that of the model's file, `threads` those of XLA in each stage and in the trial itself, as last digits depend
+    on them, `timings` what depends on the machine: `seconds` of the trial, and where they were measured
+    `latency_ms` of one call, `float_latency_ms` of the float model in the same run, the `latency_batch` of both,
+    how many times `faster` the first is (median and quartiles, `faster_low` and `faster_high`, over `faster_parts`
+    of the measurement), and on how many `cores`. `program` is the digest of what was compiled for the call: where
+    it is the same, so is its time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +58,7 @@ class Record(BaseModel):
     seed: int
     lineage: Lineage
     stages: dict[str, str] = {}
-    metric: str = "accuracy"
+    task_metrics: tuple[Metric, ...]
     metrics: dict[str, float]
     examples: int
     size_bytes: int
@@ -70,6 +72,21 @@ class Record(BaseModel):
         if recipe is not None:
             parse_call(recipe)
         return recipe
+
+    @field_validator("task_metrics")
+    @classmethod
+    def _has_a_main_one(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+        check_metrics(metrics)
+        return metrics
+
+    @property
+    def metric(self) -> Metric:
+        """The main metric, by which trials are compared."""
+        return self.task_metrics[0]
+
+    def metric_of(self, name: str) -> Metric:
+        """The metric of a number in `metrics`; of one that the task does not describe, neither way is better."""
+        return find_metric(self.task_metrics, name) or Metric(name, None)
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -105,7 +122,7 @@ def read_sealed_record(folder: Path) -> tuple[Record, Digests] | None:
     if isinstance(found, dict) and not is_own(found):
         raise ValueError(_damaged(path, "its content is not what was written"))
     try:
-        record = Record.model_validate(_from_version_1(found) if version == 1 else found)
+        record = Record.model_validate(_upgraded(found, version))
         return record, digests_in(found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -113,12 +130,37 @@ def read_sealed_record(folder: Path) -> tuple[Record, Digests] | None:
         raise ValueError(_damaged(path, f"{place + ': ' if place else ''}{first['msg']}")) from None
 
 
-def _from_version_1(found: Any) -> Any:
-    """Convert a record of schema 1, which had `seconds` in the place of timings, no keys, and one main metric."""
-    if not isinstance(found, dict) or "seconds" not in found:
+FRACTIONS = (
+    *("accuracy", "top5_accuracy", "f1", "macro_f1", "precision", "recall"),
+    *("ap", "map", "mAP", "map50", "map50_95", "deeppcb_ap", "deeppcb_f"),
+)
+ERRORS = {
+    "cross_entropy": Metric("cross_entropy", "lower", unit="nats", range=(0.0, None)),
+    **{name: Metric(name, "lower", range=(0.0, None)) for name in ("loss", "mae", "mse", "rmse")},
+    "perplexity": Metric("perplexity", "lower", range=(1.0, None)),
+    "deeppcb_threshold": Metric("deeppcb_threshold", None, range=(0.0, 1.0)),
+}
+BEFORE_3 = {name: fraction(name) for name in FRACTIONS} | ERRORS
+"""Metrics by their exact names in records of schemas 1 and 2, which did not say what a metric is."""
+
+
+def _upgraded(found: Any, version: Any) -> Any:
+    """Convert a record's content to the present schema.
+
+    Schema 1 had `seconds` in the place of timings and no keys, schemas 1 and 2 only the name of the main metric. One
+    that is not known by that name is taken for what those schemas asked for: more of it is better.
+    """
+    if not isinstance(found, dict) or version not in (1, 2):
         return found
-    rest = {name: value for name, value in found.items() if name != "seconds"}
-    return {**rest, "schema_version": SCHEMA_VERSION, "timings": {"seconds": found["seconds"]}}
+    rest = {name: value for name, value in found.items() if name not in ("seconds", "metric")}
+    if version == 1 and "seconds" in found:
+        rest["timings"] = {"seconds": found["seconds"]}
+    main, numbers = found.get("metric", "accuracy"), found.get("metrics", {})
+    if not isinstance(main, str) or not isinstance(numbers, dict):
+        return found
+    names = dict.fromkeys(name.partition("/")[0] for name in numbers if name != main)
+    metrics = (BEFORE_3.get(main) or Metric(main), *(BEFORE_3[name] for name in names if name in BEFORE_3))
+    return {**rest, "schema_version": SCHEMA_VERSION, "task_metrics": tuple(dict.fromkeys(metrics))}
 
 
 def _damaged(path: Path, why: str) -> str:

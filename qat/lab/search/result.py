@@ -61,7 +61,7 @@ def number_of(record: Record, name: str | None) -> float:
     """A number of a record by name: a metric (None is the main one), `size_bytes`, a time. Raises `ValueError` with the
     known names."""
     numbers = {**record.timings, "size_bytes": float(record.size_bytes), **record.metrics}
-    name = name or record.metric
+    name = name or record.metric.name
     if name not in numbers:
         raise ValueError(f"a record has no number {name!r}. Known: {', '.join(sorted(numbers))}.")
     return numbers[name]

@@ -94,7 +94,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """`difference` is first minus second over seeds or items, as `over` says.
+    """`difference` is first minus second over seeds or items, as `over` says, both being such that more is better.
 
     `p_difference` is the p-value of "there is no difference", `p_equivalence` that of "the difference is the margin or
     more", `p_not_better` and `p_not_worse` those of the same in one direction: small where the first is shown not to be

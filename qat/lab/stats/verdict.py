@@ -22,8 +22,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
-type Told = Literal["gain", "drop"]
-"""In which direction a difference is told: a gain is first minus second, a drop second minus first."""
+type Told = Literal["gain", "drop", "rise"]
+"""The word for a difference, and its direction: a gain tells how much better the first is, a drop, or a rise of what is
+better low, how much worse."""
 
 P_VALUES = ("p_difference", "p_equivalence", "p_not_better", "p_not_worse")
 
@@ -47,7 +48,8 @@ class Verdict:
     `kind` holds for what is in `covers`: new seeds, new test items, both, or nothing where it is undecided or identical
     in the seeds that there are. Several seeds decide it; the items do for a single seed. `margin`, in `unit`, is the
     difference that does not matter (None: no equivalence was asked for), `largest` the largest that there can be (None:
-    any). In words the difference is a gain or a drop, as `told` says; the evidence holds first minus second.
+    any); numbers have so many `decimals` (None: four significant digits). In words the difference is a gain, a drop or
+    a rise, as `told` says; the evidence holds how much better the first is.
     """
 
     first: str
@@ -59,6 +61,7 @@ class Verdict:
     margin: float | None
     unit: str
     largest: float | None = None
+    decimals: int | None = None
     told: Told = "gain"
 
     @property
@@ -85,14 +88,20 @@ class Verdict:
 
 
 def judge(
-    comparisons: Sequence[Comparison], margin: float | None = None, unit: str = "", largest: float | None = None
+    comparisons: Sequence[Comparison],
+    margin: float | None = None,
+    *,
+    unit: str = "",
+    decimals: int | None = None,
+    largest: float | None = None,
 ) -> list[Verdict]:
     """A verdict on each, corrected for asking one question of so many arms: one false among all is as rare as 1 in 20.
 
     Differences and equivalences are corrected as families of their own, since of one arm only one can be claimed
-    falsely; and so are those over seeds and over items, which are other questions. A difference smaller than the margin
-    counts as equivalent even where it is surely not zero; none is told to be more than `largest`. Raises `ValueError`
-    where a comparison has no evidence.
+    falsely; and so are those over seeds and over items, which are other questions. A difference smaller than the
+    margin counts as equivalent even where it is surely not zero; none is told to be more than `largest`, and all in
+    `unit` with so many `decimals`. Evidence is of differences that are positive where the first is better. Raises
+    `ValueError` where a comparison has no evidence.
     """
     if margin is not None:
         check_margin(margin)
@@ -101,7 +110,7 @@ def judge(
             raise ValueError(f"`comparisons` must have evidence, but {one.first!r} against {one.second!r} has none.")
     seeds, items = _corrected([c.seeds for c in comparisons]), _corrected([c.items for c in comparisons])
     return [
-        replace(_verdict(one, over_seeds, over_items), margin=margin, unit=unit, largest=largest)
+        replace(_verdict(one, over_seeds, over_items), margin=margin, unit=unit, decimals=decimals, largest=largest)
         for one, over_seeds, over_items in zip(comparisons, seeds, items, strict=True)
     ]
 
@@ -244,8 +253,8 @@ def _interval(verdict: Verdict, evidence: Evidence) -> str:
 
 
 def _side(verdict: Verdict) -> int:
-    """1 where numbers are told as first minus second, -1 the other way: what a claim says by how much, and what is open
-    as a gain or a drop."""
+    """1 where numbers tell how much better the first is, -1 how much worse: what a claim says by how much, and what is
+    open as a gain, a drop or a rise."""
     if verdict.kind in ("better", "worse"):
         return 1 if verdict.kind == "better" else -1
     return 1 if verdict.told == "gain" else -1
@@ -270,7 +279,7 @@ def _sample(evidence: Evidence) -> str:
 
 
 def _difference(verdict: Verdict, evidence: Evidence) -> str:
-    """`a drop of +0.17 points`: positive is worse in a drop, and better in a gain."""
+    """`a drop of +0.17 points`: positive is worse in a drop or a rise, and better in a gain."""
     value = _number(verdict, _side(verdict) * evidence.difference.mean)
     return f"a {verdict.told} of {'' if value.startswith('-') else '+'}{value}"
 
@@ -284,5 +293,6 @@ def _number(verdict: Verdict, value: float) -> str:
 
 
 def _digits(verdict: Verdict, value: float) -> str:
-    """Two decimals of points; four significant digits of what has no unit."""
-    return f"{round(value, 2) + 0.0:.2f}" if verdict.unit else f"{value + 0.0:.4g}"
+    """A number with the verdict's decimals, or four significant digits."""
+    decimals = verdict.decimals
+    return f"{value + 0.0:.4g}" if decimals is None else f"{round(value, decimals) + 0.0:.{decimals}f}"

@@ -21,7 +21,6 @@ from qat.lab.runs.files import DONE_FILE, STAGES, SUPERSEDED, faults, is_whole
 from qat.lab.runs.record import RECORD_FILE, read_record
 from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_study, threads_for
 from qat.lab.sweep.study import Study, Trial, too_few
-from qat.tasks.metric import scale
 
 
 def run_study(
@@ -113,9 +112,9 @@ def _described(root: Path, job: Job) -> str:
     record = read_record(root / job.id) if job.kind == "trial" else None
     if record is None:
         return job.label
-    shown = scale(record.metric)
-    number = shown.text(shown.factor * record.metrics[record.metric])
-    return f"{job.label}: {record.metric} {number}{' %' if shown.factor == 100 else ''}"
+    metric = record.metric
+    number = metric.text(metric.shown(record.metrics[metric.name]))
+    return f"{job.label}: {metric.name} {number} {metric.unit}".rstrip()
 
 
 def plan(study: Study, sinks: Sequence[str] = ()) -> list[Job]:

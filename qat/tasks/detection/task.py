@@ -11,9 +11,14 @@ from qat.tasks.detection.boxes import points
 from qat.tasks.detection.decode import detections
 from qat.tasks.detection.loss import DetectionLoss
 from qat.tasks.detection.metrics import metrics
+from qat.tasks.metric import Metric, fraction
 from qat.tasks.task import Batch, Task, register
 
 LOSS = DetectionLoss()
+METRICS = (
+    *map(fraction, ("map50_95", "map50", "deeppcb_ap", "deeppcb_f")),
+    Metric("deeppcb_threshold", None, range=(0.0, 1.0)),
+)
 
 
 @register
@@ -23,7 +28,7 @@ def detection(class_names: tuple[str, ...] = ()) -> Task:
     The model sees `image` times the field `scale` of each example, in float: 1 / 255 for photographs. Without that
     field pixels stay as they are. `class_names` are for the metrics of each class.
     """
-    return Task("map50_95", _inputs, _loss, _examples, functools.partial(metrics, names=tuple(class_names)))
+    return Task(METRICS, _inputs, _loss, _examples, functools.partial(metrics, names=tuple(class_names)))
 
 
 def _inputs(batch: Batch) -> tuple[Any, ...]:

@@ -213,7 +213,7 @@ def test_the_report_is_a_page_tables_and_pictures(tmp_path, monkeypatch):
     contents = read_contents(tmp_path)
     rows = rows_of(contents)
     paths = write_report(contents, rows)
-    names = ["index.html", "table.csv", "table.md", "accuracy.png", "size.png", "latency.png"]
+    names = ["index.html", "table.csv", "table.md", "recipes.png", "size.png", "latency.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [f"report/{name}" for name in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[3:])
     assert paths[0].read_text() == f"a $\\bad{{ name: {len(rows)} arms"

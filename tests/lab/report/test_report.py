@@ -12,8 +12,10 @@ from rich.console import Console
 from qat.lab.report.pareto import points
 from qat.lab.report.summary import summarize
 from qat.lab.report.table import csv_text, markdown, rich_table
+from qat.tasks.metric import Metric
 
 SEEDS = (0, 1, 2)
+PSNR = (Metric("psnr_db"),)
 TOLD = re.compile(
     r"(?P<claim>better|worse) than .* by (?P<by>[\d.]+) points|a (?P<word>gain|drop) of (?P<of>[+-][\d.]+)"
 )
@@ -166,7 +168,7 @@ def test_fewer_pairs_and_missing_scores_are_told():
 
 
 def test_several_metrics_have_a_column_of_their_names():
-    other = [make_record(seed=seed, variant="b", metric="psnr_db", metrics={"psnr_db": 31.5}) for seed in SEEDS]
+    other = [make_record(seed=seed, variant="b", task_metrics=PSNR, metrics={"psnr_db": 31.5}) for seed in SEEDS]
     text = markdown(summarize([make_record(), *other]), "s")
     assert "| trial | arm | metric | n | score |" in text
     assert "| float | float | psnr_db | 3 | 31.5 ± 0 |" in text

@@ -7,8 +7,9 @@ import pytest
 from records import make_record
 
 from qat.lab.report.summary import summarize
-from qat.tasks.metric import scale
+from qat.tasks.metric import Metric
 
+PSNR = (Metric("psnr", unit="dB"),)
 SEEDS = (0, 1, 2)
 
 
@@ -52,7 +53,7 @@ def test_rows_say_which_trials_they_are():
     row = by_arm(summarize(study()))["qat"]
     assert row.trials == ("a-qat-w8a8-0", "a-qat-w8a8-1", "a-qat-w8a8-2")
     assert (row.name, row.label, row.labels) == ("QAT w8a8", "qat w8a8", {"arm": "qat w8a8"})
-    assert (row.metric, row.scale.unit, row.recipe) == ("accuracy", "points", "w8a8")
+    assert (row.metric.name, row.metric.difference_unit, row.recipe) == ("accuracy", "points", "w8a8")
 
 
 def test_trials_of_other_settings_are_not_compared():
@@ -190,26 +191,15 @@ def test_rows_that_arm_and_recipe_do_not_tell_apart_go_by_their_labels():
     assert [row.name for row in summarize(records)] == ["ptq w8a8, a", "ptq w8a8, b"]
 
 
-@pytest.mark.parametrize(
-    ("metric", "heading", "factor", "text"),
-    [
-        ("accuracy", "accuracy, %", 100.0, "97.12"),
-        ("top5_accuracy", "top5_accuracy, %", 100.0, "97.12"),
-        ("macro_f1", "macro_f1, %", 100.0, "97.12"),
-        ("mAP", "mAP, %", 100.0, "97.12"),
-        ("coco/map", "coco/map, %", 100.0, "97.12"),
-        ("bitmap", "bitmap", 1.0, "0.9712"),
-        ("psnr_db", "psnr_db", 1.0, "0.9712"),
-    ],
-)
-def test_fractions_are_shown_in_percent_and_other_metrics_as_they_are(metric, heading, factor, text):
-    found = scale(metric)
-    assert (found.heading, found.factor, found.text(found.factor * 0.97123)) == (heading, factor, text)
-
-
 def test_a_metric_that_is_no_fraction_is_summarized_as_it_is():
     records = [
-        make_record(arm, recipe, seed, metric="psnr_db", metrics={"psnr_db": 30.0 + seed * (recipe is None)})
+        make_record(
+            arm,
+            recipe,
+            seed,
+            task_metrics=PSNR,
+            metrics={"psnr": 30.0 + seed * (recipe is None)},
+        )
         for arm, recipe in (("float", None), ("ptq", "w8a8"))
         for seed in SEEDS
     ]

@@ -11,6 +11,7 @@ from qat.lab.experiment.config import ExperimentConfig, lineage, override
 from qat.lab.runs.files import write_sealed
 from qat.lab.runs.manifest import cpu_features, manifest, revision
 from qat.lab.runs.record import RECORD_FILE, Record, read_record, write_record
+from qat.tasks.classification import METRICS
 from qat.train import TrainConfig
 
 CONFIG = ExperimentConfig(
@@ -27,6 +28,7 @@ def record(**changes) -> Record:
         "recipe": None,
         "seed": 0,
         "lineage": lineage(CONFIG),
+        "task_metrics": METRICS,
         "metrics": {"accuracy": 0.5},
         "examples": 4,
         "size_bytes": 100,
@@ -90,7 +92,7 @@ def test_a_record_of_the_first_schema_is_still_read(tmp_path):
     (tmp_path / RECORD_FILE).write_text(VERSION_1)
     found = read_record(tmp_path)
     assert found is not None
-    assert (found.metrics, found.timings, found.metric) == (
+    assert (found.metrics, found.timings, found.metric.name) == (
         {"accuracy": 0.5, "cross_entropy": 1.25},
         {"seconds": 1.5},
         "accuracy",

@@ -28,10 +28,11 @@ def test_a_row_is_a_trial_with_all_that_its_record_and_config_say(tmp_path):
     last = frame.iloc[-1]
     expected = {
         "study": "s", "arm": "qat", "recipe": "w8a8", "seed": 1, "label.arm": "qat w8a8", "label.seed": "seed 1",
-        "main_metric": "accuracy", "metric.accuracy": 0.85, "metric.cross_entropy": 0.4, "examples": 100,
+        "main_metric": "accuracy", "main_metric_better": "higher",
+        "metric.accuracy": 0.85, "metric.cross_entropy": 0.4, "examples": 100,
         "size_bytes": 100, "timing.seconds": 1.0, "config.train.learning_rate": 0.2, "config.finetune.steps": 50,
         "lineage.group": "a qat w8a8", "lineage.float_stage": "float a 1", "lineage.control": "control a 1",
-        "schema": 2, "key": "", "folder": str(tmp_path / "runs" / "trials" / RECORDS[-1].trial),
+        "schema": 3, "key": "", "folder": str(tmp_path / "runs" / "trials" / RECORDS[-1].trial),
     }  # fmt: skip
     assert {name: last[name] for name in expected} == expected
     assert frame["recipe"].isna().tolist() == [True, False, False]
@@ -130,7 +131,7 @@ def test_records_of_the_first_schema_are_read(tmp_path):
     root = write_study(tmp_path / "runs", RECORDS[:1])
     place = root / "trials" / RECORDS[0].trial
     old = json.loads((place / "record.json").read_text())
-    for name in ("key", "stages", "metric", "schema_version", "timings", "files", "digest"):
+    for name in ("key", "stages", "task_metrics", "schema_version", "timings", "files", "digest"):
         del old[name]
     (place / "record.json").write_text(json.dumps({**old, "schema_version": 1, "seconds": 7.0}))
     (root / "study.json").write_text(json.dumps({"name": "s", "trials": [RECORDS[0].trial]}))

@@ -1,5 +1,7 @@
 """Verdicts: what is claimed, for which doubt, and in which words."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,6 +9,7 @@ from scipy import stats
 from qat.lab.stats import Comparison, compare_items, compare_seeds, judge
 
 FLOAT = [97.0, 97.6, 96.8, 97.3, 97.1]
+POINTS: dict[str, Any] = {"unit": "points", "decimals": 2}
 
 
 def over_seeds(differences, margin=0.3):
@@ -24,7 +27,7 @@ def over_items(only_first, only_second, n=1000, margin=0.3):
 
 def verdict(seeds=None, items=None):
     """The verdict on one comparison, in points."""
-    return judge([Comparison("QAT w4a4", "PTQ w4a4", seeds, items)], 0.3, "points")[0]
+    return judge([Comparison("QAT w4a4", "PTQ w4a4", seeds, items)], 0.3, **POINTS)[0]
 
 
 def test_a_clear_gain_is_better_and_the_words_give_n_interval_and_p():
@@ -125,10 +128,10 @@ def test_what_items_show_of_equal_seeds_is_said_and_is_no_sign_of_its_own():
 
 def test_a_drop_is_told_with_the_sign_of_a_drop():
     seeds, items = over_seeds([0.5, -0.2, 0.3, 0.0]), over_items(12, 6)
-    gain, drop = (judge([Comparison("a", "b", seeds, items, told)], 0.3, "points")[0].text for told in ("gain", "drop"))
+    gain, drop = (judge([Comparison("a", "b", seeds, items, told)], 0.3, **POINTS)[0].text for told in ("gain", "drop"))
     assert "a gain of +0.15 points over 4 seeds (95 % interval -0.34 to 0.64" in gain
     assert "a drop of -0.15 points over 4 seeds (95 % interval -0.64 to 0.34" in drop
-    worse = judge([Comparison("a", "b", over_seeds([-1.2, -1.1, -1.35, -1.25]), told="gain")], 0.3, "points")[0]
+    worse = judge([Comparison("a", "b", over_seeds([-1.2, -1.1, -1.35, -1.25]), told="gain")], 0.3, **POINTS)[0]
     assert worse.text.startswith("a is worse than b by 1.22 points over 4 seeds (95 % interval 1.06 to 1.39")
 
 
@@ -136,14 +139,14 @@ def test_few_seeds_are_told_one_by_one_and_no_interval_leaves_the_possible():
     few = verdict(over_seeds([70.0, -20.0]))
     assert "a gain of +25.00 points over 2 seeds (seed by seed 70.00, -20.00, p = " in few.text
     assert few.text.endswith("More seeds are needed.")
-    wide = judge([Comparison("a", "b", over_seeds([90.0, -90.0, 60.0, -80.0]))], 0.3, "points", largest=100.0)[0]
+    wide = judge([Comparison("a", "b", over_seeds([90.0, -90.0, 60.0, -80.0]))], 0.3, **POINTS, largest=100.0)[0]
     assert "95 % interval -100.00 to 100.00" in wide.text
     assert wide.text.endswith("not even 1,000 seeds would narrow the interval to ± 0.3 points.")
 
 
 def test_many_arms_are_corrected_and_the_words_tell_why_an_interval_is_not_enough():
     seeds = over_seeds([1.0, 1.5, 0.7, 1.3])
-    alone, among = verdict(seeds), judge([Comparison("a", "b", seeds)] * 10, 0.3, "points")
+    alone, among = verdict(seeds), judge([Comparison("a", "b", seeds)] * 10, 0.3, **POINTS)
     assert alone.kind == "better"
     assert {one.kind for one in among} == {"undecided"}
     assert among[0].seeds is not None and alone.seeds is not None

@@ -15,6 +15,7 @@ from qat.lab.sweep.cost import Measured, estimate
 from qat.lab.sweep.run import plan
 from qat.lab.sweep.show import show, span
 from qat.lab.sweep.study import make_study, power, too_few
+from qat.tasks.classification import METRICS
 
 QAT = {"qat w8a8": {"arm": "qat", "recipe": "w8a8"}, "qat w4a4": {"arm": "qat", "recipe": "w4a4"}}
 STUDY = make_study("s", BASE, {"arm": {**ARMS, **QAT}, "seed": [0, 1]})
@@ -36,6 +37,7 @@ def finish(root, job, seconds):
         recipe=config.recipe_name,
         seed=config.seed,
         lineage=job.payload["lineage"],
+        task_metrics=METRICS,
         metrics={"accuracy": 0.9},
         examples=10,
         size_bytes=100,

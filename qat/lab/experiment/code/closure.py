@@ -21,6 +21,7 @@ NOT_COMPUTING = {
     "core/tables.py": "draws tables",
     "analysis/table.py": "draws a table of statistics",
     "lab/experiment/provenance.py": "says in words what was done",
+    "tasks/metric.py": "says how numbers are shown and judged",
     "train/progress.py": "draws a line on the terminal",
 }
 """Modules of qat on the way to a result that no result depends on, each with its reason; nor on what they import."""

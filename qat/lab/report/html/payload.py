@@ -94,15 +94,18 @@ def data(contents: Contents, rows: Sequence[Row], inner: Details) -> list[Html]:
 def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str, Any]:
     """Plain data of the trials, all lists in the study's order."""
     groups, found = group_of(contents, rows), points(rows)
+    metric = next((row.metric for row in comparable(rows)), None)
     names = list(dict.fromkeys(groups.values()))
     place = {name: k for k, name in enumerate(names)}
     arms = {groups[trial]: record.arm for trial, record in contents.records.items()}
     return {
         "study": contents.name,
-        "metric": next((row.scale.heading for row in comparable(rows)), ""),
-        "range": next((row.scale.range for row in comparable(rows)), None),
+        "metric": metric.heading if metric else "",
+        "axis": metric.label if metric else "",
+        "decimals": metric and metric.decimals,
+        "range": metric and metric.range,
         "points": [asdict(point) for point in found],
-        "fronts": {cost: best(found, cost) for cost in COSTS},
+        "fronts": {cost: best(found, cost, metric) if metric else [] for cost in COSTS},
         "crowd": CROWD,
         "span": SPAN,
         "named": NAMED,

@@ -95,9 +95,9 @@ def fronts(points: Sequence[Point]) -> Html:
     spread = "with their 95 % intervals" if len(points) <= CROWD else "so many that their intervals are in the table"
     if len(points) <= CROWD and any(point.seeds for point in points):
         spread += ", or the values of seeds that are fewer than 4"
-    charts = [_chart("accuracy", "By recipe", f"Means over seeds, {spread}.")]
+    charts = [_chart("recipes", "By recipe", f"Means over seeds, {spread}.")]
     if any(point.size is not None for point in points):
-        note = "The dotted line is the front: no arm reaches more at that size or less."
+        note = "The dotted line is the front: no arm is better at that size or less."
         charts.append(_chart("front-size", "Against size", note))
     if any(point.latency is not None for point in points):
         charts.append(

@@ -8,7 +8,7 @@ from qat.lab.report.contents import Contents
 from qat.lab.report.html.curves import short
 from qat.lab.report.summary import Row
 from qat.lab.runs.record import Arm, Record
-from qat.tasks.metric import scale
+from qat.tasks.metric import Metric
 
 FEW = 60  # different values of a column that are offered as a choice
 RECIPES = 3  # that the charts show at first
@@ -90,19 +90,23 @@ def _axis(contents: Contents, axis: str) -> tuple[Column, Value]:
 
 def _metrics(records: Mapping[str, Record]) -> list[tuple[Column, Value]]:
     """The main metric, then the others in the order of the records."""
-    names = [record.metric for record in records.values()]
-    names += [name for record in records.values() for name in record.metrics if "/" not in name]  # those of classes
-    return [_metric(name) for name in dict.fromkeys(names)]
+    found = dict.fromkeys(record.metric for record in records.values())
+    found |= dict.fromkeys(
+        record.metric_of(name)
+        for record in records.values()
+        for name in record.metrics
+        if "/" not in name  # those of classes
+    )
+    return [_metric(metric) for metric in found]
 
 
-def _metric(name: str) -> tuple[Column, Value]:
-    of = scale(name)
-
+def _metric(metric: Metric) -> tuple[Column, Value]:
     def value(_: str, record: Record | None) -> float | None:
-        found = record.metrics.get(name) if record else None
-        return None if found is None else short(of.factor * found, 6)
+        found = record.metrics.get(metric.name) if record and record.metric_of(metric.name) == metric else None
+        return None if found is None else short(metric.shown(found), 6)
 
-    return _number(of.heading, 4 if of.decimals is None else of.decimals), value
+    column = _number(metric.heading, 4 if metric.decimals is None else metric.decimals)
+    return {**column, "better": metric.better}, value
 
 
 def _timing(name: str) -> Value:

@@ -16,6 +16,7 @@ from qat.lab.report.table import (
     margins,
     mark,
     shown,
+    worse,
 )
 from qat.lab.runs.record import Arm
 from qat.lab.stats import Estimate, Kind, Verdict
@@ -94,13 +95,13 @@ def arms_table(rows: Sequence[Row]) -> Html:
 
 def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
     """Functions from a row to its cell, by heading."""
-    metrics = dict.fromkeys(row.scale.heading for row in rows)
+    metrics = dict.fromkeys(row.metric.heading for row in rows)
     scores: dict[str, Cell] = {name: lambda row, name=name: _score(row, name) for name in metrics}
     return {
         "seeds": lambda row: str(row.score.n),
         **scores,
-        "drop / float": lambda row: _compared(row, row.drop_from_float, "float"),
-        "drop / control": lambda row: _compared(row, row.drop_from_control, "control"),
+        f"{worse(rows)} / float": lambda row: _compared(row, row.drop_from_float, "float"),
+        f"{worse(rows)} / control": lambda row: _compared(row, row.drop_from_control, "control"),
         "gain / PTQ": lambda row: _compared(row, row.gain_over_ptq, "ptq"),
         "size, kB": lambda row: f"{row.size_bytes / 1000:,.1f}",
         "smaller": lambda row: f"{row.size_ratio:.2f}×" if row.size_ratio else "",
@@ -110,7 +111,7 @@ def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
 
 
 def _score(row: Row, heading: str) -> str:
-    return shown(row, row.score) if row.scale.heading == heading else ""
+    return shown(row, row.score) if row.metric.heading == heading else ""
 
 
 def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:

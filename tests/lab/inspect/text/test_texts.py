@@ -14,6 +14,7 @@ from qat.data.text.sentences import texts_of
 from qat.lab.cli import app
 from qat.lab.inspect.text import Comparison, Outcome, compare, tables
 from qat.lab.runs.record import read_record
+from qat.tasks import fraction
 
 
 def test_the_texts_that_differ_are_those_of_different_predictions_and_lost_ones_come_first(reviews):
@@ -79,7 +80,7 @@ def test_trials_on_other_texts_of_the_same_number_are_refused(reviews, tmp_path)
 
 
 def test_names_of_classes_are_no_markup():
-    outcome = Outcome("[a]", {"accuracy": 0.5}, np.array([0, 1]), np.array([[1, 0], [1, 0]]))
+    outcome = Outcome("[a]", {fraction("accuracy"): 0.5}, np.array([0, 1]), np.array([[1, 0], [1, 0]]))
     other = Outcome("float", {}, np.array([1, 1]), np.array([[0, 1], [0, 1]]))
     console = Console(file=(told := io.StringIO()), width=400)
     for table in tables(Comparison(outcome, other, ["x", "y"], np.array([0, 1]), ("[b]", "[/c]"), [0]), most=1):

@@ -44,7 +44,7 @@ function draw(id, traces, layout, options = {}) {
 }
 
 function describe(point) {
-  const told = (value) => value.toFixed(2), spread = point.low === null ? "" : `, 95 % interval ${told(point.low)} to ${told(point.high)}`;
+  const told = (value) => (data.decimals === null ? String(Number(value.toPrecision(4))) : value.toFixed(data.decimals)), spread = point.low === null ? "" : `, 95 % interval ${told(point.low)} to ${told(point.high)}`;
   const lines = [`<b>${plain(point.label)}</b>`, `${plain(data.metric)}: ${told(point.value)}${spread} (n = ${point.n})`];
   if (point.seeds.length) lines.push(`seed by seed ${point.seeds.map(told).join(", ")}`);
   if (point.size !== null) lines.push(`${point.size.toLocaleString("en", { maximumFractionDigits: 1 })} kB`);
@@ -77,11 +77,13 @@ function byArm(points, x) {
 }
 
 function metricAxis() { // no value lies outside of the metric's range
-  const [clipmin, clipmax] = data.range ?? [null, null];
-  return axis(data.metric, data.range ? { autorangeoptions: { clipmin, clipmax } } : {});
+  const [clipmin, clipmax] = data.range ?? [null, null], ends = {};
+  if (clipmin !== null) ends.clipmin = clipmin;
+  if (clipmax !== null) ends.clipmax = clipmax;
+  return axis(data.axis, { autorangeoptions: ends });
 }
 
-function drawAccuracy() {
+function drawRecipes() {
   const nameOf = (point) => point.recipe ?? ARMS[point.arm];
   const names = [...new Set(data.points.map(nameOf))];
   const sides = { float: 0, control: 0, ptq: -0.15, qat: 0.15 }, crowds = new Map();
@@ -97,7 +99,7 @@ function drawAccuracy() {
   const isNamed = names.length <= data.named, range = [-0.5, names.length - 0.5];
   const ticks = isNamed ? { tickvals: names.map((_, i) => i), ticktext: names.map(plain) } : { tickvals: [] };
   const xaxis = axis(isNamed ? "" : "recipes in the order of the study", { ...ticks, range, zeroline: false });
-  draw("accuracy", byArm(data.points, x), { xaxis, yaxis: metricAxis() });
+  draw("recipes", byArm(data.points, x), { xaxis, yaxis: metricAxis() });
 }
 
 function drawFront(id, cost, title) {

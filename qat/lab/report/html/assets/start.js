@@ -1,6 +1,6 @@
 // Charts are drawn when they come into sight, and again when what they show has changed.
 const drawings = {
-  accuracy: drawAccuracy, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
+  recipes: drawRecipes, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
   "front-size": () => drawFront("front-size", "size", "size of the model's file, kB"),
   "front-latency": () => drawFront("front-latency", "latency", "latency of one call, ms"),
 };
@@ -25,7 +25,7 @@ function setUpCharts() {
   const observer = new IntersectionObserver(watch, { rootMargin: "500px" });
   ids.forEach((id) => observer.observe(find(id)));
   addEventListener("beforeprint", () => ids.forEach(see));
-  themeListeners.push(() => redraw("accuracy", "front-size", "front-latency"));
+  themeListeners.push(() => redraw("recipes", "front-size", "front-latency"));
 }
 
 setUpTheme();

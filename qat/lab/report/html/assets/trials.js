@@ -52,8 +52,8 @@ function showTrials() {
   more();
 }
 
-function sortBy({ name, kind }) {
-  const first = kind === "number" ? -1 : 1, [sorted, direction] = state.sort ?? [];
+function sortBy({ name, kind, better }) { // the best come first
+  const first = kind === "number" && better !== "lower" ? -1 : 1, [sorted, direction] = state.sort ?? [];
   keep({ sort: sorted !== name ? [name, first] : direction === first ? [name, -first] : null });
   box.scrollTop = 0;
   showTrials();
