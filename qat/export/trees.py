@@ -1,12 +1,10 @@
-"""Arrays on disk: trees as safetensors files that say their own structure, outcomes of examples; damage is refused."""
+"""Trees of arrays on disk, as safetensors files that say their own structure; damage is refused."""
 
 import contextlib
 import hashlib
 import io
 import json
-import math
-import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,7 +74,6 @@ WRITERS = {
 }
 DIGITS = 16
 MOST_HEADER = 100_000_000  # bytes, as the library has it
-MOST_BYTES = 1 << 30  # of the outcomes of a split's examples
 BLOCK = 1 << 20
 
 
@@ -122,12 +119,6 @@ def refuse_another_kind(path: Path, metadata: Mapping[str, str], form: str) -> N
         kind, writer = WRITERS[form]
         raise ValueError(f"{str(path)!r} is no {kind} of this format: expected {form!r}, got {found!r}. {writer}")
     raise ValueError(f"{str(path)!r} is damaged (it does not say its structure). {REDO_STAGE}")
-
-
-def load_json(path: Path) -> Any:
-    """Read a stage's JSON file. Raises `ValueError` where it is damaged."""
-    with refusing_damage(path, REDO_STAGE):
-        return json.loads(path.read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager
@@ -180,38 +171,3 @@ def _digest(header: dict[str, Any], data: BinaryIO) -> str:
     while block := data.read(BLOCK):
         total.update(block)
     return total.hexdigest()[:DIGITS]
-
-
-def save_examples(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays over the examples of a split, as numpy's `.npz`."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, buffer.getvalue())
-
-
-def load_examples(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Load arrays that `save_examples` wrote, by default all.
-
-    Raises `ValueError` where the file is damaged, or would take more memory than any split's outcomes do.
-    """
-    with refusing_damage(path, "Run the sweep again: it redoes this trial alone."):
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:  # pyright: ignore[reportArgumentType]
-            kept = [one for one in archive.infolist() if names is None or one.filename.removesuffix(".npy") in names]
-            if (size := sum(one.file_size for one in kept)) > MOST_BYTES:
-                raise ValueError(f"its arrays take {size} bytes, more than {MOST_BYTES}")
-            found = {one.filename.removesuffix(".npy"): archive.read(one) for one in kept}
-        if missing := set(names or ()) - set(found):
-            raise ValueError(f"it holds no {', '.join(sorted(missing))}")
-        return {name: _array(content) for name, content in found.items()}
-
-
-def _array(content: bytes) -> np.ndarray:
-    """A `.npy` file's array. Its header may promise more than the file holds, which numpy would make room for."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(file)
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
-        raise ValueError(f"an array of shape {shape} is not {len(content) - file.tell()} bytes")
-    file.seek(0)
-    return np.lib.format.read_array(file)

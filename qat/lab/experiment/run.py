@@ -1,32 +1,20 @@
 """Stages on disk: each in a folder of its own, finished once, and continued where it was stopped."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qat.export.trees import save_tree
-from qat.fileio import write_atomically
 from qat.lab.experiment.stage_results import result_of, stage_folder, trained_in
 from qat.lab.experiment.stages import Stage, stage_of
 from qat.lab.experiment.training import Report, Run, Setting, setting
 from qat.lab.experiment.trial import measure
-from qat.lab.jobs.log import LOG_FILE
-from qat.lab.runs.files import (
-    ARTIFACT_FILE,
-    CHECKPOINTS,
-    CONFIG_FILE,
-    DONE_FILE,
-    KEY_FILE,
-    MANIFEST_FILE,
-    METRICS_FILE,
-    is_whole,
-    supersede,
-    write_sealed,
-)
-from qat.lab.runs.manifest import manifest, signature_of, threads_in, write_signature
-from qat.lab.runs.record import Record, read_record
+from qat.lab.runs.finished import clear_stage, finish_stage, finished_trial, is_stage_finished
+from qat.lab.runs.manifest import manifest, signature_of, threads_in, write_manifest, write_signature
+from qat.lab.runs.metrics import join_points
+from qat.lab.runs.models import write_result
+from qat.lab.runs.record import Record
+from qat.lab.runs.settings import write_config, write_key
 
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
@@ -40,7 +28,7 @@ def silent(*_: Any) -> None:
 
 def is_finished(root: Path, stage: Stage) -> bool:
     """Whether a shared stage is done, and what it left as it was written."""
-    return is_whole(stage_folder(root, stage) / DONE_FILE)
+    return is_stage_finished(stage_folder(root, stage))
 
 
 def run_stage(
@@ -54,14 +42,12 @@ def run_stage(
         return
     started, folder = time.monotonic(), stage_folder(root, stage)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / DONE_FILE).exists():
-        supersede(root, folder, f"{stage.name}-damaged", DONE_FILE, stays=(CHECKPOINTS, LOG_FILE))
+    clear_stage(root, folder, stage.name)
     where = setting(config.model, config.data, config.engine)
     _write_origin(folder, config, where, stage)
     run = Run(stage.kind, stage.key, folder, report, watch)
-    save_tree(folder / ARTIFACT_FILE, result_of(config, stage, root, run))
-    done = {"kind": stage.kind, "key": stage.key, "seconds": round(time.monotonic() - started, 3)}
-    write_sealed(folder / DONE_FILE, done)
+    write_result(folder, result_of(config, stage, root, run))
+    finish_stage(folder, stage.kind, stage.key, time.monotonic() - started)
 
 
 def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path, about: Mapping[str, Any]) -> Record:
@@ -69,12 +55,11 @@ def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path
     `lineage`."""
     folder.mkdir(parents=True, exist_ok=True)
     where = setting(config.model, config.data, config.engine)
-    write_atomically(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
+    write_config(folder, config.model_dump_json(indent=2))
     _write_origin(folder, config, where, stage)
     write_signature(folder, signature_of(where.dataset))
     shared = list(dict.fromkeys(stage.walk()))[:-1]
-    curves = [path for need in shared if (path := stage_folder(root, need) / METRICS_FILE).exists()]
-    write_atomically(folder / METRICS_FILE, "".join(path.read_text(encoding="utf-8") for path in curves))
+    join_points(folder, (stage_folder(root, need) for need in shared))
     keys = {"key": stage.key, "stages": {need.kind: need.key for need in shared}}
     places = {need.kind: stage_folder(root, need) for need in shared} | {"trial": folder}
     threads = {kind: n for kind, place in places.items() if (n := threads_in(place)) is not None}
@@ -96,12 +81,10 @@ def run_experiment(
     *shared, trial = dict.fromkeys(stage_of(config, setting(config.model, config.data).dataset.fingerprint).walk())
     for stage in shared:
         run_stage(config, stage, root, report, watch)
-    record = read_record(folder)
-    return record if record and record.key == trial.key else run_trial(config, trial, root, folder, about)
+    return finished_trial(folder, trial.key) or run_trial(config, trial, root, folder, about)
 
 
 def _write_origin(folder: Path, config: "ExperimentConfig", where: Setting, stage: Stage) -> None:
     """Write the environment of a stage and the parts of its key."""
-    facts = manifest(config.seed, where.dataset.fingerprint)
-    write_atomically(folder / MANIFEST_FILE, json.dumps(facts, indent=2) + "\n")
-    write_atomically(folder / KEY_FILE, json.dumps({"key": stage.key, **stage.parts}, indent=2) + "\n")
+    write_manifest(folder, manifest(config.seed, where.dataset.fingerprint))
+    write_key(folder, stage.key, stage.parts)

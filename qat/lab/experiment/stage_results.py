@@ -1,19 +1,18 @@
 """Results of stages: each made from the results that it needs, and read back."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qat.core.state import as_tree, from_tree
-from qat.export.trees import load_json, load_tree
-from qat.fileio import write_atomically
 from qat.lab.experiment.quantizing import Calibration, calibrate, train_quantized
 from qat.lab.experiment.stages import Stage
 from qat.lab.experiment.training import Run, setting, train_control, train_float
 from qat.lab.experiment.trial import Trained
-from qat.lab.runs.files import ARTIFACT_FILE, DONE_FILE, RAISED_FILE, STAGES
+from qat.lab.runs.files import STAGES
+from qat.lab.runs.finished import reopen_stage
+from qat.lab.runs.models import read_high_bit_layers, read_result, write_high_bit_layers
 from qat.recipes.layer_bits import raise_bits
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) ->
         run.report("calibration", 0, config.calibration_batches, None)
         how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
         ranges, paths = calibrate(where, config.rules, before.variables, how)
-        write_atomically(run.folder / RAISED_FILE, json.dumps(paths) + "\n")
+        write_high_bit_layers(run.folder, paths)
         return {"ranges": as_tree(ranges)}
     assert config.finetune is not None and before.ranges is not None
     recipe = raise_bits(config.rules, before.raised)
@@ -51,7 +50,7 @@ def trained_in(root: Path, stage: Stage) -> Trained:
     """Read the result of a finished stage; a calibration leaves the variables to the training before it, training the
     bits to the calibration.
     """
-    return _trained(root, stage, _load)
+    return _trained(root, stage, _remembered)
 
 
 def trained_by(root: Path, keys: Mapping[str, str]) -> Trained:
@@ -65,30 +64,30 @@ def trained_by(root: Path, keys: Mapping[str, str]) -> Trained:
             stage = Stage(kind, keys[kind], () if stage is None else (stage,))
     if stage is None:
         raise ValueError("the trial's record names no stage that it was made from.")
-    return _trained(root, stage, _read)
+    return _trained(root, stage, _fresh)
 
 
-def _trained(root: Path, stage: Stage, read: Callable[[Path], Any]) -> Trained:
-    found = read(stage_folder(root, stage) / ARTIFACT_FILE)
+def _trained(root: Path, stage: Stage, read: Callable[[Callable[[Path], Any], Path], Any]) -> Trained:
+    found = read(read_result, stage_folder(root, stage))
     if "ranges" not in found:
         return Trained(found["variables"])
     before, ranges = stage.needs[0], from_tree(found["ranges"])
     if "variables" in found:
         return Trained(found["variables"], ranges, _trained(root, before, read).raised)
-    paths = read(stage_folder(root, stage) / RAISED_FILE)
-    return Trained(_trained(root, before, read).variables, ranges, tuple(paths))
+    paths = read(read_high_bit_layers, stage_folder(root, stage))
+    return Trained(_trained(root, before, read).variables, ranges, paths)
 
 
 @functools.lru_cache(maxsize=8)
-def _load(path: Path) -> Any:
-    """A file of a finished stage, kept for the next trial that starts from it; of a damaged one `ValueError`, and the
+def _remembered(load: Callable[[Path], Any], folder: Path) -> Any:
+    """A result of a finished stage, kept for the next trial that starts from it; of a damaged one `ValueError`, and the
     stage is no longer finished."""
     try:
-        return _read(path)
+        return load(folder)
     except (ValueError, FileNotFoundError):
-        (path.parent / DONE_FILE).unlink(missing_ok=True)
+        reopen_stage(folder)
         raise
 
 
-def _read(path: Path) -> Any:
-    return load_tree(path) if path.name == ARTIFACT_FILE else load_json(path)
+def _fresh(load: Callable[[Path], Any], folder: Path) -> Any:
+    return load(folder)

@@ -1,6 +1,5 @@
 """The stages that train in float: the model itself, and the control that trains on as long as a quantized arm does."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,9 @@ import jax
 import numpy as np
 
 from qat import data, tasks
-from qat.fileio import write_atomically
 from qat.lab.experiment.objective import float_loss
-from qat.lab.runs.files import CHECKPOINTS, METRICS_FILE
+from qat.lab.runs.files import CHECKPOINTS
+from qat.lab.runs.metrics import append_point, write_points
 from qat.models.adapter import Forward, check_forward, forward
 from qat.models.pretrained import initial
 from qat.tasks import Task
@@ -91,14 +90,12 @@ class Run:
 
     def fit(self, loss: Any, start: tuple[Any, Any], where: Setting, train: TrainConfig, seed: int) -> FitResult:
         """`qat.train.fit` on the setting's batches."""
-        path = self.folder / METRICS_FILE
         self.report(self.kind, 0, train.steps, None)
 
         def on_metrics(step: int, metrics: dict[str, float]) -> None:
             self.report(self.kind, step, train.steps, metrics["loss"])
             self.watch(self.kind, step, metrics)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"stage": self.kind, "step": step, **metrics}) + "\n")
+            append_point(self.folder, self.kind, step, metrics)
 
         result = fit(
             loss,
@@ -110,7 +107,7 @@ class Run:
             progress=False,
             on_metrics=on_metrics,
         )
-        write_atomically(path, "".join(json.dumps({"stage": self.kind, **e}) + "\n" for e in result.history))
+        write_points(self.folder, self.kind, result.history)
         return result
 
 

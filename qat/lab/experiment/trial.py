@@ -1,7 +1,6 @@
 """The last stage: a trained model, quantized as its arm says, measured on the test split and recorded."""
 
 import hashlib
-import io
 import statistics
 import time
 from collections.abc import Mapping
@@ -10,23 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors.numpy import load as deserialize
-from safetensors.numpy import save as serialize
 
 from qat import data
 from qat.analysis import layer_statistics
 from qat.core.state import QuantState
-from qat.export.safetensors import save
-from qat.export.trees import check_content, finished, refusing_damage, save_examples
-from qat.fileio import write_atomically
 from qat.lab.experiment.objective import float_examples, served_examples
 from qat.lab.experiment.provenance import did
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import Setting
 from qat.lab.jobs.threads import cores
-from qat.lab.runs.files import EXAMPLES_FILE, LAYERS_FILE, MODEL_FILE
+from qat.lab.runs.examples import save_examples
+from qat.lab.runs.layers import write_layers
+from qat.lab.runs.models import write_model
 from qat.lab.runs.record import Record, write_record
 from qat.recipes.layer_bits import raise_bits
 from qat.runtime import shortest
@@ -51,8 +45,9 @@ def measure(
     `about` as it is."""
     started = time.monotonic()
     model, examples, serve = _deployed(where, config, trained, folder)
+    size = write_model(folder, model)
     arrays = where.outcomes(examples, model, "test", config.evaluation_batch_size)
-    save_examples(folder / EXAMPLES_FILE, arrays)
+    save_examples(folder, arrays)
     metrics = where.task.summary(arrays)
     for split in config.more_splits:
         more = where.task.summary(where.outcomes(examples, model, split, config.evaluation_batch_size))
@@ -68,7 +63,7 @@ def measure(
         task_metrics=where.task.metrics,
         metrics=metrics,
         examples=len(where.dataset.splits["test"]),
-        size_bytes=len((folder / MODEL_FILE).read_bytes()),
+        size_bytes=size,
         program=_program(where, config, model, serve) if timings else "",
         timings={"seconds": round(time.monotonic() - started, 3), **timings},
     )
@@ -76,25 +71,11 @@ def measure(
     return record
 
 
-def serialized_variables(variables: Any) -> bytes:
-    """The file of a float trial's model: nested dicts of arrays, each array under its path."""
-    flat = flatten_dict(variables, sep="/")
-    return finished(serialize({name: np.asarray(leaf) for name, leaf in flat.items()}))
-
-
-def load_variables(path: Path) -> Any:
-    """The variables in the file of a float trial's model. Raises `ValueError` where it is damaged."""
-    with refusing_damage(path, "Run the sweep again: it redoes this trial alone."):
-        content = path.read_bytes()
-        check_content(io.BytesIO(content))
-        return unflatten_dict(deserialize(content), sep="/")
-
-
 def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, folder: Path) -> tuple[Any, Any, Any]:
-    """The model as it is deployed and stored, its outcome by example, and its outputs from itself and inputs."""
-    path, float_fn = folder / MODEL_FILE, where.functions.inference
+    """The model as it is deployed, its outcome by example, and its outputs from itself and inputs; the statistics of a
+    quantized one's layers are written."""
+    float_fn = where.functions.inference
     if trained.ranges is None:
-        write_atomically(path, serialized_variables(trained.variables))
         return trained.variables, float_examples(where.task, float_fn), jax.jit(float_fn)
     assert config.rules is not None
     q = quantized(where, raise_bits(config.rules, trained.raised)).inference
@@ -102,9 +83,8 @@ def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, fold
         source = data.in_order(where.dataset.splits["test"], config.evaluation_batch_size)
         inputs = [where.task.arguments(batch) for _, batch in zip(range(config.analysis_batches), source, strict=False)]
         layers = layer_statistics(q, trained.variables, trained.ranges, inputs)
-        write_atomically(folder / LAYERS_FILE, layers.to_json())
+        write_layers(folder, layers)
     int8 = q.convert(trained.variables, trained.ranges, *where.example(config.evaluation_batch_size))
-    save(path, int8)
     return int8, served_examples(where.task, q.program), q.serve
 
 

@@ -13,11 +13,10 @@ from rich.text import Text
 
 from qat import data
 from qat.data.text.sentences import labels_of, texts_of
-from qat.export.trees import load_examples
 from qat.fileio import write_atomically
 from qat.lab.inspect.trial import Trial, read_finished
 from qat.lab.report.pairing import Baselines
-from qat.lab.runs.files import EXAMPLES_FILE
+from qat.lab.runs.examples import load_examples
 from qat.lab.runs.record import Record
 from qat.lab.runs.study_folder import TRIALS, read_study, root_of
 from qat.tasks.metric import Metric
@@ -95,7 +94,7 @@ def _float_trial(trial: Path, record: Record) -> Path:
 
 def _arrays(folder: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
     """A trial's labels and predictions; `ValueError` where its labels are not these."""
-    arrays = load_examples(folder / EXAMPLES_FILE, ("label", "prediction"))
+    arrays = load_examples(folder, ("label", "prediction"))
     if not np.array_equal(arrays["label"], labels):
         raise ValueError(
             f"{str(folder)!r} was measured on {len(arrays['label'])} texts with other labels than the {len(labels)} of "

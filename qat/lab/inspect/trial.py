@@ -1,6 +1,5 @@
 """A finished trial in Python: its settings, record and model, to use also where its data are not."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,22 +9,22 @@ from qat import data, fileio
 from qat.core.convert import Converted
 from qat.core.state import QuantState
 from qat.data import Dataset
-from qat.export import safetensors as store
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, vetted
 from qat.lab.experiment.quantizing import quantized_pair
 from qat.lab.experiment.stage_results import trained_by
-from qat.lab.experiment.trial import Trained, load_variables
-from qat.lab.runs.files import CONFIG_FILE, MODEL_FILE, STAGES, fault, sealed_by
-from qat.lab.runs.manifest import SIGNATURE_FILE, Signature, read_signature
-from qat.lab.runs.record import RECORD_FILE, Record, read_record
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, root_of
+from qat.lab.experiment.trial import Trained
+from qat.lab.runs.files import REDO_TRIAL, STAGES
+from qat.lab.runs.finished import faults_of_model
+from qat.lab.runs.manifest import Signature, read_signature
+from qat.lab.runs.models import read_converted, read_variables
+from qat.lab.runs.record import Record, read_record
+from qat.lab.runs.settings import config_of, read_config
+from qat.lab.runs.study_folder import TRIALS, holds_study, read_study, root_of
 from qat.models.adapter import Forward, forward
 from qat.recipes.layer_bits import raise_bits
 from qat.registry import parse_call
 from qat.transform import Quantized
-
-REDO_TRIAL = "Run the sweep again: it redoes this trial alone."
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Trial:
     @cached_property
     def variables(self) -> Any:
         """The trained variables in float; of a quantized trial those that were converted."""
-        return load_variables(self.model_file) if self.config.recipe is None else self._trained.variables
+        return read_variables(self.folder) if self.config.recipe is None else self._trained.variables
 
     @cached_property
     def quantized(self) -> Quantized | None:
@@ -79,15 +78,7 @@ class Trial:
     @cached_property
     def converted(self) -> Converted | None:
         """The integer model that was measured; None in float."""
-        return None if self.config.recipe is None else store.load(self.model_file)
-
-    @property
-    def model_file(self) -> Path:
-        """The model as it is deployed. Raises `ValueError` where it is missing."""
-        path = self.folder / MODEL_FILE
-        if not path.is_file():
-            raise ValueError(f"{str(path)!r} is missing. {REDO_TRIAL}")
-        return path
+        return None if self.config.recipe is None else read_converted(self.folder)
 
     @cached_property
     def _trained(self) -> Trained:
@@ -110,10 +101,8 @@ def load_trial(folder: str | Path, *, trust: bool = False) -> Trial:
     """
     trial = _read(fileio.folder(folder), trust)
     _ = trial.functions  # an unknown model is told now
-    digests = sealed_by(trial.folder / RECORD_FILE)
-    for path in (trial.model_file, trial.folder / CONFIG_FILE, trial.folder / SIGNATURE_FILE):
-        if (problem := fault(path, digests)) is not None:
-            raise ValueError(f"{problem} {REDO_TRIAL}")
+    for problem in faults_of_model(trial.folder):
+        raise ValueError(f"{problem} {REDO_TRIAL}")
     return trial
 
 
@@ -125,13 +114,13 @@ def read_finished(folder: str | Path, task: str, kind: str, *, trust: bool = Fal
 
 
 def _read(folder: Path, trust: bool, wanted: tuple[str, str] | None = None) -> Trial:
-    if (folder / STUDY_FILE).is_file():
+    if holds_study(folder):
         trials = "\n".join(f"  {folder / TRIALS / trial}" for trial in read_study(folder).trials)
         raise ValueError(f"{str(folder)!r} is a whole study. Name the folder of one of its trials:\n{trials}")
     record = read_record(folder)
-    if record is None or not (folder / CONFIG_FILE).is_file():
+    if record is None or read_config(folder) is None:
         raise ValueError(
-            f"{str(folder)!r} holds no finished trial: there is no {RECORD_FILE} and {CONFIG_FILE} in it. "
+            f"{str(folder)!r} holds no finished trial: there is no record.json and config.json in it. "
             "Name a folder such as RUNS/trials/NAME that a sweep made."
         )
     signature = read_signature(folder)
@@ -142,12 +131,7 @@ def _read(folder: Path, trust: bool, wanted: tuple[str, str] | None = None) -> T
 
 def _config(folder: Path, trust: bool) -> ExperimentConfig:
     """The trial's settings; what its study's files register is known then."""
-    try:
-        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        named = {name: str(values[name]) for name in ("model", "data")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(folder / CONFIG_FILE)!r} is damaged ({error}). Run the sweep again.") from None
-    root = root_of(folder)
-    if (root / STUDY_FILE).is_file():
-        register({**values, **named}, vetted(read_study(root).imports, root, trust))
+    values, root = config_of(folder), root_of(folder)
+    if holds_study(root):
+        register(values, vetted(read_study(root).imports, root, trust))
     return parse(ExperimentConfig, values)

@@ -15,6 +15,7 @@ from qat.fileio import write_atomically
 from qat.lab.jobs.events import Kind
 
 LOG_FILE, FAILURE_FILE = "log.txt", "failure.json"
+TAIL_BYTES = 32_768  # of a log that are read to show its end
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,18 @@ def append_log(place: Path, text: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     with (place / LOG_FILE).open("ab", buffering=0) as log:
         log.write(text.encode())
+
+
+def last_lines(path: Path, most: int = 40) -> str:
+    """The end of a log, of whatever size the file is; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-most:])
 
 
 def header() -> str:

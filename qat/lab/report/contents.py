@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from qat.export.trees import load_examples
-from qat.lab.jobs.log import FAILURE_FILE, Failure, read_failure
-from qat.lab.runs.cache import json_object, last_lines, read
-from qat.lab.runs.files import EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, fault, sealed_by
-from qat.lab.runs.record import RECORD_FILE, Record, read_record
+from qat.lab.jobs.log import Failure, last_lines
+from qat.lab.runs.cache import failure_in, faults_that_count, manifest_in, record_in
+from qat.lab.runs.record import Record
 from qat.lab.runs.study_folder import TRIALS, read_study, stage_jobs
 
 type State = Literal["finished", "failed", "damaged", "open"]
@@ -70,14 +68,14 @@ def read_contents(root: Path) -> Contents:
     }
     records, damaged = {}, {}
     for trial_id in study.trials:
-        found = read(_record, study.trial(trial_id) / RECORD_FILE)
+        found = record_in(study.trial(trial_id))
         if isinstance(found, Record):
             records[trial_id] = found
         elif found is not None:
             damaged[trial_id] = found.replace(f"{root}/", "")
     jobs = [*stage_jobs(root), *(f"{TRIALS}/{trial}" for trial in study.trials if trial not in records)]
     given_up = {job: found for job in jobs if (found := _given_up(root, job))}
-    manifests = {one: facts for one in records if (facts := read(json_object, study.trial(one) / MANIFEST_FILE))}
+    manifests = {one: facts for one in records if (facts := manifest_in(study.trial(one)))}
     spoilt = {one: tuple(lines) for one in records if (lines := _spoilt(study.trial(one), root))}
     return Contents(root, study.name, trials, records, damaged, given_up, manifests, spoilt)
 
@@ -90,38 +88,11 @@ def states(contents: Contents) -> str:
     return ", ".join(told)
 
 
-def _record(path: Path) -> Record | str | None:
-    try:
-        return read_record(path.parent)
-    except ValueError as error:
-        return str(error)
-
-
 def _spoilt(folder: Path, root: Path) -> list[str]:
     """List faults of a finished trial's files; of the model, which no report reads, only the size is checked."""
-    digests = sealed_by(folder / RECORD_FILE)
-    lines = [fault(folder / name, digests, by_size=name == MODEL_FILE) for name in digests]
-    if not digests:
-        lines = [read(_unreadable, folder / EXAMPLES_FILE)]
-    return [line.replace(f"{root}/", "") for line in lines if line]
-
-
-def _unreadable(path: Path) -> str | None:
-    """Describe the fault of an examples' file of a trial whose record has no digests."""
-    try:
-        load_examples(path)
-    except ValueError as error:
-        return str(error)
-    return None
+    return [line.replace(f"{root}/", "") for line in faults_that_count(folder)]
 
 
 def _given_up(root: Path, job: str) -> GivenUp | None:
-    failure = read(_failure, root / job / FAILURE_FILE)
-    if failure is None:
-        return None
-    log = root / job / Path(failure.log).name
-    return GivenUp(job, failure, read(last_lines, log) or "")
-
-
-def _failure(path: Path) -> Failure | None:
-    return read_failure(path.parent)
+    failure = failure_in(root / job)
+    return None if failure is None else GivenUp(job, failure, last_lines(root / job / Path(failure.log).name))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from qat.lab.report.contents import read_contents
 from qat.lab.report.pairing import Baselines, groups
-from qat.lab.runs.cache import reader
+from qat.lab.runs.examples import reader
 from qat.lab.runs.record import Arm, Record
 from qat.lab.stats import McNemar, mcnemar
 

@@ -15,14 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from qat.fileio import stamp
-from qat.lab.jobs.log import FAILURE_FILE
 from qat.lab.jobs.presence import is_dead, modified, presences, process_id_from
 from qat.lab.report.contents import read_contents
 from qat.lab.report.html import page
 from qat.lab.report.write import rows_of
-from qat.lab.runs.record import RECORD_FILE
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, stage_jobs
+from qat.lab.runs.cache import study_stamps
 
 PAUSE = 3.0  # seconds that a page stands at least, and
 PATIENCE = 10.0  # times as long as it took to make
@@ -67,11 +64,7 @@ class Board:
 
 def study_stamp(root: Path) -> str:
     """A text that changes when a trial is finished, fails, or begins anew. Raises `ValueError` where no study is."""
-    trials = read_study(root).trials
-    jobs = [*(f"{TRIALS}/{trial}" for trial in trials), *stage_jobs(root)]
-    files = [STUDY_FILE, *(f"{job}/{name}" for job in jobs for name in (RECORD_FILE, FAILURE_FILE))]
-    seen = [(name, found) for name in files if (found := stamp(root / name))]
-    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(study_stamps(root)).encode()).hexdigest()[:16]
 
 
 PORT = 8400

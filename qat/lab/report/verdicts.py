@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from qat.lab.report.pairing import Baselines, Group, Pair, gaining
-from qat.lab.runs.cache import Examples, reader
+from qat.lab.runs.examples import Examples, reader
 from qat.lab.runs.record import Arm
 from qat.lab.stats import Comparison, Evidence, Told, Verdict, compare_items, compare_seeds, judge
 from qat.tasks.metric import Metric

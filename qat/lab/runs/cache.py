@@ -1,89 +1,94 @@
-"""Files of a run folder, read and parsed once for as long as they stay as they are."""
+"""Files of a run folder, read and parsed once for as long as they stay as they are, for pages that are made anew."""
 
 import functools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from qat.export.trees import load_examples
 from qat.fileio import Stamp, stamp
-from qat.lab.runs.files import EXAMPLES_FILE, fault, sealed_by
-from qat.lab.runs.record import RECORD_FILE, Record
+from qat.lab.jobs.log import FAILURE_FILE, Failure, read_failure
+from qat.lab.runs.examples import load_examples
+from qat.lab.runs.files import EXAMPLES_FILE, LAYERS_FILE, MANIFEST_FILE, METRICS_FILE, MODEL_FILE, fault, sealed_by
+from qat.lab.runs.manifest import read_manifest
+from qat.lab.runs.record import RECORD_FILE, Record, read_record
+from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, stage_jobs
 
 REMEMBERED = 32_768  # files; a study of 2,000 trials has some 10,000
-TAIL_BYTES = 32_768
 
 
-def read[T](load: Callable[[Path], T], path: Path) -> T | None:
-    """`load(path)`; None where there is no file, or none that this user may read."""
-    seen = stamp(path)
-    return None if seen is None else _read(load, path, seen)
+def record_in(folder: Path) -> Record | str | None:
+    """The record of a trial, None where it is not finished; of a damaged one, what is wrong with it."""
+    return _read(_record, folder, RECORD_FILE)
 
 
-def json_object(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where it holds none."""
-    try:
-        found = json.loads(path.read_bytes().decode("utf-8", "replace"))
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """The manifest of a trial; empty where it has none that can be read."""
+    return _read(read_manifest, folder, MANIFEST_FILE) or {}
 
 
-def last_lines(path: Path, most: int = 40) -> str:
-    """The end of a log, of whatever size the file is; empty where there is none."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-most:])
+def failure_in(folder: Path) -> Failure | None:
+    """The failure of the job in `folder`, None where there is none."""
+    return _read(read_failure, folder, FAILURE_FILE)
+
+
+def faults_that_count(folder: Path) -> list[str]:
+    """Faults of a finished trial's files; of the model, which no report reads, only the size is compared. Where the
+    record is an older one without digests the examples are tried."""
+    digests = sealed_by(folder / RECORD_FILE)
+    lines = [fault(folder / name, digests, by_size=name == MODEL_FILE) for name in digests]
+    if not digests:
+        lines = [_read(_unreadable, folder, EXAMPLES_FILE)]
+    return [line for line in lines if line]
+
+
+def from_curves[T](load: Callable[[Path], T], folder: Path) -> T | None:
+    """`load(folder)`, which reads a trial's training curves; None where it has none, or not as they were written."""
+    return _read_whole(load, folder, METRICS_FILE)
+
+
+def from_layers[T](load: Callable[[Path], T], folder: Path) -> T | None:
+    """`load(folder)`, which reads what quantization does to a trial's layers; None where it has none, or not as it was
+    written."""
+    return _read_whole(load, folder, LAYERS_FILE)
+
+
+def study_stamps(root: Path) -> list[tuple[str, Stamp]]:
+    """The files under `root` that change when a trial is finished, fails, or begins anew, with their stamps. Raises
+    `ValueError` where no study is."""
+    trials = read_study(root).trials
+    jobs = [*(f"{TRIALS}/{trial}" for trial in trials), *stage_jobs(root)]
+    files = [STUDY_FILE, *(f"{job}/{name}" for job in jobs for name in (RECORD_FILE, FAILURE_FILE))]
+    return [(name, found) for name in files if (found := stamp(root / name))]
+
+
+def _read_whole[T](load: Callable[[Path], T], folder: Path, name: str) -> T | None:
+    return None if fault(folder / name, sealed_by(folder / RECORD_FILE)) else _read(load, folder, name)
+
+
+def _read[T](load: Callable[[Path], T], folder: Path, name: str) -> T | None:
+    """`load(folder)` as of the file of that name; None where there is no file, or none that this user may read."""
+    seen = stamp(folder / name)
+    return None if seen is None else _loaded(load, folder, name, seen)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _read(load: Callable[[Path], Any], path: Path, seen: Stamp) -> Any:
+def _loaded(load: Callable[[Path], Any], folder: Path, name: str, seen: Stamp) -> Any:
     try:
-        return load(path)
+        return load(folder)
     except OSError:
         return None
 
 
-REMEMBERED_ARRAYS = 256
-
-type Examples = Callable[[Record], np.ndarray | None]
-
-
-def reader(folders: Mapping[str, Path]) -> Examples:
-    """A function from a record to its main metric of each example, by trials' folders.
-
-    None where the trial has no such array, or one whose mean is not the metric: a test of it would answer something
-    else. What is damaged, which `qat.lab.report.contents` names, counts as missing.
-    """
-
-    @functools.lru_cache(REMEMBERED_ARRAYS)
-    def read(trial: str, metric: str) -> np.ndarray | None:
-        folder = folders.get(trial)
-        if folder is None or fault(folder / EXAMPLES_FILE, sealed_by(folder / RECORD_FILE)):
-            return None
-        return _load(folder / EXAMPLES_FILE, metric)
-
-    def examples(record: Record) -> np.ndarray | None:
-        found = read(record.trial, record.metric.name)
-        recorded = record.metrics.get(record.metric.name, np.nan)
-        same = found is not None and np.isclose(found.mean(dtype=np.float64), recorded, atol=1e-6)
-        return found if same else None
-
-    return examples
-
-
-def _load(path: Path, name: str) -> np.ndarray | None:
+def _record(folder: Path) -> Record | str | None:
     try:
-        found = load_examples(path, (name,))[name]
-    except (OSError, ValueError):
-        return None
-    usable = found.ndim == 1 and found.size and found.dtype.kind in "biuf" and np.isfinite(found).all()
-    return found if usable else None
+        return read_record(folder)
+    except ValueError as error:
+        return str(error)
+
+
+def _unreadable(folder: Path) -> str | None:
+    try:
+        load_examples(folder)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qat.fileio import Stamp, is_local, stamp, write_atomically
+from qat.lab.jobs.log import FAILURE_FILE, LOG_FILE
 
 STAGES = "stages"
 SUPERSEDED = "superseded"  # results whose settings, code or data have changed since, and damaged ones
@@ -20,12 +21,14 @@ SUPERSEDED = "superseded"  # results whose settings, code or data have changed s
 CONFIG_FILE, MANIFEST_FILE, METRICS_FILE = "config.json", "manifest.json", "metrics.jsonl"
 MODEL_FILE, EXAMPLES_FILE, LAYERS_FILE = "model.safetensors", "examples.npz", "layers.json"
 ARTIFACT_FILE, DONE_FILE, RAISED_FILE = "artifact.safetensors", "done.json", "raised.json"
+SIGNATURE_FILE = "signature.json"
 CHECKPOINTS = "checkpoints"
-KEY_FILE = "key.json"
+KEY_FILE, PRUNED_FILE = "key.json", "pruned.json"
+REDO_TRIAL = "Run the sweep again: it redoes this trial alone."
 
 
 FILES, DIGEST = "files", "digest"
-GO_ON = {"log.txt", "failure.json"}  # what is written beside a result after it, or by others
+GO_ON = {LOG_FILE, FAILURE_FILE}  # what is written beside a result after it, or by others
 DIGITS = 16
 REMEMBERED = 65_536  # files
 

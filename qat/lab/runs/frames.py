@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from qat.fileio import is_local, write_atomically
-from qat.lab.jobs.log import FAILURE_FILE
+from qat.lab.jobs.log import read_failure
 from qat.lab.runs.files import CONFIG_FILE, fault
 from qat.lab.runs.record import Record, read_sealed_record
-from qat.lab.runs.studies import find, read_all, text_of
+from qat.lab.runs.settings import read_config
+from qat.lab.runs.studies import find, read_all
 
 RECORDED = ("arm", "recipe", "seed")  # settings that the record has too
 
@@ -68,30 +69,17 @@ def _read(folder: Path) -> Trial:
     except OSError as error:
         return Trial(folder, None, None, False, (f"{str(folder)!r} cannot be read ({error.strerror or error}).",))
     if found is None:
-        return Trial(folder, None, None, (folder / FAILURE_FILE).exists(), ())
+        return Trial(folder, None, None, read_failure(folder) is not None, ())
     record, digests = found
     by_size = [name for name in digests if name != CONFIG_FILE] if is_local(folder) else []
     problems = [line for name in by_size if (line := fault(folder / name, digests, by_size=True))]
     try:
         if line := fault(folder / CONFIG_FILE, digests):
             raise ValueError(line)
-        return Trial(folder, record, _config(folder / CONFIG_FILE), False, tuple(problems))
+        config = read_config(folder)
+        return Trial(folder, record, None if config is None else dict(_leaves(config, "")), False, tuple(problems))
     except ValueError as error:
         return Trial(folder, record, None, False, (str(error), *problems))
-
-
-def _config(path: Path) -> Cells | None:
-    """Settings by dotted path; None where the trial has no such file."""
-    text = text_of(path)
-    if text is None:
-        return None
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}).") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{str(path)!r} is damaged (it holds no settings).")
-    return dict(_leaves(found, ""))
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

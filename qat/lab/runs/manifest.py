@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from qat import __version__
 from qat.data import Dataset
 from qat.fileio import write_atomically
 from qat.lab.jobs.threads import cores, threads
-from qat.lab.runs.files import MANIFEST_FILE
+from qat.lab.runs.files import MANIFEST_FILE, REDO_TRIAL, SIGNATURE_FILE
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "aqtp", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
@@ -36,12 +37,24 @@ def manifest(seed: int, data_fingerprint: str) -> dict[str, Any]:
     }
 
 
+def write_manifest(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write the manifest of a stage or trial into its folder."""
+    write_atomically(folder / MANIFEST_FILE, json.dumps(found, indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a stage or trial; empty where there is none that can be read."""
+    try:
+        found = json.loads((folder / MANIFEST_FILE).read_bytes().decode("utf-8", "replace"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def threads_in(folder: Path) -> int | None:
     """The threads that the manifest in a folder tells of; None where there is none, or an older one."""
-    try:
-        return json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["cpu"]["threads"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    cpu = read_manifest(folder).get("cpu")
+    return cpu.get("threads") if isinstance(cpu, dict) else None
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
@@ -80,8 +93,6 @@ def _versions() -> dict[str, str]:
             continue
     return installed
 
-
-SIGNATURE_FILE = "signature.json"
 
 type Size = int | float | str | tuple[int, ...] | tuple[str, ...]
 
@@ -133,4 +144,4 @@ def read_signature(folder: Path) -> Signature:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         problem = f"is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']})"
-    raise ValueError(f"{str(path)!r} {problem}. Run the sweep again: it redoes this trial alone.")
+    raise ValueError(f"{str(path)!r} {problem}. {REDO_TRIAL}")

@@ -84,7 +84,7 @@ def long_frame(path: str | Path, file: str, columns: Sequence[str], parse: Calla
     return frame
 
 
-def text_of(path: Path) -> str | None:
+def _text_of(path: Path) -> str | None:
     """The text of a file, None where there is none. Raises `ValueError` that names it where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
@@ -100,7 +100,7 @@ def _read(path: Path, parse: Callable[[str], Found]) -> Found:
     if line := fault(path, sealed_by(path.with_name(RECORD_FILE))):
         return Found((), (line,))
     try:
-        text = text_of(path)
+        text = _text_of(path)
     except ValueError as error:
         return Found((), (str(error),))
     found = Found(()) if text is None else parse(text)

@@ -96,6 +96,11 @@ def open_study(root: Path, study: Planned, threads: int | None = None) -> StudyF
     return StudyFolder(root, study.name, trials, study.imports, threads)
 
 
+def holds_study(root: Path) -> bool:
+    """Whether a folder is that of a study, damaged or not."""
+    return (root / STUDY_FILE).is_file()
+
+
 def stage_jobs(root: Path) -> list[str]:
     """The ids of the stages that trials share and that have a folder under the root."""
     return [f"{STAGES}/{path.name}" for path in children(root / STAGES)]

@@ -16,6 +16,7 @@ from qat.lab.experiment.plugins import run_file
 from qat.lab.jobs.execute import execute
 from qat.lab.jobs.programs import kept, tend
 from qat.lab.jobs.threads import threads, using
+from qat.lab.runs.finished import set_aside
 from qat.lab.runs.record import Record
 from qat.lab.runs.study_folder import TRIALS, open_study, threads_for
 from qat.lab.search.result import Found
@@ -24,7 +25,6 @@ from qat.lab.search.storage import Point
 from qat.lab.sinks import Origin, Together, together
 from qat.lab.sweep.run import finished, plan
 from qat.lab.sweep.study import Study, Trial
-from qat.lab.sweep.work import set_aside
 
 
 def search_study(

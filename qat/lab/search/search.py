@@ -1,6 +1,5 @@
 """Search a space of configs: each suggestion is an ordinary trial with its own record, and none is run twice."""
 
-import json
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -8,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qat.fileio import write_atomically
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.plugins import run_file
 from qat.lab.jobs.presence import ProcessId, present, this_process
+from qat.lab.runs.finished import mark_pruned, unmark_pruned
 from qat.lab.runs.record import Record
 from qat.lab.runs.study_folder import TRIALS
 from qat.lab.search.neighbours import instead
@@ -144,7 +143,7 @@ class _Step:
             record = run_trial(trial, watch(asked, trial, self.search))
             value, over = _outcome(record, self.search)
         except Pruned as pruned:
-            mark_pruned(self.root, trial, str(pruned))
+            mark_pruned(self.root / TRIALS / trial.id, trial.id, trial.labels, str(pruned))
             return tell(self.study, asked, "pruned", None, {}, **facts)
         except OSError:
             raise
@@ -155,7 +154,7 @@ class _Step:
             if ended[-FAILURES:] == ["failed"] * FAILURES:
                 raise ValueError(f"{FAILURES} trials in a row failed, the last one with: {line}") from error
             return point
-        unmark_pruned(self.root, trial)
+        unmark_pruned(self.root / TRIALS / trial.id)
         return tell(self.study, asked, "finished", value, over, **facts, size_bytes=record.size_bytes)
 
 
@@ -194,8 +193,6 @@ if TYPE_CHECKING:
 type Watch = Callable[[str, int, Mapping[str, float]], None]
 """Told of a training's metrics as they come: stage, step, values. It may raise `Pruned`, which ends the trial."""
 
-PRUNED_FILE = "pruned.json"
-
 
 class Pruned(Exception):  # noqa: N818
     """A trial that the search stopped, because others had come further at the same step. It did not fail."""
@@ -215,16 +212,3 @@ def watch(asked: "Asked", trial: Trial, search: Search) -> Watch:
             raise Pruned(f"at step {step} of {stage} others had come further")
 
     return told
-
-
-def mark_pruned(root: Path, trial: Trial, reason: str) -> None:
-    """Leave `pruned.json` in the trial's folder."""
-    path = root / TRIALS / trial.id / PRUNED_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"trial": trial.id, "labels": trial.labels, "reason": reason}
-    write_atomically(path, json.dumps(about, indent=2) + "\n")
-
-
-def unmark_pruned(root: Path, trial: Trial) -> None:
-    """Remove the mark of pruning: the trial was finished after all."""
-    (root / TRIALS / trial.id / PRUNED_FILE).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from qat.export.safetensors import key_impl, serialized
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import setting
-from qat.lab.experiment.trial import serialized_variables
+from qat.lab.runs.models import serialized_variables
 from qat.recipes.recipe import QuantRecipe
 from qat.transform import Program, Quantized
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qat.lab.runs.layers import operands_in
+from qat.lab.runs.metrics import points
 from qat.lab.runs.record import Record
-from qat.lab.runs.rows import curves, layers
 from qat.lab.sinks.sink import Origin, Run, sinks
 
 type Warn = Callable[[str], None]
@@ -28,14 +29,14 @@ class Together:
         self.tell(lambda run: run.metrics(stage, step, values))
 
     def earlier(self, folder: Path) -> None:
-        """The points that `folder` holds in `metrics.jsonl`, those that are new."""
-        for stage, step, values in curves(folder):
+        """Tell the points that `folder` holds already, those that are new."""
+        for stage, step, values in points(folder):
             self.metrics(stage, step, values)
 
     def finish(self, record: Record, folder: Path) -> None:
-        """The end: the record, what `metrics.jsonl` holds that was not told yet, and the layers."""
+        """The end: the record, what its folder holds of the curves that was not told yet, and the layers."""
         self.earlier(folder)
-        self.tell(lambda run: run.finish(record, layers(folder)))
+        self.tell(lambda run: run.finish(record, operands_in(folder)))
 
     def failed(self, error: str) -> None:
         """The trial came to nothing, `error` being the one line that says why."""

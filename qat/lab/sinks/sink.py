@@ -11,7 +11,7 @@ from qat.lab.runs.record import Record
 from qat.registry import Registry
 
 type Row = Mapping[str, Any]
-"""An operand of a site of the model, with its numbers; see `qat.lab.runs.rows.layers`."""
+"""An operand of a site of the model, with its numbers; see `qat.lab.runs.layers.operands_in`."""
 
 
 @dataclass(frozen=True)

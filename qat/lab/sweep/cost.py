@@ -20,8 +20,7 @@ from qat.lab.experiment.config import ExperimentConfig, lineage, override, parse
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import setting
 from qat.lab.jobs.job import Job
-from qat.lab.runs.files import DONE_FILE
-from qat.lab.runs.record import read_record
+from qat.lab.runs.finished import seconds_of
 from qat.lab.runs.study_folder import TRIALS
 from qat.lab.sweep.run import finished
 
@@ -58,7 +57,7 @@ def estimate(jobs: Sequence[Job], root: Path | None, probe: Probe | None = None)
     It rests on finished jobs of the same kind in `root`; else, with `probe` (see `measure`), on a few steps that
     are run now. Without either it is not known.
     """
-    done = {job.id: _seconds(root, job) for job in jobs if root is not None and finished(root, job)}
+    done = {job.id: seconds_of(root / job.id) for job in jobs if root is not None and finished(root, job)}
     missing = [job for job in jobs if not any(other.kind == job.kind and other.id in done for other in jobs)]
     measured = probe(missing) if probe and missing else {}
     return [_cost(kind, jobs, done, measured) for kind in dict.fromkeys(job.kind for job in jobs)]
@@ -113,14 +112,6 @@ def _trials(ours: Sequence[Job], jobs: Sequence[Job]) -> int:
         return job.id in wanted or any(needs(by_id[need]) for need in job.needs)
 
     return sum(needs(job) for job in jobs if job.kind == "trial")
-
-
-def _seconds(root: Path | None, job: Job) -> float:
-    assert root is not None
-    if job.kind == "trial":
-        record = read_record(root / job.id)
-        return record.timings.get("seconds", math.nan) if record else math.nan
-    return float(json.loads((root / job.id / DONE_FILE).read_text(encoding="utf-8"))["seconds"])
 
 
 TRAINING = ("float", "control", "qat")

@@ -1,7 +1,6 @@
 """A trial run again from its config, and whether every number came out the same."""
 
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -12,15 +11,18 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from qat.export.trees import load_examples
 from qat.lab.experiment import run_experiment
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, vetted
 from qat.lab.jobs.job import Report
 from qat.lab.jobs.threads import on_cores, threads, using
-from qat.lab.runs.files import CONFIG_FILE, EXAMPLES_FILE, MANIFEST_FILE, MODEL_FILE, STAGES
+from qat.lab.runs.examples import has_examples, load_examples
+from qat.lab.runs.files import STAGES
+from qat.lab.runs.manifest import read_manifest
+from qat.lab.runs.models import model_digest, model_file
 from qat.lab.runs.record import Record, read_record
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, root_of
+from qat.lab.runs.settings import config_of
+from qat.lab.runs.study_folder import TRIALS, holds_study, read_study, root_of
 from qat.lab.sweep.why import differences
 
 ADDED = ("cpu.usable", "cpu.threads")  # older manifests have none
@@ -82,13 +84,13 @@ def replay(folder: Path, report: Report, *, trust: bool = False) -> Replay:
     record = read_record(folder)
     if record is None:
         raise ValueError(f"{str(folder)!r} holds no finished trial. Give a folder such as RUNS/trials/ID.")
-    values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    values = config_of(folder)
     study = root_of(folder)
-    if (study / STUDY_FILE).exists():
+    if holds_study(study):
         register(values, vetted(read_study(study).imports, study, trust))
     config = parse(ExperimentConfig, values)
     about = {"trial": record.trial, "labels": record.labels, "lineage": record.lineage}
-    had = _manifest(folder)
+    had = read_manifest(folder)
     number = next(iter(record.threads.values()), None) or threads()
     cores = had.get("cpu", {}).get("usable") or os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="qat-replay-") as name, using(number), on_cores(cores):
@@ -96,10 +98,7 @@ def replay(folder: Path, report: Report, *, trust: bool = False) -> Replay:
         place = root / TRIALS / record.trial
         again = run_experiment(config, root, place, about, report)
         numbers = _numbers(record, again, folder, place)
-        surroundings = _changed(
-            had,
-            _manifest(place),
-        )
+        surroundings = _changed(had, read_manifest(place))
         stages = [(kind, key, again.stages.get(kind, "")) for kind, key in record.stages.items()]
         pairs = [(study / STAGES / f"{kind}-{old}", root / STAGES / f"{kind}-{new}") for kind, old, new in stages]
         changed = differences([*pairs, (folder, place)])
@@ -109,9 +108,9 @@ def replay(folder: Path, report: Report, *, trust: bool = False) -> Replay:
 def _numbers(before: Record, after: Record, old: Path, new: Path) -> tuple[Number, ...]:
     found = [Number(name, repr(value), repr(after.metrics.get(name))) for name, value in before.metrics.items()]
     found.append(Number("size_bytes", str(before.size_bytes), str(after.size_bytes)))
-    found.append(Number(MODEL_FILE, *(_digest((place / MODEL_FILE).read_bytes()) for place in (old, new))))
-    if (old / EXAMPLES_FILE).exists():
-        first, second = load_examples(old / EXAMPLES_FILE), load_examples(new / EXAMPLES_FILE)
+    found.append(Number(model_file(old).name, model_digest(old), model_digest(new)))
+    if has_examples(old):
+        first, second = load_examples(old), load_examples(new)
         found += [
             Number(f"examples: {name}", _digest(first[name].tobytes()), _digest(second[name].tobytes()))
             for name in first
@@ -121,11 +120,6 @@ def _numbers(before: Record, after: Record, old: Path, new: Path) -> tuple[Numbe
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> dict[str, tuple[Any, Any]]:

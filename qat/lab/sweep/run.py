@@ -17,9 +17,10 @@ from qat.lab.jobs.job import Job
 from qat.lab.jobs.presence import living
 from qat.lab.jobs.programs import tend
 from qat.lab.jobs.threads import using
-from qat.lab.runs.files import DONE_FILE, STAGES, SUPERSEDED, faults, is_whole
-from qat.lab.runs.record import RECORD_FILE, read_record
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, StudyFolder, open_study, read_study, threads_for
+from qat.lab.runs.files import STAGES, SUPERSEDED
+from qat.lab.runs.finished import faults_in, finished_trial, has_ended, is_stage_finished
+from qat.lab.runs.record import read_record
+from qat.lab.runs.study_folder import TRIALS, StudyFolder, children, holds_study, open_study, read_study, threads_for
 from qat.lab.sweep.study import Study, Trial, too_few
 
 
@@ -90,7 +91,7 @@ def _run(
 
 def _refuse_a_second(root: Path, study: Study) -> None:
     """Raise `ValueError` where another process sweeps the folder for other trials: its report would lose them."""
-    if not (root / STUDY_FILE).exists():
+    if not holds_study(root):
         return
     held, trials = read_study(root), {trial.id for trial in study.trials}
     working = living(root)
@@ -104,7 +105,7 @@ def _refuse_a_second(root: Path, study: Study) -> None:
 
 def _others(root: Path, opened: StudyFolder) -> int:
     """The number of finished trials in the folder beside the study's."""
-    return sum(path.parent.name not in opened.trials for path in (root / TRIALS).glob(f"*/{RECORD_FILE}"))
+    return sum(path.name not in opened.trials and has_ended(path) for path in children(root / TRIALS))
 
 
 def _described(root: Path, job: Job) -> str:
@@ -155,20 +156,10 @@ def _job(study: Study, trial: Trial, stage: Stage, sinks: Sequence[str]) -> Job:
 
 def finished(root: Path, job: Job) -> bool:
     """Whether a job's result is there, whole, and of the key that it has now."""
-    if job.kind != "trial":
-        return is_whole(root / job.id / DONE_FILE)
-    try:
-        record = read_record(root / job.id)
-    except ValueError:
-        return False
-    return record is not None and record.key == job.key and is_whole(root / job.id / RECORD_FILE)
+    place = root / job.id
+    return is_stage_finished(place) if job.kind != "trial" else finished_trial(place, job.key) is not None
 
 
 def damaged(root: Path, job: Job) -> list[str]:
     """List faults in the files of a job that was finished once, a line each."""
-    path = root / job.id / (RECORD_FILE if job.kind == "trial" else DONE_FILE)
-    try:
-        read_record(root / job.id)
-    except ValueError as error:
-        return [str(error)]
-    return faults(path) if path.exists() else []
+    return faults_in(root / job.id)

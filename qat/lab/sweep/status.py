@@ -15,8 +15,8 @@ from rich.text import Text
 from qat.lab.jobs.log import Failure, read_failure
 from qat.lab.jobs.presence import ProcessId, is_dead, modified, presences, process_id_from
 from qat.lab.jobs.progress import Running, duration
-from qat.lab.runs.files import DONE_FILE, faults
-from qat.lab.runs.record import RECORD_FILE, read_record
+from qat.lab.runs.finished import faults_in, has_ended
+from qat.lab.runs.record import read_record
 from qat.lab.runs.study_folder import TRIALS, read_study, stage_jobs
 
 
@@ -61,13 +61,13 @@ def status(root: Path, check: bool = False) -> Status:
     Of the files of what is finished the sizes are compared with what was written, with `check` the contents.
     """
     study = read_study(root)
-    done = [name for name in study.trials if (root / TRIALS / name / RECORD_FILE).exists()]
+    done = [name for name in study.trials if has_ended(root / TRIALS / name)]
     damaged = _damaged(root, done, check)
     finished = [name for name in done if f"{TRIALS}/{name}" not in damaged]
     running, dead, estimates = _held(root)
     ids = {held.id for held in running}
     failed = {name: failure for name, failure in _failures(root, list(study.trials)).items() if name not in ids}
-    abandoned = [held for held in dead if held.id not in {*ids, *failed} and not _is_done(root, held.id)]
+    abandoned = [held for held in dead if held.id not in {*ids, *failed} and not has_ended(root / held.id)]
     left = 1 / sum(1 / seconds for seconds in estimates) if estimates and min(estimates) > 0 else None
     return Status(
         name=study.name,
@@ -94,20 +94,9 @@ def _threads(root: Path, trials: list[str]) -> tuple[int, ...]:
 
 def _damaged(root: Path, trials: list[str], check: bool) -> dict[str, tuple[str, ...]]:
     """Faults in files of finished trials and stages, by job."""
-    stages = {job: root / job / DONE_FILE for job in stage_jobs(root)}
-    seals = {job: path for job, path in stages.items() if path.exists()}
-    seals |= {f"{TRIALS}/{name}": root / TRIALS / name / RECORD_FILE for name in trials}
-    found = {job: tuple(_wrong_record(path) or faults(path, by_size=not check)) for job, path in seals.items()}
+    jobs = [*stage_jobs(root), *(f"{TRIALS}/{name}" for name in trials)]
+    found = {job: tuple(faults_in(root / job, by_size=not check)) for job in jobs}
     return {job: lines for job, lines in found.items() if lines}
-
-
-def _wrong_record(path: Path) -> list[str]:
-    try:
-        if path.name == RECORD_FILE:
-            read_record(path.parent)
-    except (OSError, ValueError) as error:
-        return [str(error)]
-    return []
 
 
 def _held(root: Path) -> tuple[list[Held], list[Held], list[float]]:
@@ -134,10 +123,6 @@ def _running(found: Mapping[str, Any]) -> Running:
 def _failures(root: Path, trials: list[str]) -> dict[str, Failure]:
     names = [*stage_jobs(root), *(f"{TRIALS}/{name}" for name in trials)]
     return {name: failure for name in names if (failure := read_failure(root / name)) is not None}
-
-
-def _is_done(root: Path, job: str) -> bool:
-    return any((root / job / name).exists() for name in (RECORD_FILE, DONE_FILE))
 
 
 def rendered(found: Status) -> RenderableType:

@@ -1,6 +1,5 @@
 """Explanation of the keys of a trial's stages: their parts, and the part by which one differs from an earlier key."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from qat import data
 from qat.lab.experiment import Stage, is_finished, stage_of
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, vetted
-from qat.lab.runs.files import CONFIG_FILE, KEY_FILE, STAGES, SUPERSEDED
+from qat.lab.runs.files import STAGES, SUPERSEDED
+from qat.lab.runs.finished import finished_trial
 from qat.lab.runs.record import read_record
-from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, children, read_study
+from qat.lab.runs.settings import read_config, read_key
+from qat.lab.runs.study_folder import TRIALS, children, holds_study, read_study
 from qat.lab.sweep.study import Study, Trial, load_any
 from qat.registry import did_you_mean
 
@@ -25,15 +26,6 @@ type Parts = Mapping[str, Any]
 
 UNCOVERED = "not covered"
 FOLLOWS = ("key", "kind", "needs", UNCOVERED)  # say nothing of what changed first
-
-
-def parts_in(folder: Path) -> Parts | None:
-    """Read the parts of the key of the stage or trial in a folder; None where it has none on record."""
-    try:
-        found = json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def changes(before: Parts, after: Parts) -> dict[str, tuple[Any, Any]]:
@@ -47,7 +39,7 @@ def differences(places: Sequence[tuple[Path, Path]]) -> dict[str, tuple[Any, Any
     """The changes between the stages in pairs of folders, an earlier and a later one."""
     found: dict[str, tuple[Any, Any]] = {}
     for before, after in places:
-        old, new = parts_in(before), parts_in(after)
+        old, new = read_key(before), read_key(after)
         found |= {} if old is None or new is None else changes(old, new)
     return found
 
@@ -58,7 +50,7 @@ def why(place: Path, wanted: str, settings: Mapping[str, Any], runs: Path | None
 
     Raises `ValueError` where no trial, or more than one, is meant.
     """
-    if (place / STUDY_FILE).is_file():
+    if holds_study(place):
         study, root = _study_in(place, wanted, trust), place
     else:
         study = load_any(place, settings)
@@ -88,9 +80,8 @@ def _study_in(root: Path, wanted: str, trust: bool) -> Study:
     """The study of a run folder, as far as its trials have begun."""
     held, trials = read_study(root), []
     for name, labels in held.trials.items():
-        path = held.trial(name) / CONFIG_FILE
-        if path.is_file() and (name == wanted or {one.strip() for one in wanted.split(",")} <= {*labels.values()}):
-            values = json.loads(path.read_text(encoding="utf-8"))
+        meant = name == wanted or {one.strip() for one in wanted.split(",")} <= {*labels.values()}
+        if meant and (values := read_config(held.trial(name))) is not None:
             register(values, vetted(held.imports, root, trust))
             trials.append(Trial(labels, parse(ExperimentConfig, values)))
     if not trials:
@@ -102,9 +93,9 @@ def _state(root: Path, trial: Trial, stage: Stage) -> tuple[dict[str, tuple[Any,
     """The parts that differ from the nearest stage in the run folder with another key, and the state in words."""
     own = root / TRIALS / trial.id
     record = read_record(own) if own.exists() else None
-    if record is not None and record.key == stage.key if stage.kind == "trial" else is_finished(root, stage):
+    if finished_trial(own, stage.key) is not None if stage.kind == "trial" else is_finished(root, stage):
         return {}, "finished"
-    earlier = [parts for place in _earlier(root, own, stage, record) if (parts := parts_in(place)) is not None]
+    earlier = [parts for place in _earlier(root, own, stage, record) if (parts := read_key(place)) is not None]
     earlier = [parts for parts in earlier if parts.get("key") != stage.key and parts.get("kind") == stage.kind]
     if not earlier:
         return {}, "to be done; no earlier one to compare with"

@@ -12,9 +12,7 @@ from qat.lab.experiment.code import load_anew
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, run_file
 from qat.lab.jobs.job import Report
-from qat.lab.jobs.log import LOG_FILE
-from qat.lab.runs.files import is_whole, supersede
-from qat.lab.runs.record import RECORD_FILE, read_record
+from qat.lab.runs.finished import set_aside
 from qat.lab.runs.study_folder import TRIALS
 from qat.lab.sinks import Origin, Together, sinks, together
 from qat.registry import parse_call
@@ -69,19 +67,3 @@ def _trial(config: ExperimentConfig, stage: Stage, root: Path, payload: Mapping[
 def _send(texts: tuple[str, ...]) -> Callable[[Origin], Together]:
     """The sinks, opened once a process; what goes wrong with them is a line on stderr."""
     return together(texts, warn=lambda line: print(line, file=sys.stderr))  # noqa: T201
-
-
-def set_aside(root: Path, place: Path, trial: str, key: str) -> None:
-    """Move a result of other settings, code or data, or a damaged one, out of the trial's folder, which it keeps."""
-    if not (place / RECORD_FILE).exists():
-        return
-    try:
-        record = read_record(place)
-    except ValueError:
-        record = None
-    name = "damaged" if record is None else record.key or "schema1"
-    if record is not None and record.key == key:
-        if is_whole(place / RECORD_FILE):
-            return
-        name = "damaged"
-    supersede(root, place, f"{trial}-{name}", RECORD_FILE, stays=(LOG_FILE,))  # this job writes the log

@@ -10,9 +10,9 @@ from jobs import TINY, run_all
 from run_folders import make_runs
 
 import qat
-from qat.export.trees import load_examples
 from qat.lab.experiment.config import override
 from qat.lab.inspect.trial import Trial
+from qat.lab.runs.examples import load_examples
 from qat.lab.sweep.study import make_study
 from qat.train import per_example
 
@@ -50,7 +50,7 @@ def test_outputs_of_a_loaded_trial_give_its_record_and_its_examples(folder):
 
     batches = qat.data.in_order(t.dataset.splits["test"], t.config.evaluation_batch_size)
     found = per_example(examples, t.variables if t.converted is None else t.converted, batches)
-    recorded = load_examples(folder / "examples.npz")
+    recorded = load_examples(folder)
     for name in ("accuracy", "cross_entropy", "prediction"):
         np.testing.assert_array_equal(found[name], recorded[name])
     assert task.summary(found) == t.record.metrics

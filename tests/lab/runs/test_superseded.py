@@ -9,7 +9,7 @@ from run_folders import make_runs
 
 from qat.lab.jobs.log import LOG_FILE
 from qat.lab.runs.files import SUPERSEDED
-from qat.lab.sweep.work import set_aside
+from qat.lab.runs.finished import set_aside
 
 
 @pytest.fixture

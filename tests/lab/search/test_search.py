@@ -7,9 +7,10 @@ from searches import PTQ, SEARCH, Runs, accuracy_of, bits, go, record_of
 
 from qat.lab.experiment import run_experiment
 from qat.lab.experiment.config import lineage, override
+from qat.lab.runs.files import PRUNED_FILE
 from qat.lab.runs.record import read_record
 from qat.lab.search.result import Found, number_of
-from qat.lab.search.search import PRUNED_FILE, Pruned, load_search, run_search
+from qat.lab.search.search import Pruned, load_search, run_search
 from qat.lab.sweep.space import Range, Search
 
 pytest.importorskip("optuna", reason="the extra search is not installed")

@@ -11,7 +11,7 @@ from studies import BASE
 import qat
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import setting
-from qat.lab.experiment.trial import serialized_variables
+from qat.lab.runs.models import serialized_variables
 from qat.lab.search.size import converted_size, estimated_size
 
 RECIPES = [  # that lay out a file each in its own way

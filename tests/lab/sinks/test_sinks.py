@@ -4,7 +4,8 @@ import pytest
 from sinkfiles import POINTS, events, record
 
 from qat.lab import sinks
-from qat.lab.runs import rows as files
+from qat.lab.runs.layers import operands_in
+from qat.lab.runs.metrics import points
 from qat.lab.sinks import Run
 
 
@@ -103,14 +104,14 @@ def test_a_sink_that_cannot_be_built_does_not_stop_a_trial(origin, folder):
 
 
 def test_layers_are_a_row_for_each_operand(folder):
-    (row,) = files.layers(folder)
+    (row,) = operands_in(folder)
     assert (row["id"], row["side"], row["bits"], row["sqnr_db"]) == ("stem:conv:0", "rhs", 8, 41.5)
     assert "histogram" not in row
 
 
 def test_a_folder_without_metrics_or_layers_has_none(tmp_path):
-    assert list(files.curves(tmp_path)) == []
-    assert files.layers(tmp_path) == []
+    assert list(points(tmp_path)) == []
+    assert operands_in(tmp_path) == []
 
 
 def test_tensorboard_holds_the_scalars_of_every_stage_and_the_settings_with_the_outcome(origin, folder):

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from qat.export.trees import load_tree
 from qat.lab.inspect.trial import Trial, read_finished
-from qat.lab.runs.files import ARTIFACT_FILE, STAGES
+from qat.lab.runs.files import STAGES
 from qat.lab.runs.manifest import Signature
+from qat.lab.runs.models import model_file, read_result
 from qat.lab.runs.study_folder import root_of
 from qat.tasks.detection.decode import Detections, detector
 
@@ -40,7 +40,7 @@ def load_detector(folder: str | Path, *, trust: bool = False) -> Detector:
     config or its classes.
     """
     trial = read_finished(folder, *KIND, trust=trust)
-    path = trial.model_file
+    path = model_file(trial.folder)
     if trial.quantized is None or trial.converted is None:
         _check_fits(trial, trial.variables, path)
         return _detector(trial.name, trial, trial.functions.inference, trial.variables)
@@ -51,14 +51,15 @@ def load_detector(folder: str | Path, *, trust: bool = False) -> Detector:
 def load_float_stage(folder: str | Path, *, trust: bool = False) -> Detector:
     """The float model that the trial in `folder` started from, out of the stages of its study."""
     trial = read_finished(folder, *KIND, trust=trust)
-    path = root_of(trial.folder) / STAGES / f"float-{trial.record.stages.get('float')}" / ARTIFACT_FILE
-    if not path.is_file():
+    stage = root_of(trial.folder) / STAGES / f"float-{trial.record.stages.get('float')}"
+    try:
+        variables = read_result(stage)["variables"]
+    except FileNotFoundError:
         raise ValueError(
-            f"the float model that {str(folder)!r} started from is not in {str(path.parent)!r}. "
+            f"the float model that {str(folder)!r} started from is not in {str(stage)!r}. "
             "Name the folder of a float trial instead."
-        )
-    variables = load_tree(path)["variables"]
-    _check_fits(trial, variables, path)
+        ) from None
+    _check_fits(trial, variables, stage)
     return _detector("float", trial, trial.functions.inference, variables)
 
 

@@ -2,12 +2,13 @@
 
 import functools
 import itertools
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from qat.lab.runs.metrics import STAGE, STEP, Entry, entries, lines_of
 
 POINTS = 48  # of one curve on the page
 LINES = 4_000  # of a file that are parsed
@@ -24,12 +25,12 @@ class Curve:
     values: tuple[tuple[str, tuple[float | None, ...]], ...]
 
 
-def read_curves(path: Path) -> tuple[Curve, ...]:
-    """The stages in a `metrics.jsonl`, at `POINTS` evenly chosen lines each, the first and the last among them.
+def read_curves(folder: Path) -> tuple[Curve, ...]:
+    """The stages in a trial's training curves, at `POINTS` evenly chosen lines each, the first and the last among them.
 
     Lines that are not whole are passed over: a trial that runs is still writing its last one.
     """
-    lines = _thin(path.read_bytes().decode("utf-8", "replace").split("\n"), LINES)
+    lines = _thin(lines_of(folder), LINES)
     blocks = ["\n".join(block) for _, block in itertools.groupby(lines, lambda line: line.partition(",")[0])]
     found = [curve for block in blocks for curve in _curves(block)]
     in_turns = len({curve.stage for curve in found}) < len(found)
@@ -39,9 +40,10 @@ def read_curves(path: Path) -> tuple[Curve, ...]:
 @functools.lru_cache(maxsize=REMEMBERED)
 def _curves(text: str) -> tuple[Curve, ...]:
     """The stages in some lines; trials that share a stage hold the same ones."""
-    stages: dict[str, list[dict[str, Any]]] = {}
-    for entry in _entries(text.split("\n")):
-        stages.setdefault(str(entry.get("stage", "training")), []).append(entry)
+    stages: dict[str, list[Entry]] = {}
+    for entry in entries(line for line in text.split("\n") if line):
+        if entry is not None:
+            stages.setdefault(entry[STAGE], []).append(entry)
     return tuple(_curve(stage, _thin(entries, POINTS)) for stage, entries in stages.items())
 
 
@@ -53,22 +55,6 @@ def short(value: Any, digits: int = 4) -> float | int | None:
     return int(rounded) if rounded.is_integer() and abs(rounded) < EXACT else rounded
 
 
-def _entries(lines: Iterable[str]) -> list[dict[str, Any]]:
-    kept = [line for line in lines if line.strip()]
-    try:
-        found = json.loads(f"[{','.join(kept)}]")
-    except ValueError:
-        found = [_parsed(line) for line in kept]
-    return [entry for entry in found if isinstance(entry, dict) and isinstance(entry.get("step"), int)]
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
 def _thin[T](items: Sequence[T], most: int) -> Sequence[T]:
     if len(items) <= most:
         return items
@@ -76,9 +62,9 @@ def _thin[T](items: Sequence[T], most: int) -> Sequence[T]:
     return [items[round(i * last / (most - 1))] for i in range(most)]
 
 
-def _curve(stage: str, entries: Sequence[dict[str, Any]]) -> Curve:
-    found = {name for entry in entries for name in entry} - {"stage", "step"}
+def _curve(stage: str, points: Sequence[Entry]) -> Curve:
+    found = {name for point in points for name in point} - {STAGE, STEP}
     names = sorted(found, key=lambda name: (name != "loss", name))
-    values = ((name, tuple(short(entry.get(name)) for entry in entries)) for name in names)
+    values = ((name, tuple(short(point.get(name)) for point in points)) for name in names)
     told = tuple((name, of) for name, of in values if any(value is not None for value in of))
-    return Curve(stage, tuple(entry["step"] for entry in entries), told)
+    return Curve(stage, tuple(point[STEP] for point in points), told)

@@ -1,4 +1,4 @@
-"""The effect of quantization on each layer, from `layers.json`, in the few bytes that a page can spare for it."""
+"""The effect of quantization on each layer, in the few bytes that a page can spare for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qat.lab.report.html.curves import short
-from qat.lab.runs.cache import json_object
+from qat.lab.runs.layers import sites_in
 
 # The heights of a histogram, from none to the most: signs that JSON and HTML leave as they are.
 HEIGHTS = "".join(sign for sign in map(chr, range(33, 127)) if sign not in "\"'\\<>&")
@@ -50,10 +50,13 @@ class Site:
     operands: tuple[Operand, ...]
 
 
-def read_layers(path: Path) -> tuple[Site, ...]:
-    """The sites of one trial in order; none where the file is damaged."""
-    sites = _objects((json_object(path) or {}).get("sites"))
-    operands = [_objects(site.get("operands")) for site in sites]
+def read_layers(folder: Path) -> tuple[Site, ...]:
+    """The sites of the trial in a folder in order; none where its file is damaged."""
+    try:
+        sites = sites_in(folder)
+    except ValueError:
+        return ()
+    operands = [site["operands"] for site in sites]
     bins = iter(_histograms([one.get("histogram") for found in operands for one in found]))
     made = [tuple(_operand(one, next(bins)) for one in found) for found in operands]
     return tuple(_site(site, found) for site, found in zip(sites, made, strict=True))
@@ -113,7 +116,3 @@ def _evenly(
     for i in np.flatnonzero(np.abs(even - edges).max(axis=1) > EVEN * width):
         counts[i] = np.diff(np.interp(even[i], edges[i], np.concatenate([[0.0], np.cumsum(counts[i])])))
     return counts
-
-
-def _objects(found: Any) -> list[dict[str, Any]]:
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

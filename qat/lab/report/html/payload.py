@@ -3,9 +3,8 @@
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from qat.lab.report.contents import Contents
@@ -15,8 +14,7 @@ from qat.lab.report.html.markup import Html, tag
 from qat.lab.report.html.trials import chosen, group_of, table
 from qat.lab.report.pareto import COSTS, CROWD, NAMED, SPAN, best, comparable, points
 from qat.lab.report.summary import Row
-from qat.lab.runs.cache import read
-from qat.lab.runs.files import LAYERS_FILE, METRICS_FILE
+from qat.lab.runs.cache import from_curves, from_layers
 
 # Characters of JSON, before compression.
 CURVE_BUDGET, LAYER_BUDGET, BIN_BUDGET = 5_000_000, 6_000_000, 2_500_000
@@ -40,8 +38,8 @@ class Details:
 def details(contents: Contents, groups: Mapping[str, str]) -> Details:
     """Read the trials' folders for the charts; `groups` names each trial's group, by id."""
     order = [(i, contents.folder(trial)) for i, trial in _first_seeds_first(groups)]
-    curves = {i: found for i, folder in order if (found := _read(contents, read_curves, folder / METRICS_FILE))}
-    layers = {i: found for i, folder in order if (found := _read(contents, read_layers, folder / LAYERS_FILE))}
+    curves = {i: found for i, folder in order if (found := from_curves(read_curves, folder))}
+    layers = {i: found for i, folder in order if (found := from_layers(read_layers, folder))}
     series = {curve: [curve.stage, curve.steps, dict(curve.values)] for stages in curves.values() for curve in stages}
     kept = fitting(series.items(), CURVE_BUDGET)
     places = {curve: k for k, curve in enumerate(kept)}
@@ -54,12 +52,6 @@ def details(contents: Contents, groups: Mapping[str, str]) -> Details:
         "histograms": len(layers) - len(bins),
     }
     return Details(list(kept.values()), whole, facts, bins, left_out)
-
-
-def _read[T](contents: Contents, load: Callable[[Path], T], path: Path) -> T | None:
-    """Load a trial's file; None where it is damaged."""
-    spoilt = any(path.name in line for line in contents.spoilt.get(path.parent.name, ()))
-    return None if spoilt else read(load, path)
 
 
 def _first_seeds_first(groups: Mapping[str, str]) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,8 @@ from boards import CLASSES
 from detectors import changed, saved
 
 from qat.lab.inspect import detector as detect
-from qat.lab.runs.manifest import SIGNATURE_FILE, read_signature, write_signature
+from qat.lab.runs.files import SIGNATURE_FILE
+from qat.lab.runs.manifest import read_signature, write_signature
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from run_folders import make_runs
 from studies import QUIET
 from typer.testing import CliRunner
 
-from qat.export.trees import load_examples
 from qat.lab.cli import app
 from qat.lab.report.contents import read_contents
 from qat.lab.report.html import page
 from qat.lab.report.mcnemar import paired
 from qat.lab.report.write import rows_of
 from qat.lab.runs import curves, keep, layers, load
+from qat.lab.runs.examples import load_examples
 from qat.lab.runs.record import RECORD_FILE, read_record
 from qat.lab.sweep.run import run_study
 from qat.lab.sweep.status import status
@@ -184,7 +184,7 @@ def test_a_damaged_stage_that_is_only_found_when_it_is_read_is_no_longer_finishe
     study, _ = done
     flip(stage_of(copied, "float/artifact.safetensors"))
     (copied / "trials" / trial_of(study, "float") / RECORD_FILE).unlink()
-    monkeypatch.setattr("qat.lab.sweep.run.is_whole", lambda path: path.exists())  # as of storage that is far away
+    monkeypatch.setattr("qat.lab.runs.finished.is_whole", lambda path: path.exists())  # damaged after that look
     with pytest.raises(ValueError, match=r"artifact.safetensors' is damaged .*redoes this stage alone"):
         run_all(study, copied)
     monkeypatch.undo()
@@ -210,11 +210,11 @@ def test_a_file_that_promises_more_than_it_holds_is_damaged(tmp_path, monkeypatc
     with zipfile.ZipFile(tmp_path / "examples.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("accuracy.npy", array)
     with pytest.raises(ValueError, match=r"examples.npz' is damaged \(an array of shape"):
-        load_examples(tmp_path / "examples.npz")
-    monkeypatch.setattr("qat.export.trees.MOST_BYTES", 1 << 20)
+        load_examples(tmp_path)
+    monkeypatch.setattr("qat.lab.runs.examples.MOST_BYTES", 1 << 20)
     np.savez_compressed(tmp_path / "examples.npz", accuracy=np.zeros(1 << 18))
     with pytest.raises(ValueError, match=r"its arrays take 2097280 bytes, more than"):
-        load_examples(tmp_path / "examples.npz")
+        load_examples(tmp_path)
 
 
 def test_the_commands_tell_of_damage_and_go_on(done, copied):

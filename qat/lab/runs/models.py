@@ -1,0 +1,82 @@
+"""Models of a run on disk: what a trial deploys (`model.safetensors`), what a stage leaves to those after it
+(`artifact.safetensors`, and `raised.json` of a calibration)."""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import load as deserialize
+from safetensors.numpy import save as serialize
+
+from qat.core.convert import Converted
+from qat.export import safetensors
+from qat.export.trees import REDO_STAGE, check_content, finished, load_tree, refusing_damage, save_tree
+from qat.fileio import write_atomically
+from qat.lab.runs.files import ARTIFACT_FILE, MODEL_FILE, RAISED_FILE, REDO_TRIAL
+
+
+def write_model(folder: Path, model: Any) -> int:
+    """Write the model that a trial deploys, converted or float variables, and return the bytes that it takes."""
+    content = safetensors.serialized(model) if isinstance(model, Converted) else serialized_variables(model)
+    write_atomically(folder / MODEL_FILE, content)
+    return len(content)
+
+
+def model_file(folder: Path) -> Path:
+    """The file of a trial's model. Raises `ValueError` where it is missing."""
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is missing. {REDO_TRIAL}")
+    return path
+
+
+def read_converted(folder: Path) -> Converted:
+    """The integer model of a quantized trial. Raises `ValueError` where it is missing or damaged."""
+    return safetensors.load(model_file(folder))
+
+
+def read_variables(folder: Path) -> Any:
+    """The variables of a float trial's model. Raises `ValueError` where they are missing or damaged."""
+    path = model_file(folder)
+    with refusing_damage(path, REDO_TRIAL):
+        content = path.read_bytes()
+        check_content(io.BytesIO(content))
+        return unflatten_dict(deserialize(content), sep="/")
+
+
+def model_digest(folder: Path) -> str:
+    """A digest of the file of a trial's model."""
+    return hashlib.sha256(model_file(folder).read_bytes()).hexdigest()[:16]
+
+
+def serialized_variables(variables: Any) -> bytes:
+    """The file of a float trial's model: nested dicts of arrays, each array under its path."""
+    flat = flatten_dict(variables, sep="/")
+    return finished(serialize({name: np.asarray(leaf) for name, leaf in flat.items()}))
+
+
+def write_result(folder: Path, tree: Any) -> None:
+    """Write the arrays that a stage leaves, a tree of dicts, lists and tuples."""
+    save_tree(folder / ARTIFACT_FILE, tree)
+
+
+def read_result(folder: Path) -> Any:
+    """The arrays that a stage left. Raises `ValueError` where they are damaged, `FileNotFoundError`."""
+    return load_tree(folder / ARTIFACT_FILE)
+
+
+def write_high_bit_layers(folder: Path, paths: Sequence[str]) -> None:
+    """Write the paths of the layers that a calibration chose to have 8 bits."""
+    write_atomically(folder / RAISED_FILE, json.dumps(list(paths)) + "\n")
+
+
+def read_high_bit_layers(folder: Path) -> tuple[str, ...]:
+    """The paths of the layers that a calibration chose to have 8 bits. Raises like `read_result`."""
+    path = folder / RAISED_FILE
+    with refusing_damage(path, REDO_STAGE):
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
