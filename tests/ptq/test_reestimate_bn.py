@@ -7,8 +7,9 @@ from flax import linen as nn
 from flax import nnx
 
 from qat import ptq, quantize, recipe
+from qat.core.statistics import statistics_of
 from qat.ptq import Subject
-from qat.ptq.reestimate_bn import statistics_of
+from qat.ptq.reestimate_bn import simulated_update
 
 RECIPE = "w2a4(edges='same')"
 
@@ -130,7 +131,7 @@ def test_a_model_without_statistics_is_refused_before_long_work():
     q = quantize(plain, recipe(RECIPE))
     state = q.calibrate(params, batches())
     training = quantize(lambda p, x: (plain(p, x), {}), recipe(RECIPE))
-    with pytest.raises(ValueError, match=r"found no running statistics.*before their norms are folded"):
+    with pytest.raises(ValueError, match=r"there are no running statistics.*before their norms are folded"):
         ptq.apply(("reestimate_bn",), Subject(q, training), params, state, batches())
     with pytest.raises(ValueError, match="needs more than the quantized function: `training`"):
         ptq.apply(("reestimate_bn",), q, params, state, batches())
@@ -155,7 +156,8 @@ def test_a_batch_counts_by_its_examples():
     assert subject.training is not None
     same = [batches()[0]] * 2
     inputs = [(x,) for x in (same[0], same[0][:16])]
-    found = statistics_of(subject.training, variables, state, inputs)
-    one, half = (statistics_of(subject.training, variables, state, [pair]) for pair in inputs)
+    update = simulated_update(subject.training, state)
+    found = statistics_of(update, variables, inputs)
+    one, half = (statistics_of(update, variables, [pair]) for pair in inputs)
     path = "batch_stats/norm/mean"
     assert jnp.allclose(found[path], (2 * one[path] + half[path]) / 3, rtol=1e-5, atol=1e-6)

@@ -15,6 +15,7 @@ REGISTRIES = {
     "models": ("qat.models", "models"),
     "observers": ("qat.observers", "observers"),
     "optimizers": ("qat.train", "optimizers"),
+    "ptq": ("qat.ptq", "methods"),
     "quantizers": ("qat.quantizers", "quantizers"),
     "runners": ("qat.lab.jobs.runners", "runners"),
     "schedules": ("qat.train", "schedules"),

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from qat import data
 from qat.engines import engines
-from qat.lab.experiment.recipe import Recipe, as_data, short_name
+from qat.lab.experiment.recipe import Recipe, as_data, name_in_tables
 from qat.lab.runs.record import Arm, Lineage
 from qat.models.arguments import check_builder
+from qat.ptq import composition
 from qat.recipes.presets import recipe as build_recipe
 from qat.recipes.recipe import QuantRecipe
 from qat.registry import did_you_mean, parse_call
@@ -29,7 +30,11 @@ class ExperimentConfig(BaseModel):
     quantized function for `finetune`. `seed` decides initialisation, order of the data and calibration batches, in all
     stages; with `float_seed` the float model has that seed, and trials of several seeds share it. `init` is a
     checkpoint that the float training starts from, `hf:` and a folder or a name. `sensitive_share` gives 8 bits to the
-    layers whose lower bits cost most loss, found in calibration, as many as have that share of the weights. `engine`
+    layers whose lower bits cost most loss, found in calibration, as many as have that share of the weights. `ptq` names
+    post-training methods, which follow calibration in the order written, on its batches: `("smooth", "reestimate_bn")`;
+    QAT starts from their result. With `train_bn_batches` the float model's normalisation gets statistics of so many
+    batches after training (averaged weights carry those of the weights that were averaged), with `finetune_bn_batches`
+    that of the control and of QAT, there of the quantized network. `engine`
     names what multiplies integers, in training and when served. `distillation` is the part of QAT's loss that the float
     model's outputs make. `consistency` weighs, in float training and the control, how unlike the outputs of two draws
     of dropout are.
@@ -52,6 +57,9 @@ class ExperimentConfig(BaseModel):
     finetune: TrainConfig | None = None
     calibration_batches: Annotated[int, Field(ge=1)] = 8
     sensitive_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    ptq: tuple[str, ...] = ()
+    train_bn_batches: Annotated[int, Field(ge=1)] | None = None
+    finetune_bn_batches: Annotated[int, Field(ge=1)] | None = None
     distillation: Annotated[float, Field(gt=0, le=1)] | None = None
     consistency: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
@@ -78,8 +86,9 @@ class ExperimentConfig(BaseModel):
 
     @property
     def recipe_name(self) -> str | None:
-        """A short name of the recipe for tables: its text, or its name with a digest of its rules."""
-        return short_name(self.recipe) if isinstance(self.recipe, QuantRecipe) else self.recipe
+        """A short name of the recipe for tables: its text, or its name with a digest of its rules; with the
+        post-training methods that follow."""
+        return None if self.recipe is None else name_in_tables(self.recipe, self.ptq)
 
     @field_validator("model")
     @classmethod
@@ -99,6 +108,12 @@ class ExperimentConfig(BaseModel):
         if text is not None:
             engines.build(text)
         return text
+
+    @field_validator("ptq")
+    @classmethod
+    def _known_methods(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        composition(texts)
+        return texts
 
     @field_validator("init")
     @classmethod
@@ -126,6 +141,13 @@ class ExperimentConfig(BaseModel):
             raise ValueError(f"`distillation` must be left out for arm {self.arm!r}, which does not train quantized.")
         if self.arm not in QUANTIZED and self.sensitive_share is not None:
             raise ValueError(f"`sensitive_share` must be left out for arm {self.arm!r}, which has no bits.")
+        if self.arm not in QUANTIZED and self.ptq:
+            raise ValueError(f"`ptq` must be left out for arm {self.arm!r}, which is not quantized.")
+        if self.arm not in ("control", "qat") and self.finetune_bn_batches is not None:
+            raise ValueError(
+                f"`finetune_bn_batches` must be left out for arm {self.arm!r}, which does not train on. "
+                "After calibration the method 'reestimate_bn' in `ptq` does it."
+            )
         if self.arm == "float" and self.float_seed not in (None, self.seed):
             raise ValueError(
                 f"`seed` must be `float_seed` for arm 'float', got {self.seed} and {self.float_seed}: one trial is all."
@@ -213,11 +235,13 @@ def digest(*parts: BaseModel | Mapping[str, Any] | str | int | None) -> str:
 
 def lineage(config: ExperimentConfig) -> Lineage:
     """Digests of the settings that the outcome of `config` depends on."""
-    stage = digest(config.model, config.data, config.train, config.first_seed, *given(config.init))
+    more = given(config.init, config.train_bn_batches)
+    stage = digest(config.model, config.data, config.train, config.first_seed, *more)
+    further = (*config.later_seed, *given(config.finetune_bn_batches))
     group = config.model_dump(mode="json", exclude={"name", "seed"})
     return Lineage(
         float_stage=stage,
-        control=digest(stage, config.finetune, *config.later_seed) if config.finetune else None,
+        control=digest(stage, config.finetune, *further) if config.finetune else None,
         group=digest(*(f"{name}={value}" for name, value in group.items())),
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qat import data, models, tasks
 from qat.engines import engines
 from qat.observers import observers
+from qat.ptq.method import methods
 from qat.quantizers import quantizers
 from qat.recipes.layer_bits import raise_bits
 from qat.recipes.recipe import QuantRecipe
@@ -35,6 +36,8 @@ def members(config: "ExperimentConfig", kind: str) -> list[Member]:
         if config.sensitive_share is not None:
             named += _of_recipe(raise_bits(config.rules, ANY_LAYER))
         named += [(engines, name) for name in ((config.engine,) if config.engine else ENGINES)]
+    if kind == "calibration":
+        named += [(methods, text) for text in config.ptq]
     return list(dict.fromkeys(named))
 
 
@@ -50,6 +53,7 @@ def is_known(values: Mapping[str, Any]) -> bool:
     named: list[Member] = [(models.models, values["model"]), (data.datasets, values["data"])]
     if values.get("recipe"):
         named += _in_plain(values["recipe"])
+    named += [(methods, text) for text in values.get("ptq") or ()]
     if values.get("engine"):
         named.append((engines, values["engine"]))
     for stage in (values.get("train"), values.get("finetune")):

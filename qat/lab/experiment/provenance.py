@@ -1,29 +1,53 @@
 """A sentence on the making of a trial's model."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
 
 
-def did(config: "ExperimentConfig", raised: Sequence[str]) -> str:
-    """Describe the quantization and further training of the float model; `raised` are the layers that got 8 bits. Empty
-    for the float model itself.
+def did(config: "ExperimentConfig", raised: Sequence[str], steps: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Describe the quantization and further training of the float model; `raised` are the layers that got 8 bits,
+    `steps` the accounts of post-training methods. Empty for the float model itself.
     """
     parts = []
+    if config.train_bn_batches is not None:
+        parts.append(f"running statistics of the float model from {config.train_bn_batches} batches")
     if config.recipe is not None:
         parts.append(f"calibrated on {config.calibration_batches} batches")
     if config.sensitive_share is not None:
         parts.append(f"at 8 bits as sensitive: {', '.join(raised) or 'no layer'}")
+    parts += [_step(one) for one in steps]
     more = config.finetune
     if config.arm in ("control", "qat") and more is not None:
         rate = more.learning_rate / config.train.learning_rate
         parts.append(f"{more.steps} steps more at {rate:.2g} of the learning rate")
         if more.freeze_bn_step is not None and more.freeze_bn_step < more.steps:
             parts.append(f"BatchNorm's statistics frozen from step {more.freeze_bn_step}")
+    if config.arm in ("control", "qat") and config.finetune_bn_batches is not None:
+        parts.append(f"then running statistics from {config.finetune_bn_batches} batches")
     if config.arm == "control" and config.consistency is not None:
         parts.append("two draws of dropout to agree")
     if config.distillation is not None:
         parts.append(f"{config.distillation:.0%} of the loss from the float model's outputs")
     return "; ".join(parts)
+
+
+SHOWN = 3
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """A post-training method with what it changed and left, and its time."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in step["figures"].items())
+    return (
+        f"{step['method']} changed {_some(step['changed'])}"
+        + (f", left {_some(list(step['left']))}" if step["left"] else "")
+        + (f" ({figures})" if figures else "")
+        + f" in {step['seconds']:.2g} s"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more if names else "nothing"

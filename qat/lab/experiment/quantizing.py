@@ -1,6 +1,7 @@
-"""The stages that quantize: calibration, and training on with quantization in the loop."""
+"""The stages that quantize: calibration with post-training methods, and training with quantization in the loop."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,10 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from qat.core.state import QuantState
+from qat.core.statistics import replaced, statistics_of
 from qat.lab.experiment.objective import Teacher, simulated_loss
-from qat.lab.experiment.training import OTHER_ORDER, Run, Setting, final
+from qat.lab.experiment.training import OTHER_ORDER, FirstBatches, Run, Setting, Undrawn, final
 from qat.models.adapter import Forward
+from qat.ptq.method import Applied, Subject, apply
 from qat.ptq.mixed_precision import most_sensitive, raise_layers, sensitivities
+from qat.ptq.reestimate_bn import simulated_update
 from qat.recipes.layer_bits import raise_bits
 from qat.recipes.recipe import QuantRecipe
 from qat.tasks import Task
@@ -79,6 +83,34 @@ def calibrate(where: Setting, recipe: QuantRecipe, variables: Any, how: Calibrat
     return quantized(where, raise_bits(recipe, chosen)).inference.adopt(mixed), chosen
 
 
+def post_train(
+    where: Setting, recipe: QuantRecipe, variables: Any, ranges: QuantState, methods: Sequence[str], how: Calibration
+) -> Applied:
+    """Variables and ranges after these post-training methods, on the batches of calibration."""
+    source = where.full_batches(how.batch_size, how.seed)
+    subject = Subject(
+        q=quantized(where, recipe).inference,
+        training=_undrawn(where, recipe),
+        loss=_loss(where.task),
+        targets=FirstBatches(source, how.batches),
+        seed=how.seed,
+    )
+    return apply(methods, subject, variables, ranges, FirstBatches(source, how.batches, where.task.arguments))
+
+
+def with_statistics(where: Setting, recipe: QuantRecipe, variables: Any, ranges: QuantState, how: Calibration) -> Any:
+    """The variables with running statistics of the simulated network, estimated anew on the batches of calibration."""
+    batches = FirstBatches(where.full_batches(how.batch_size, how.seed), how.batches, where.task.arguments)
+    update = simulated_update(_undrawn(where, recipe), ranges)
+    return replaced(variables, statistics_of(update, variables, batches))
+
+
+def _undrawn(where: Setting, recipe: QuantRecipe) -> Quantized:
+    """The quantized training function of a model's inputs alone."""
+    q = quantized(where, recipe).training
+    return replace(q, fn=Undrawn(q.fn))
+
+
 @functools.lru_cache
 def _loss(task: Task) -> Any:
     return lambda outputs, batch: task.loss(outputs, batch)[0]
@@ -92,18 +124,19 @@ def train_quantized(
     finetune: TrainConfig,
     seed: int,
     run: Run,
-    distillation: float | None = None,
+    distillation: tuple[float, Any] | None = None,
 ) -> tuple[Any, QuantState]:
     """Variables and ranges after training on the simulated function, as long as the control and on the same data.
 
-    With `distillation` that part of the loss is how unlike the outputs are to those of the float model, as it is now.
+    With `distillation`, a weight and the float model's variables, that part of the loss is how unlike the outputs are
+    to those of the float model.
     """
     pair = quantized(where, recipe)
-    teacher = None if distillation is None else Teacher(where.functions.inference, distillation)
+    teacher = None if distillation is None else Teacher(where.functions.inference, distillation[0])
     loss = simulated_loss(where.task, pair.training.program, pair.inference.program, teacher)
     model = {name: part for name, part in variables.items() if name != "params"}
     state = {"model": model, "ranges": replace(ranges.bare, learned={})}
-    state |= {} if teacher is None else {"teacher": jax.tree.map(jnp.copy, variables)}
+    state |= {} if distillation is None else {"teacher": jax.tree.map(jnp.copy, distillation[1])}
     start = {"params": variables["params"], "learned": ranges.learned}
     result = run.fit(loss, (start, state), where, finetune, seed + OTHER_ORDER)
     trained = final(result)

@@ -12,6 +12,7 @@ from qat.recipes.data import recipe_from_data, recipe_to_data
 from qat.recipes.presets import recipe as build_recipe
 from qat.recipes.presets import rules_digest
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
+from qat.registry import parse_call
 
 USUAL = "ste"
 
@@ -44,6 +45,16 @@ def as_data(recipe: Any, path: str) -> Any:
         return plain_recipe(build_recipe(recipe) if isinstance(recipe, str) else recipe)
     except ValueError as error:
         raise ValueError(f"`recipe`: {error}") from None
+
+
+def name_in_tables(recipe: str | QuantRecipe, methods: tuple[str, ...] = ()) -> str:
+    """A recipe's text, or its short name, as a call with the post-training methods: `w4a4(ptq='smooth + adaround')`."""
+    text = recipe if isinstance(recipe, str) else short_name(recipe)
+    if not methods:
+        return text
+    name, args, options = parse_call(text)
+    told = [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in options.items()]
+    return f"{name}({', '.join([*told, f'ptq={" + ".join(methods)!r}'])})"
 
 
 def short_name(recipe: QuantRecipe) -> str:

@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qat.core.state import as_tree, from_tree
-from qat.lab.experiment.quantizing import Calibration, calibrate, train_quantized
+from qat.lab.experiment.quantizing import Calibration, calibrate, post_train, train_quantized, with_statistics
 from qat.lab.experiment.stages import Stage
 from qat.lab.experiment.training import Run, setting, train_control, train_float
 from qat.lab.experiment.trial import Trained
 from qat.lab.runs.files import STAGES
 from qat.lab.runs.finished import reopen_stage
-from qat.lab.runs.models import read_high_bit_layers, read_result, write_high_bit_layers
+from qat.lab.runs.models import (
+    read_high_bit_layers,
+    read_ptq_steps,
+    read_result,
+    write_high_bit_layers,
+    write_ptq_steps,
+)
 from qat.recipes.layer_bits import raise_bits
 
 if TYPE_CHECKING:
@@ -38,12 +44,23 @@ def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) ->
         how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
         ranges, paths = calibrate(where, config.rules, before.variables, how)
         write_high_bit_layers(run.folder, paths)
-        return {"ranges": as_tree(ranges)}
+        if not config.ptq:
+            return {"ranges": as_tree(ranges)}
+        recipe = raise_bits(config.rules, tuple(paths))
+        done = post_train(where, recipe, before.variables, ranges, config.ptq, how)
+        write_ptq_steps(run.folder, [step.to_data() for step in done.steps])
+        return {"variables": done.params, "ranges": as_tree(done.state)}
     assert config.finetune is not None and before.ranges is not None
     recipe = raise_bits(config.rules, before.raised)
-    learnt = config.finetune, seed, run, config.distillation
-    result = train_quantized(where, recipe, before.variables, before.ranges, *learnt)
-    return {"variables": result[0], "ranges": as_tree(result[1])}
+    taught = None
+    if config.distillation is not None:  # by the float model, not by what post-training methods made of it
+        taught = config.distillation, trained_in(root, stage.needs[0].needs[0]).variables
+    learnt = config.finetune, seed, run, taught
+    variables, ranges = train_quantized(where, recipe, before.variables, before.ranges, *learnt)
+    if config.finetune_bn_batches is not None:
+        how = Calibration(config.train.batch_size, config.finetune_bn_batches, seed)
+        variables = with_statistics(where, recipe, variables, ranges, how)
+    return {"variables": variables, "ranges": as_tree(ranges)}
 
 
 def trained_in(root: Path, stage: Stage) -> Trained:
@@ -72,10 +89,14 @@ def _trained(root: Path, stage: Stage, read: Callable[[Callable[[Path], Any], Pa
     if "ranges" not in found:
         return Trained(found["variables"])
     before, ranges = stage.needs[0], from_tree(found["ranges"])
-    if "variables" in found:
-        return Trained(found["variables"], ranges, _trained(root, before, read).raised)
-    paths = read(read_high_bit_layers, stage_folder(root, stage))
-    return Trained(_trained(root, before, read).variables, ranges, paths)
+    if stage.kind == "qat":
+        earlier = _trained(root, before, read)
+        return Trained(found["variables"], ranges, earlier.raised, earlier.steps)
+    folder = stage_folder(root, stage)
+    paths = read(read_high_bit_layers, folder)
+    if "variables" not in found:
+        return Trained(_trained(root, before, read).variables, ranges, paths)
+    return Trained(found["variables"], ranges, paths, read(read_ptq_steps, folder))
 
 
 @functools.lru_cache(maxsize=8)

@@ -68,16 +68,17 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
 
     later = {"seed": config.seed} if config.float_seed is not None else {}
     start = None if config.init is None else pretrained.fingerprint(config.init)
-    first = _fields(config, "model", "data", "train", "consistency")
+    first = _fields(config, "model", "data", "train", "consistency", "train_bn_batches")
     trained = stage("float", {**first, "init": start, "seed": config.first_seed})
     last = trained
     if config.arm == "control":
-        last = stage("control", {**_fields(config, "finetune", "consistency"), **later}, trained)
+        last = stage("control", {**_fields(config, "finetune", "consistency", "finetune_bn_batches"), **later}, trained)
     if config.recipe is not None:
         how = _fields(config, "recipe", "engine", "calibration_batches", "sensitive_share")
+        how["ptq"] = config.ptq or None
         last = stage("calibration", {**how, **later}, trained)
     if config.arm == "qat":
-        last = stage("qat", _fields(config, "finetune", "distillation"), last)
+        last = stage("qat", _fields(config, "finetune", "distillation", "finetune_bn_batches"), last)
     measured = ("arm", "evaluation_batch_size", "latency_batch_size", "analysis_batches", "more_splits")
     return stage("trial", _fields(config, *measured), last)
 

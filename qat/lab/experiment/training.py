@@ -1,6 +1,6 @@
 """The stages that train in float: the model itself, and the control that trains on as long as a quantized arm does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from qat import data, tasks
+from qat.core.statistics import replaced, statistics_of
 from qat.lab.experiment.objective import float_loss
 from qat.lab.runs.files import CHECKPOINTS
 from qat.lab.runs.metrics import append_point, write_points
@@ -111,13 +112,54 @@ class Run:
         return result
 
 
+@dataclass(frozen=True)
+class FirstBatches(Sequence[Any]):
+    """The first batches of a source, as `make` makes them of each, made when they are asked for."""
+
+    source: data.Batches
+    count: int
+    make: Callable[[Any], Any] = lambda batch: batch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(self.count)[index]]
+        return self.make(self.source[range(self.count)[index]])
+
+
+@dataclass(frozen=True)
+class Undrawn:
+    """A training function of variables and inputs alone: whatever it draws at random, such as dropout, it draws with
+    one key."""
+
+    training: Callable[..., tuple[Any, Any]]
+
+    def __call__(self, variables: Any, *inputs: Any) -> tuple[Any, Any]:
+        """Outputs and running statistics anew."""
+        return self.training(variables, *inputs, jax.random.key(0))
+
+
+def with_float_statistics(where: Setting, variables: Any, count: int, size: int, seed: int) -> Any:
+    """The variables with running statistics of the float network, estimated anew on so many batches of a size: for
+    averaged weights, which carry those of the weights that were averaged."""
+    training = jax.jit(Undrawn(where.functions.training))
+    batches = FirstBatches(where.full_batches(size, seed), count, where.task.arguments)
+    fresh = statistics_of(lambda params, inputs: training(params, *inputs)[1], variables, batches)
+    return replaced(variables, fresh)
+
+
 def train_float(where: Setting, config: "ExperimentConfig", run: Run) -> Any:
     """Variables of the trained float model, which starts from random ones or the checkpoint `init`."""
     seed = config.first_seed
     variables = dict(jax.jit(where.functions.init)(jax.random.key(seed), *where.example()))
     if config.init is not None:
         variables = initial(config.init, variables)
-    return _train(where, variables, config.train, seed, config.consistency, run)
+    trained = _train(where, variables, config.train, seed, config.consistency, run)
+    if config.train_bn_batches is None:
+        return trained
+    return with_float_statistics(where, trained, config.train_bn_batches, config.train.batch_size, seed)
 
 
 def train_control(where: Setting, variables: Any, config: "ExperimentConfig", run: Run) -> Any:
@@ -128,7 +170,10 @@ def train_control(where: Setting, variables: Any, config: "ExperimentConfig", ru
     assert config.finetune is not None
     groups = matching(config.finetune.groups, variables["params"])
     finetune = config.finetune.model_copy(update={"groups": groups})
-    return _train(where, variables, finetune, config.seed + OTHER_ORDER, config.consistency, run)
+    trained = _train(where, variables, finetune, config.seed + OTHER_ORDER, config.consistency, run)
+    if config.finetune_bn_batches is None:
+        return trained
+    return with_float_statistics(where, trained, config.finetune_bn_batches, config.train.batch_size, config.seed)
 
 
 def _train(where: Setting, variables: Any, train: TrainConfig, seed: int, consistency: float | None, run: Run) -> Any:

@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of training: the variables, of a quantized arm also the ranges and the layers raised to 8 bits."""
+    """The result of training: the variables, of a quantized arm also the ranges, the layers raised to 8 bits and the
+    accounts of post-training methods."""
 
     variables: Any
     ranges: QuantState | None = None
     raised: tuple[str, ...] = ()
+    steps: tuple[dict[str, Any], ...] = ()
 
 
 def measure(
@@ -58,7 +60,8 @@ def measure(
         arm=config.arm,
         recipe=config.recipe_name,
         raised=trained.raised,
-        did=did(config, trained.raised),
+        ptq=trained.steps,
+        did=did(config, trained.raised, trained.steps),
         seed=config.seed,
         task_metrics=where.task.metrics,
         metrics=metrics,

@@ -20,7 +20,7 @@ SUPERSEDED = "superseded"  # results whose settings, code or data have changed s
 
 CONFIG_FILE, MANIFEST_FILE, METRICS_FILE = "config.json", "manifest.json", "metrics.jsonl"
 MODEL_FILE, EXAMPLES_FILE, LAYERS_FILE = "model.safetensors", "examples.npz", "layers.json"
-ARTIFACT_FILE, DONE_FILE, RAISED_FILE = "artifact.safetensors", "done.json", "raised.json"
+ARTIFACT_FILE, DONE_FILE, RAISED_FILE, PTQ_FILE = "artifact.safetensors", "done.json", "raised.json", "ptq.json"
 SIGNATURE_FILE = "signature.json"
 CHECKPOINTS = "checkpoints"
 KEY_FILE, PRUNED_FILE = "key.json", "pruned.json"

@@ -1,10 +1,10 @@
 """Models of a run on disk: what a trial deploys (`model.safetensors`), what a stage leaves to those after it
-(`artifact.safetensors`, and `raised.json` of a calibration)."""
+(`artifact.safetensors`, and of a calibration `raised.json` and `ptq.json`)."""
 
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from qat.core.convert import Converted
 from qat.export import safetensors
 from qat.export.trees import REDO_STAGE, check_content, finished, load_tree, refusing_damage, save_tree
 from qat.fileio import write_atomically
-from qat.lab.runs.files import ARTIFACT_FILE, MODEL_FILE, RAISED_FILE, REDO_TRIAL
+from qat.lab.runs.files import ARTIFACT_FILE, MODEL_FILE, PTQ_FILE, RAISED_FILE, REDO_TRIAL
 
 
 def write_model(folder: Path, model: Any) -> int:
@@ -78,5 +78,17 @@ def write_high_bit_layers(folder: Path, paths: Sequence[str]) -> None:
 def read_high_bit_layers(folder: Path) -> tuple[str, ...]:
     """The paths of the layers that a calibration chose to have 8 bits. Raises like `read_result`."""
     path = folder / RAISED_FILE
+    with refusing_damage(path, REDO_STAGE):
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_ptq_steps(folder: Path, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Write the accounts of the post-training methods that followed a calibration."""
+    write_atomically(folder / PTQ_FILE, json.dumps(list(steps), indent=2) + "\n")
+
+
+def read_ptq_steps(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The accounts of post-training methods. Raises like `read_result`."""
+    path = folder / PTQ_FILE
     with refusing_damage(path, REDO_STAGE):
         return tuple(json.loads(path.read_text(encoding="utf-8")))

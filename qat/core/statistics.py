@@ -1,0 +1,132 @@
+"""Running statistics of normalisation, estimated anew on batches, whatever module keeps them.
+
+Knows no quantization: what moves the statistics is any function that returns them anew.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from qat.core.jaxpr.contraction import leaf_path
+
+Update = Callable[[Any, tuple[Any, ...]], Any]
+"""(params, inputs of a batch) -> a tree with the statistics anew, whose leaves have the paths that they have in
+`params`; other leaves may be among them."""
+
+VARIANCE = re.compile(r"var(iance)?$")
+TOLERANCE = 1e-3  # of a momentum between the channels of one statistic: rounding stays far below, other updates above
+
+
+def statistics_of(update: Update, params: Any, batches: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray]:
+    """The running statistics that `update` gives over all batches, by the path of their leaf.
+
+    With w_b the share of batch b in all examples, mean = sum w_b m_b and variance = sum w_b (v_b + m_b**2) - mean**2; a
+    statistic of another name than a variance, or without a mean beside it, is averaged.
+
+    Raises `ValueError` where it has none, or one whose update is no moving average.
+    """
+    momenta = moving(update, params, batches[0])
+    zeros = replaced(params, {path: np.zeros_like(leaf) for path, leaf in by_path(params).items() if path in momenta})
+    sums: dict[str, np.ndarray] = {}
+    total = 0
+    for inputs in batches:
+        found = _matched(params, update(zeros, inputs))
+        seen = {path: found[path].astype(np.float64) / (1 - momentum) for path, momentum in momenta.items()}
+        size = _examples(inputs)
+        # Second moments add up over batches, variances do not: a batch's own mean lies beside that of all.
+        raw = {path: x if (mean := mean_of(path, seen)) is None else x + seen[mean] ** 2 for path, x in seen.items()}
+        sums = {path: size * x + sums.get(path, 0.0) for path, x in raw.items()}
+        total += size
+    averaged = {path: x / total for path, x in sums.items()}
+    return {
+        path: x if (mean := mean_of(path, averaged)) is None else np.maximum(x - averaged[mean] ** 2, 0.0)
+        for path, x in averaged.items()
+    }
+
+
+def mean_of(path: str, known: Mapping[str, Any]) -> str | None:
+    """The path of the mean that belongs to a variance; None for what is no variance, or has no mean beside it."""
+    mean = VARIANCE.sub("mean", path)
+    return mean if mean != path and mean in known else None
+
+
+def moving(update: Update, params: Any, inputs: tuple[Any, ...]) -> dict[str, float]:
+    """The momentum of each leaf of `params` that `update` moves, by path, from one batch. Raises `ValueError` where
+    there is none, or one whose update is no moving average.
+
+    The update of a moving average is affine in the old value: its value at zero and a rise tell its momentum. The rise
+    is measured at two probes of the batch's own size, where rounding is least, and must be the same at both.
+    """
+    old, new = by_path(params), _matched(params, update(params, inputs))
+    moved = [
+        path for path, x in new.items() if jnp.issubdtype(x.dtype, jnp.floating) and (x != np.asarray(old[path])).any()
+    ]
+    if not moved:
+        raise ValueError(
+            "there are no running statistics to estimate anew: the training function moves no leaf of `params`. It is "
+            "for models with BatchNorm or the like, before their norms are folded into weights. Leave it out; the "
+            "method `bias_correction` works without them."
+        )
+    at_zero = _evaluated(update, params, inputs, {path: np.zeros_like(old[path]) for path in moved})
+    kept: dict[str, list[np.ndarray]] = {path: [] for path in moved}
+    for share in (1.0, 0.15):
+        probe = {path: (share * (1 + 2 * np.abs(x))).astype(x.dtype) for path, x in at_zero.items()}
+        for path, x in _evaluated(update, params, inputs, probe).items():
+            kept[path].append((x.astype(np.float64) - at_zero[path]) / probe[path].astype(np.float64))
+    return {path: _momentum(path, np.stack(values)) for path, values in kept.items()}
+
+
+def _evaluated(
+    update: Update, params: Any, inputs: tuple[Any, ...], values: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The statistics after one batch that starts from `values`."""
+    found = _matched(params, update(replaced(params, values), inputs))
+    return {path: found[path] for path in values}
+
+
+def _momentum(path: str, kept: np.ndarray) -> float:
+    """The part of the old value that remains, the same for every channel and at each probe."""
+    momentum = float(np.median(kept))
+    if not (float(np.abs(kept - momentum).max()) <= TOLERANCE and -TOLERANCE <= momentum < 1 - TOLERANCE / 10):
+        raise ValueError(
+            f"the update of {path!r} is no moving average of batches (from {float(kept.min()):.4g} to "
+            f"{float(kept.max()):.4g} of the old value remain). It must be new = k old + (1 - k) batch with one k < 1."
+        )
+    return max(momentum, 0.0)
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths."""
+    return {leaf_path(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def replaced(params: Any, values: Mapping[str, Array | np.ndarray]) -> Any:
+    """`params` with other values for the leaves of these paths, in the dtypes that they have."""
+
+    def one(path: Any, leaf: Any) -> Any:
+        name = leaf_path(path)
+        return jnp.asarray(values[name], leaf.dtype) if name in values else leaf
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _matched(params: Any, updated: Any) -> dict[str, np.ndarray]:
+    """The leaves that the training function returned, by the path of that one of `params` that each stands for."""
+    known = by_path(params)
+    found = {}
+    for path, leaf in by_path(updated).items():
+        # `params` may hold the statistics further down, as in `fn((weights, statistics), x)`.
+        ends = [name for name in known if name == path or name.endswith(f"/{path}")]
+        if len(ends) == 1 and known[ends[0]].shape == leaf.shape:
+            found[ends[0]] = np.asarray(leaf)
+    return found
+
+
+def _examples(inputs: tuple[Any, ...]) -> int:
+    """How many examples a batch has: the length of its first array."""
+    return next((x.shape[0] for x in jax.tree.leaves(inputs) if getattr(x, "ndim", 0)), 1)
