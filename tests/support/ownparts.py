@@ -21,6 +21,8 @@ PARTS = {
     "    return replace(observers.build('minmax'))\n",
     "quantizer": "from qat.quantizers import quantizers, register\n\n\n@register\ndef my_quantizer():\n"
     "    return replace(quantizers.build('ste'))\n",
+    "ptq": "from qat.ptq import Method, Outcome, register\n\n\n@register\ndef my_ptq():\n"
+    "    return Method(lambda subject, params, state, batches: Outcome(params, state, ('nothing',)))\n",
     "engine": "from qat.engines import engines, register\n\n\n@register\ndef my_engine():\n"
     "    return replace(engines.build('integer'))\n",
     "optimizer": "from qat.train import optimizers\n\n\n@optimizers.register\ndef my_optimizer(weight_decay):\n"
@@ -44,7 +46,7 @@ TRAIN = TrainConfig(steps=2, batch_size=16, optimizer="my_optimizer", schedule="
 BASE = ExperimentConfig(
     name="own", model="my_model", data="my_data", arm="qat", engine="my_engine",
     recipe="w8a8(observer='my_observer', quantizer='my_quantizer')",
-    train=TRAIN, finetune=TRAIN, calibration_batches=1, analysis_batches=0,
+    ptq=("my_ptq",), train=TRAIN, finetune=TRAIN, calibration_batches=1, analysis_batches=0,
 )
 AXES = {{"seed": [0]}}
 """

@@ -30,6 +30,7 @@ REDONE = {
     "observer": QUANTIZED,
     "quantizer": QUANTIZED,
     "engine": QUANTIZED,
+    "ptq": QUANTIZED,
     "runner": set(),
     "sink": set(),
 }
