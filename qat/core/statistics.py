@@ -5,6 +5,7 @@ Knows no quantization: what moves the statistics is any function that returns th
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -22,15 +23,22 @@ VARIANCE = re.compile(r"var(iance)?$")
 TOLERANCE = 1e-3  # of a momentum between the channels of one statistic: rounding stays far below, other updates above
 
 
-def statistics_of(update: Update, params: Any, batches: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray]:
-    """The running statistics that `update` gives over all batches, by the path of their leaf.
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics by the path of their leaf, and by path why what else training moves was left."""
+
+    values: dict[str, np.ndarray]
+    left: dict[str, str]
+
+
+def statistics_of(update: Update, params: Any, batches: Sequence[tuple[Any, ...]]) -> Statistics:
+    """The running statistics that `update` gives over all batches.
 
     With w_b the share of batch b in all examples, mean = sum w_b m_b and variance = sum w_b (v_b + m_b**2) - mean**2; a
-    statistic of another name than a variance, or without a mean beside it, is averaged.
-
-    Raises `ValueError` where it has none, or one whose update is no moving average.
+    statistic of another name than a variance, or without a mean beside it, is averaged. Raises `ValueError` where
+    nothing moves as the average of batches does.
     """
-    momenta = moving(update, params, batches[0])
+    momenta, left = moving(update, params, batches[0])
     zeros = replaced(params, {path: np.zeros_like(leaf) for path, leaf in by_path(params).items() if path in momenta})
     sums: dict[str, np.ndarray] = {}
     total = 0
@@ -43,10 +51,11 @@ def statistics_of(update: Update, params: Any, batches: Sequence[tuple[Any, ...]
         sums = {path: size * x + sums.get(path, 0.0) for path, x in raw.items()}
         total += size
     averaged = {path: x / total for path, x in sums.items()}
-    return {
+    values = {
         path: x if (mean := mean_of(path, averaged)) is None else np.maximum(x - averaged[mean] ** 2, 0.0)
         for path, x in averaged.items()
     }
+    return Statistics(values, left)
 
 
 def mean_of(path: str, known: Mapping[str, Any]) -> str | None:
@@ -55,30 +64,32 @@ def mean_of(path: str, known: Mapping[str, Any]) -> str | None:
     return mean if mean != path and mean in known else None
 
 
-def moving(update: Update, params: Any, inputs: tuple[Any, ...]) -> dict[str, float]:
-    """The momentum of each leaf of `params` that `update` moves, by path, from one batch. Raises `ValueError` where
-    there is none, or one whose update is no moving average.
+def moving(update: Update, params: Any, inputs: tuple[Any, ...]) -> tuple[dict[str, float], dict[str, str]]:
+    """The momentum of each leaf of `params` that `update` moves as an average of batches, by path, from one batch; and
+    by path why other leaves that it moves are none. Raises `ValueError` where there is no average.
 
     The update of a moving average is affine in the old value: its value at zero and a rise tell its momentum. The rise
     is measured at two probes of the batch's own size, where rounding is least, and must be the same at both.
     """
     old, new = by_path(params), _matched(params, update(params, inputs))
-    moved = [
-        path for path, x in new.items() if jnp.issubdtype(x.dtype, jnp.floating) and (x != np.asarray(old[path])).any()
-    ]
-    if not moved:
-        raise ValueError(
-            "there are no running statistics to estimate anew: the training function moves no leaf of `params`. It is "
-            "for models with BatchNorm or the like, before their norms are folded into weights. Leave it out; the "
-            "method `bias_correction` works without them."
-        )
+    floats = {path: x for path, x in new.items() if jnp.issubdtype(x.dtype, jnp.floating)}
+    moved = [path for path, x in floats.items() if (x != np.asarray(old[path])).any()]
     at_zero = _evaluated(update, params, inputs, {path: np.zeros_like(old[path]) for path in moved})
     kept: dict[str, list[np.ndarray]] = {path: [] for path in moved}
     for share in (1.0, 0.15):
         probe = {path: (share * (1 + 2 * np.abs(x))).astype(x.dtype) for path, x in at_zero.items()}
         for path, x in _evaluated(update, params, inputs, probe).items():
             kept[path].append((x.astype(np.float64) - at_zero[path]) / probe[path].astype(np.float64))
-    return {path: _momentum(path, np.stack(values)) for path, values in kept.items()}
+    found = {path: _momentum(np.stack(values)) for path, values in kept.items()}
+    left = {path: why for path, why in found.items() if isinstance(why, str)}
+    if len(left) == len(found):
+        others = "".join(f" {path!r} is moved, but {why}." for path, why in left.items())
+        raise ValueError(
+            "there are no running statistics to estimate anew: the training function moves no leaf of `params` as an "
+            f"average of batches.{others} It is for models with BatchNorm or the like, before their norms are folded "
+            "into weights. Leave it out; the method `bias_correction` works without them."
+        )
+    return {path: momentum for path, momentum in found.items() if not isinstance(momentum, str)}, left
 
 
 def _evaluated(
@@ -89,15 +100,13 @@ def _evaluated(
     return {path: found[path] for path in values}
 
 
-def _momentum(path: str, kept: np.ndarray) -> float:
-    """The part of the old value that remains, the same for every channel and at each probe."""
+def _momentum(kept: np.ndarray) -> float | str:
+    """The part of the old value that remains, the same for every channel and at each probe; or why there is none."""
     momentum = float(np.median(kept))
-    if not (float(np.abs(kept - momentum).max()) <= TOLERANCE and -TOLERANCE <= momentum < 1 - TOLERANCE / 10):
-        raise ValueError(
-            f"the update of {path!r} is no moving average of batches (from {float(kept.min()):.4g} to "
-            f"{float(kept.max()):.4g} of the old value remain). It must be new = k old + (1 - k) batch with one k < 1."
-        )
-    return max(momentum, 0.0)
+    if float(np.abs(kept - momentum).max()) <= TOLERANCE and -TOLERANCE <= momentum < 1 - TOLERANCE / 10:
+        return max(momentum, 0.0)
+    low, high = float(kept.min()), float(kept.max())
+    return f"from {low:.4g} to {high:.4g} of its old value remain, where new = k old + (1 - k) batch has one k < 1"
 
 
 def by_path(tree: Any) -> dict[str, Any]:

@@ -26,10 +26,10 @@ def reestimate_bn(ranges: bool = True) -> Method:
     def run(subject: Subject, params: Any, state: QuantState, batches: Batches) -> Outcome:
         assert subject.training is not None
         fresh = statistics_of(simulated_update(subject.training, state), params, batches)
-        params = replaced(params, fresh)
+        params = replaced(params, fresh.values)
         if ranges:
             state = activation_ranges_anew(subject.q, params, state, batches)
-        return Outcome(params, state, tuple(sorted(fresh)))
+        return Outcome(params, state, tuple(sorted(fresh.values)), fresh.left)
 
     return Method(run, needs=("training",), check=_check)
 

@@ -139,16 +139,26 @@ def test_a_model_without_statistics_is_refused_before_long_work():
         ptq.apply(("reestimate_bn",), Subject(q, q), params, state, batches())
 
 
-def test_an_update_that_is_no_moving_average_is_refused():
+def test_an_update_that_is_no_moving_average_is_left_and_refused_where_there_is_no_other():
     def training(params, x):
         h = x @ params["w"]
         return h, {"largest": jnp.maximum(params["largest"], h.max(0))}
 
-    params = {"w": jnp.ones((6, 4)), "largest": jnp.zeros(4)}
+    def both(params, x):
+        h, moved = training(params, x)
+        return h, {**moved, "mean": 0.9 * params["mean"] + 0.1 * h.mean(0)}
+
+    params = {"w": jnp.ones((6, 4)), "largest": jnp.zeros(4), "mean": jnp.zeros(4)}
     q = quantize(lambda p, x: x @ p["w"] - p["largest"], recipe(RECIPE))
     subject = Subject(q, quantize(training, recipe(RECIPE)))
-    with pytest.raises(ValueError, match="the update of 'largest' is no moving average"):
+    with pytest.raises(
+        ValueError, match=r"no running statistics.*'largest' is moved, but from 0 to .* of its old value remain"
+    ):
         ptq.apply(("reestimate_bn",), subject, params, q.calibrate(params, batches()), batches())
+    subject = Subject(q, quantize(both, recipe(RECIPE)))
+    (step,) = ptq.apply(("reestimate_bn",), subject, params, q.calibrate(params, batches()), batches()).steps
+    assert step.changed == ("mean",)
+    assert list(step.left) == ["largest"]
 
 
 def test_a_batch_counts_by_its_examples():
@@ -157,7 +167,7 @@ def test_a_batch_counts_by_its_examples():
     same = [batches()[0]] * 2
     inputs = [(x,) for x in (same[0], same[0][:16])]
     update = simulated_update(subject.training, state)
-    found = statistics_of(update, variables, inputs)
-    one, half = (statistics_of(update, variables, [pair]) for pair in inputs)
+    found = statistics_of(update, variables, inputs).values
+    one, half = (statistics_of(update, variables, [pair]).values for pair in inputs)
     path = "batch_stats/norm/mean"
     assert jnp.allclose(found[path], (2 * one[path] + half[path]) / 3, rtol=1e-5, atol=1e-6)

@@ -102,7 +102,7 @@ def with_statistics(where: Setting, recipe: QuantRecipe, variables: Any, ranges:
     """The variables with running statistics of the simulated network, estimated anew on the batches of calibration."""
     batches = FirstBatches(where.full_batches(how.batch_size, how.seed), how.batches, where.task.arguments)
     update = simulated_update(_undrawn(where, recipe), ranges)
-    return replaced(variables, statistics_of(update, variables, batches))
+    return replaced(variables, statistics_of(update, variables, batches).values)
 
 
 def _undrawn(where: Setting, recipe: QuantRecipe) -> Quantized:

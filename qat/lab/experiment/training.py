@@ -147,7 +147,7 @@ def with_float_statistics(where: Setting, variables: Any, count: int, size: int,
     training = jax.jit(Undrawn(where.functions.training))
     batches = FirstBatches(where.full_batches(size, seed), count, where.task.arguments)
     fresh = statistics_of(lambda params, inputs: training(params, *inputs)[1], variables, batches)
-    return replaced(variables, fresh)
+    return replaced(variables, fresh.values)
 
 
 def train_float(where: Setting, config: "ExperimentConfig", run: Run) -> Any:

@@ -119,7 +119,7 @@ def test_averaged_weights_get_statistics_of_their_own():
     where = setting("cnn(width=4)", "digits")
     variables = dict(jax.jit(where.functions.init)(jax.random.key(0), *where.example()))
     moved = with_float_statistics(where, variables, 2, 32, 0)
-    inputs = FirstBatches(where.full_batches(32, 0), 2, where.task.inputs)
+    inputs = FirstBatches(where.full_batches(32, 0), 2, where.task.arguments)
     x = np.concatenate([_stem(variables, *one) for one in inputs])
     stem = moved["batch_stats"]["stem"]["norm"]
     assert np.allclose(stem["mean"], x.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
