@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what to say when the disk refuses."""
+"""Files written whole or not at all, limits on files that are read, and messages for errors of the disk."""
 
 import contextlib
 import errno
@@ -19,11 +19,12 @@ MOST_SIGNS = 1_000_000  # of one text
 MOST_CLASSES = 10_000
 MOST_PIXELS = 100_000_000  # of one image
 MOST_IMAGE_BYTES = 1024 * MEGA
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # of images; none calls another program
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # of images; decoded without other programs
 
 
 def read_bytes(path: Path, kind: str) -> bytes:
-    """The content of a file of a kind in `MOST_BYTES`. Raises `ValueError` for one that is larger, `OSError`."""
+    """The content of a file of a kind in `MOST_BYTES`. Raises `ValueError` for a larger one, `OSError` where it cannot
+    be read."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES[kind] + 1)
     if len(content) > MOST_BYTES[kind]:
@@ -32,11 +33,11 @@ def read_bytes(path: Path, kind: str) -> bytes:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON. Raises `ValueError` for text that is no JSON, or is nested too deeply to be read."""
+    """Parse JSON. Raises `ValueError` for text that is no JSON or is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -48,9 +49,9 @@ type Stamp = tuple[float, int] | tuple[int, int, int]
 
 
 def folder(path: str | Path) -> Path:
-    """A local path, or, of an address such as `gs://bucket/runs` or `s3://...`, an `etils.epath` path: the same API.
+    """A local path, or an `etils.epath` path of the same interface for an address such as `gs://bucket/runs`.
 
-    Raises `ValueError` for an address of a kind that is not known, or whose package is not installed.
+    Raises `ValueError` for an address of an unknown kind, or of a kind whose package is not installed.
     """
     if "://" not in str(path):
         return Path(path)
@@ -69,13 +70,13 @@ def folder(path: str | Path) -> Path:
 
 
 def is_local(path: str | Path) -> bool:
-    """Whether a path is one of this machine's file systems."""
+    """Whether a path is in this machine's file system."""
     return "://" not in str(path)
 
 
 def working_folder(path: str | Path) -> Path:
-    """A folder that jobs run in. Raises `ValueError` for an address: of two processes that write to an object store at
-    once none is told that the other was first, so both would do the same job."""
+    """A folder that jobs run in. Raises `ValueError` for an address: an object store does not tell two processes which
+    of them wrote first, so both would do the same job."""
     if is_local(path):
         return Path(path)
     raise ValueError(
@@ -86,7 +87,7 @@ def working_folder(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """`path` itself, or of an address a copy for as long as the block runs, for libraries that read local files."""
+    """`path` itself, or for an address a copy that lasts as long as the block, for libraries that read local files."""
     if is_local(path):
         yield path
         return
@@ -104,13 +105,14 @@ def stamp(path: Path) -> Stamp | None:
         return None
     if hasattr(found, "st_mtime_ns"):
         return found.st_mtime_ns, found.st_size, found.st_ino
-    return float(found.mtime), int(found.length)  # as `etils.epath` tells it of other stores
+    return float(found.mtime), int(found.length)  # `etils.epath` on other stores
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Make `path` hold `content`. A process killed at any moment leaves the old file or the new one, never a part.
+    """Make `path` hold `content`. A process killed at any moment leaves the old file or the new one, never a
+    part of it.
 
-    An object store does so by itself.
+    An object store guarantees this itself.
     """
     if not is_local(path):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -131,7 +133,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def share(temporary: Path) -> None:
-    """Give a temporary file, which is its owner's alone, the permissions of any other new file."""
+    """Give a temporary file, which only its owner may read, the permissions of any other new file."""
     temporary.chmod(0o666 & ~UMASK)
 
 
@@ -159,7 +161,7 @@ def _where(error: BaseException) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself last through a power cut, where the system lets a folder be opened."""
+    """Make a renaming survive a power cut, where the system lets a folder be opened."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -174,7 +176,7 @@ LASTING = (
     *(ValueError, TypeError, NameError, AttributeError, LookupError, AssertionError, ImportError, SyntaxError),
     *(NotImplementedError, FloatingPointError, ZeroDivisionError, SystemExit),
 )
-"""Raised by the same code from the same settings again; whatever else there is may be the machine's."""
+"""Errors that the same code and settings raise again; any other error may be the machine's."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,10 @@ class Place:
 
 
 def place(error: BaseException) -> Place | None:
-    """The innermost line that an exception, or what caused it, passed in files that are neither installed nor part of
-    Python or of qat; None where it passed none."""
+    """The innermost line of the user's own files that an exception or its cause passed, or None.
+
+    Files of installed packages, of Python and of qat are not the user's.
+    """
     for one in reversed([*_causes(error)]):
         lines = [*_lines(one)]
         if lines:
@@ -200,8 +204,8 @@ def place(error: BaseException) -> Place | None:
     return None
 
 
-def told(error: BaseException) -> str:
-    """An exception with its type; one that ends the process says so."""
+def describe_error(error: BaseException) -> str:
+    """The type and message of an exception; for `SystemExit` the exit code."""
     if isinstance(error, SystemExit):
         return f"it ended its process with exit code {error.code}"
     message = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -209,17 +213,17 @@ def told(error: BaseException) -> str:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same work may succeed when it is tried again: not after an error of code or settings, unless the
-    system is to blame for it."""
+    """Whether the same work may succeed when it is tried again: not after an error in code or settings, unless an
+    `OSError` or `MemoryError` caused it."""
     return not isinstance(error, LASTING) or any(isinstance(one, (OSError, MemoryError)) for one in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception, what it was raised from, and so on."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
+    """The exception and the chain of exceptions that it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _lines(error: BaseException) -> Iterator[tuple[str, int, str | None]]:

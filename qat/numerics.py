@@ -1,4 +1,4 @@
-"""Integer grids and what lives on them: `QParams`, `QTensor`, and the functions between float and integer.
+"""Integer grids (`QParams`), tensors of integer codes (`QTensor`), and the functions between float and integer.
 
 Codes of every width are stored as int8 in [-128, 127]. An unsigned or affine grid of n bits is stored shifted by
 -2**(n-1), so that a ReLU output keeps all 2**n levels and still feeds a signed integer product.
@@ -14,15 +14,15 @@ from jaxtyping import Array, Float, Int8, Int32
 
 GRIDS = ("symmetric", "affine", "unsigned")
 MIN_BITS, MAX_BITS = 2, 8
-ROUNDING = 2.0**-12  # of a step: more than float32 rounding moves a number of at most 255 steps
+ROUNDING = 2.0**-12  # of a step: more than the float32 rounding error of a number of at most 255 steps
 ROUNDER = 1.5 * 2.0**23  # added to a small float32 it leaves the nearest integer, ties to even, in the lowest bits
-ROUNDER_BITS = 0x4B400000  # of the rounder itself; on a CPU faster than to round, then to convert
+ROUNDER_BITS = 0x4B400000  # the bits of ROUNDER; subtracting them is faster on a CPU than rounding and converting
 SMALLEST_SCALE = 1e-30  # its reciprocal is finite in float32; an all-zero tensor never divides by zero
-LARGEST_SCALE = 2.0**126  # its reciprocal is no subnormal number, which a CPU takes for zero
+LARGEST_SCALE = 2.0**126  # its reciprocal is a normal number; a CPU takes subnormal ones for zero
 
 
 def code_range(bits: int, grid: str) -> tuple[int, int]:
-    """Smallest and largest code of a grid. A symmetric one is narrow (-127..127 at 8 bits), the others use every code.
+    """Smallest and largest code of a grid. A symmetric grid is narrow (-127..127 at 8 bits), the others use every code.
 
     Raises `ValueError` for bits outside [2, 8] or an unknown grid.
     """
@@ -58,8 +58,8 @@ class QParams:
 class QTensor:
     """Integer codes with their scale and zero point; `bits` says how many bits a code needs on disk.
 
-    `totals` are the sums of the codes over the axes that a product contracts (kept, with length one or one a group):
-    what the other operand's zero point is multiplied by. They follow from the codes and are never stored.
+    `totals` are the sums of the codes over the axes that a product contracts, which stay with length one or the number
+    of groups: the factor of the other operand's zero point. They follow from the codes and are never stored.
     """
 
     codes: Int8[Array, "..."]
@@ -70,10 +70,10 @@ class QTensor:
 
 
 def affine_params(low: Array, high: Array, qmin: Array, qmax: Array) -> QParams:
-    """The grid on which [low, high], widened to hold zero, just fits; zero is exactly a code.
+    """The grid that spans [low, high], widened to hold zero; zero is exactly a code.
 
-    No product followed by a sum, which could be contracted in one compiled program and not in another, but for exact
-    ones: halves, whose difference does not overflow.
+    Only exact products (halves, whose difference does not overflow) are followed by a sum: other ones could be fused
+    into a multiply-add in one compiled program and not in another, with another last bit.
     """
     low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
     scale = _guarded((0.5 * high - 0.5 * low) * _reciprocal(qmax - qmin) * 2.0)
@@ -101,12 +101,12 @@ def params_of_range(grid: str, low: Array, high: Array, qmin: Array, qmax: Array
 
 
 def _guarded(scale: Array) -> Array:
-    """One for no scale at all; NaN stays NaN."""
+    """The scale, or one where it is too small to divide by; NaN stays NaN."""
     return jnp.where(scale <= SMALLEST_SCALE, jnp.ones_like(scale), scale)
 
 
 def is_zero_range(low: Array, high: Array) -> Array:
-    """Whether a clip range holds zero alone, or too little beside it for any grid."""
+    """Whether a clip range holds only zero, or values too small for any grid."""
     return jnp.maximum(-low, high) <= 2**MAX_BITS * SMALLEST_SCALE
 
 
@@ -125,7 +125,7 @@ def round_ste(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @jax.custom_jvp
 def valued(value: Array, like: Array) -> Array:
-    """`value`, with the derivatives of `like`, which is not computed for it."""
+    """`value` with the derivatives of `like`; a compiled forward pass does not compute `like`."""
     del like
     return value
 
@@ -137,10 +137,10 @@ def _valued_tangent(primals: Any, tangents: Any):
 
 @jax.custom_jvp
 def clip_closed(x: Array, low: Array, high: Array) -> Array:
-    """Clip to [low, high]; the gradient to `x` is one on the closed interval, so a value at the very bound still
-    learns.
+    """Clip to [low, high]; the gradient to `x` is one on the closed interval, so a value exactly at the bound
+    still learns.
 
-    `x` is in steps: a value at the bound may come out a few units in the last place beyond it, which counts as at it.
+    `x` is in steps: a value at the bound may be a few units in the last place beyond it, and counts as inside.
     """
     return jnp.clip(x, low, high)
 
@@ -154,7 +154,7 @@ def _clip_tangent(primals: Any, tangents: Any):
 
 @jax.custom_jvp
 def _inverse(scale: Array) -> Array:
-    """1 / scale, whose derivative does not overflow where nothing moves: the square of the least scale's would."""
+    """1 / scale with a derivative that does not overflow for the smallest scale, as -1 / scale**2 would."""
     return 1.0 / scale
 
 
@@ -165,8 +165,7 @@ def _inverse_tangent(primals: Any, tangents: Any):
 
 
 def _steps(x: Array, p: QParams, clip: Callable[..., Array], rounding: Callable[[Array], Array]) -> Array:
-    """`x` in steps of the scale from zero, clipped to the grid, then rounded: codes less their zero point, in
-    float32."""
+    """`x` in steps of the scale, clipped to the grid, then rounded: codes minus the zero point, in float32."""
     zero = jnp.zeros((), jnp.int32) if p.zero_point is None else expand(p.zero_point, x.shape)
     low, high = (p.qmin - zero).astype(jnp.float32), (p.qmax - zero).astype(jnp.float32)
     inverse = expand(_inverse(p.scale), x.shape)
@@ -181,7 +180,7 @@ def quantize(x: Float[Array, "..."], p: QParams) -> Int8[Array, "..."]:
 
 
 def dequantize(q: QTensor, dtype: Any = jnp.float32) -> Float[Array, "..."]:
-    """The values that the codes of `q` stand for."""
+    """The float values that the codes of `q` represent."""
     codes = q.codes.astype(jnp.int32)
     if q.zero_point is not None:
         codes = codes - expand(q.zero_point, q.codes.shape)
@@ -189,13 +188,14 @@ def dequantize(q: QTensor, dtype: Any = jnp.float32) -> Float[Array, "..."]:
 
 
 def fake_quant(x: Float[Array, "..."], p: QParams) -> Float[Array, "..."]:
-    """`dequantize(quantize(x))`, differentiable: straight through to `x` inside the clip range and zero outside; and to
-    `p.scale` as the chain rule gives it. Stop the scale's gradient where it does not learn."""
+    """`dequantize(quantize(x))` with gradients: the identity for `x` inside the clip range, zero outside, and the chain
+    rule for `p.scale`. Stop the gradient of a scale that does not learn."""
     return (_steps(x, p, clip_closed, round_ste) * expand(p.scale, x.shape)).astype(x.dtype)
 
 
 def broadcast_params(p: QParams, ndim: int) -> QParams:
-    """`p` with its per-stack code range shaped to broadcast against a tensor of `ndim` axes."""
+    """`p` with its code range, which has one axis for each layer scan, shaped to broadcast against a tensor of `ndim`
+    axes."""
 
     def shape(bound: Array) -> Array:
         return bound.reshape(bound.shape + (1,) * (ndim - bound.ndim)) if bound.ndim else bound

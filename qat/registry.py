@@ -1,4 +1,4 @@
-"""Names in a config become registered functions: `"percentile(99.99)"`; parsed, never evaluated."""
+"""Registries of functions by name; a config calls one by text such as `percentile(99.99)`, parsed, never evaluated."""
 
 import ast
 import difflib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from qat.fileio import place, told
+from qat.fileio import describe_error, place
 
 PLUGINS = "qat.plugins"
 EXTRAS = {
@@ -23,7 +23,7 @@ EXTRAS = {
     "tfds": ("array_record", "importlib_resources", "tensorflow_datasets"),
     "lab": ("absl", "etils", "filelock", "fsspec", "matplotlib", "pandas", "plotly", "psutil", "statsmodels", "typer"),
 }
-"""Modules that an extra of `jax-qat` brings beside the core, without those of the extras that it includes."""
+"""Modules that each extra of `jax-qat` installs, without those of the core and of the extras that it includes."""
 _LOADED: set[importlib.metadata.EntryPoint] = set()
 
 
@@ -62,14 +62,16 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def forgotten_on_change(cached: Any) -> Any:
-    """Have a cache emptied whenever a registered name comes to stand for something else; use as a decorator."""
+    """Clear this cache whenever a name is registered to another function; use as a decorator."""
     Registry.caches.append(cached.cache_clear)
     return cached
 
 
 class Registry[T]:
-    """Factories of one kind by name; a name is the factory's own. What installed packages register in the entry-point
-    group `qat.plugins` is loaded once a name is not known without it."""
+    """Factories of one kind by their own `__name__`.
+
+    Entry points of the group `qat.plugins` in installed packages are loaded when a name is not known without them.
+    """
 
     every: ClassVar[list["Registry[Any]"]] = []
     caches: ClassVar[list[Callable[[], None]]] = []
@@ -89,7 +91,7 @@ class Registry[T]:
         if known is not None:
             _forget()
         self._factories[name] = factory
-        # A factory that another file made, `register(make(width=3))`, depends on this file too.
+        # In `register(make(width=3))` another file defines the factory, which depends on the registering file too.
         self._places[name] = sys._getframe(1).f_code.co_filename
         return factory
 
@@ -109,7 +111,7 @@ class Registry[T]:
         return inspect.signature(self._factories[name])
 
     def described(self) -> list[tuple[str, str]]:
-        """Signature and first docstring line of every registered name, as a config calls it."""
+        """Signature, as a config calls it, and first docstring line of every registered name."""
         found = []
         for name in self.names():
             factory = self._factories[name]
@@ -125,14 +127,14 @@ class Registry[T]:
             raise ValueError(f"Unknown {self.kind} {name!r}. Known: {', '.join(known)}.{did_you_mean(name, known)}")
 
     def sources(self, text: str) -> tuple[Path, ...]:
-        """The files that define and that register what `text` names; none where it was typed in, not loaded."""
+        """The files that define and register the factory that `text` names; none for a factory typed at a prompt."""
         name = parse_call(text)[0]
         self.check(name)
         found = [self._places.get(name, ""), _definition(self._factories[name])]
         return tuple(dict.fromkeys(Path(file).absolute() for file in found if file and Path(file).is_file()))
 
     def forget(self, files: Iterable[Path]) -> None:
-        """Drop what these files registered, which have changed since."""
+        """Drop the names that these files registered, since the files have changed."""
         gone = {str(file) for file in files}
         for name in [name for name, file in self._places.items() if str(Path(file).absolute()) in gone]:
             self._factories.pop(name, None)
@@ -142,8 +144,8 @@ class Registry[T]:
     def build(self, text: str, **defaults: Any) -> T:
         """Call the factory that `text` names with its arguments over `defaults`.
 
-        Raises `ValueError` for an unknown name (with the known ones), arguments that do not fit, or whatever goes wrong
-        in the factory.
+        Raises `ValueError` for an unknown name (with the known ones), arguments that do not fit, or any error in the
+        factory.
         """
         name, args, kwargs = parse_call(text)
         self.check(name)
@@ -152,16 +154,16 @@ class Registry[T]:
         except (ValueError, OSError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
-            said = str(error) if isinstance(error, TypeError) else missing_extra(error) or told(error)
+            said = str(error) if isinstance(error, TypeError) else missing_extra(error) or describe_error(error)
             where = place(error)
             raise ValueError(f"{self.kind} {text!r}: {said}{f' ({where})' if where else ''}.") from error
 
 
 def missing_extra(error: BaseException, extra: str | None = None) -> str | None:
-    """The remedy where `error` says that qat itself imported a package that is not there, else None.
+    """The remedy where `error` says that a file of qat imported a package that is not installed, else None.
 
-    `extra` is named unless it is None: then the smallest one that brings the package. A package that a user's own file
-    or another library imports is none of qat's extras.
+    It names `extra` or, for None, the smallest extra that installs the package. A package that a user's own file or
+    another library imports belongs to no extra.
     """
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None
@@ -175,20 +177,20 @@ def missing_extra(error: BaseException, extra: str | None = None) -> str | None:
 
 
 def load_members(package_path: Iterable[str], package: str) -> None:
-    """Import every module of a package, so that each registers its function: adding a member is adding a file."""
+    """Import every module of a package, so that each registers its function: a new member is a new file."""
     for module in pkgutil.iter_modules(package_path):
         importlib.import_module(f"{package}.{module.name}")
 
 
 def load_plugins() -> None:
-    """Load the entry points of `qat.plugins`, modules or functions without arguments, each once a process.
+    """Load the entry points of `qat.plugins`, modules or functions without arguments, once in each process.
 
     Raises `ValueError` for one that cannot be loaded.
     """
     for entry in _plugins():
         if entry in _LOADED:
             continue
-        _LOADED.add(entry)  # before, as a plugin may itself ask for names
+        _LOADED.add(entry)  # before loading, as a plugin may itself look up names
         try:
             found = entry.load()
             if callable(found):
@@ -198,7 +200,7 @@ def load_plugins() -> None:
             owner = entry.dist.name if entry.dist else "an installed package"
             problem = f"{type(error).__name__}: {error}"
             raise ValueError(
-                f"the plugin {entry.name!r} of {owner} cannot be loaded ({problem}). Mend or uninstall that package."
+                f"the plugin {entry.name!r} of {owner} cannot be loaded ({problem}). Repair or uninstall that package."
             ) from error
 
 
@@ -208,14 +210,14 @@ def _plugins() -> tuple[importlib.metadata.EntryPoint, ...]:
 
 
 def _definition(factory: Callable[..., Any]) -> str:
-    """The file that defines a function, or the first method of a class that a file defines."""
+    """The file that defines a function, or that defines the first method of a class."""
     candidates = vars(factory).values() if isinstance(factory, type) else [inspect.unwrap(factory)]
     codes = (getattr(one, "__code__", None) for one in candidates)
     return next((code.co_filename for code in codes if code is not None and Path(code.co_filename).is_file()), "")
 
 
 def _forget() -> None:
-    """Empty what was built and compiled of a name that stands for something else now."""
+    """Clear everything built or compiled from names, one of which has another meaning now."""
     for clear in Registry.caches:
         clear()
     if "jax" in sys.modules:

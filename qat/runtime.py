@@ -1,4 +1,4 @@
-"""Times of functions taken in turns, so that their ratios hold on a machine that is not quiet."""
+"""This process at run time: memory of the C library, compiled programs, and times of functions."""
 
 import ctypes
 import functools
@@ -14,20 +14,20 @@ import jax
 
 PADDING = 1 << 28  # bytes that the heap grows by at least
 SETTINGS = {
-    -8: 1,  # M_ARENA_MAX: what one thread freed serves all of them
+    -8: 1,  # M_ARENA_MAX: memory that one thread freed serves all threads
     -4: 0,  # M_MMAP_MAX: large blocks come from the heap too
     -2: PADDING,  # M_TOP_PAD
-    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: the heap's end is not given back
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: the end of the heap is never returned to the system
 }  # parameters of mallopt(3) in glibc's malloc.h
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Have this process keep the memory that it frees, for its own later use; whether it can.
+    """Have this process keep the memory that it frees for later use; return whether the C library can do so.
 
-    XLA on a CPU allocates the temporaries of every call anew. glibc gives large blocks back to the system when they are
-    freed, which clears their pages when they are asked for again: a sixth of the time of MiniLM's fine-tuning step.
-    Where the C library is another one this does nothing.
+    XLA on a CPU allocates the temporaries of every call anew. glibc returns large blocks to the system when they are
+    freed, which clears their pages when they are allocated again: a sixth of the time of MiniLM's fine-tuning step.
+    With another C library this does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -40,7 +40,7 @@ MAPPINGS = Path("/proc/self/maps")
 
 
 def mappings() -> int:
-    """The number of memory regions that this process has mapped; 0 where the system does not tell."""
+    """The number of memory regions that this process has mapped; 0 where the system does not say."""
     try:
         return MAPPINGS.read_bytes().count(b"\n")
     except OSError:
@@ -48,9 +48,9 @@ def mappings() -> int:
 
 
 def make_room(share: float = 0.5) -> bool:
-    """Forget all compiled programs where more than this share of the mappings is taken; whether it did.
+    """Drop all compiled programs where more than `share` of the allowed mappings is in use; return whether it did.
 
-    They are compiled again when they are called next. For processes that compile without end: sweeps, tests.
+    They are compiled again at their next call. For processes that keep compiling, such as sweeps and tests.
     """
     try:
         limit = int(LIMIT.read_text())
@@ -65,19 +65,20 @@ def make_room(share: float = 0.5) -> bool:
 WARM_UP = 2
 ROUNDS = 30
 PARTS = 5
-LEAST = 0.002  # seconds: shorter calls are timed several at once, as single ones are lost in what else goes on
+LEAST = 0.002  # seconds: shorter calls are timed several at once, as noise would hide a single one
 
 
 def medians(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of one call of each function, as `in_turns` takes them."""
+    """Median seconds of one call of each function, timed by `in_turns`."""
     return {name: statistics.median(times) for name, times in in_turns(functions, rounds).items()}
 
 
 def shortest(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """The shortest time of each function, as `in_turns` takes them, in each of five parts of the rounds.
+    """The shortest time of each function, timed by `in_turns`, in each of five parts of the rounds.
 
-    Where other processes work on the same cores the ratio of shortest times is nearer to that of a quiet machine than
-    that of medians; how far the parts differ tells what it is worth. Each part has rounds from the first to the last.
+    Where other processes use the same cores, ratios of shortest times are closer to those of a quiet machine than
+    ratios of medians are; the differences between the parts show how reliable they are. Each part has rounds from first
+    to last.
     """
     times = in_turns(functions, rounds)
     return {name: [min(values[part::PARTS]) for part in range(PARTS)] for name, values in times.items()}
@@ -86,9 +87,9 @@ def shortest(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -
 def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
     """Seconds of one call of each function in each round, after two rounds of warming up.
 
-    A round times all of them in turn, each round from another one on, so that three or more never follow themselves: a
-    call after its like finds its memory warm. A short call is repeated until it has taken as long as can be timed, and
-    its time is the mean.
+    A round times each function once, and each round starts with another one, so that of three or more none follows
+    itself: a call finds its memory warm after a call of the same function. A short call is repeated until the total is
+    long enough to time, and its time is the mean.
     """
     for _ in range(WARM_UP):
         repeats = {name: max(1, math.ceil(LEAST / _seconds(call, 1))) for name, call in functions.items()}

@@ -26,9 +26,7 @@ Made = TypeVar("Made", QuantState, Converted)
 
 @dataclass(frozen=True)
 class Program:
-    """A unit of compilation: the function, its rules and the engines. Programs that are equal share their compiled
-    code.
-    """
+    """A unit of compilation: the function, its rules and the engines. Equal programs share their compiled code."""
 
     fn: Function
     recipe: QuantRecipe
@@ -46,7 +44,7 @@ class Program:
     def simulate(self, params: Any, state: QuantState, *inputs: Any) -> Any:
         """The function's result with integer products and straight-through gradients."""
         require_state(state)
-        return _simulate(self, params, state.bare, inputs)  # recipes differ in bits and observers: not in code
+        return _simulate(self, params, state.bare, inputs)  # recipes that differ in bits and observers share the code
 
     def serve(self, converted: Converted, *inputs: Any) -> Any:
         """The function's result from integer weights."""
@@ -73,7 +71,7 @@ def _bare(spec: TensorSpec, keep_observers: bool) -> TensorSpec:
 
 
 def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:
-    """The recipe without what is data: bit widths, and observers where they do not run."""
+    """The recipe with all that is data set to defaults: bit widths, and observers unless `keep_observers`."""
 
     def rule(r: QuantRule) -> QuantRule:
         weights, activations = (spec and _bare(spec, keep_observers) for spec in (r.weights, r.activations))
@@ -83,7 +81,7 @@ def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:
     rules = tuple(rule(r) for r in recipe.rules)
 
     def own(tensors: str) -> tuple[tuple[str, TensorSpec], ...]:
-        """Without what differs from every rule in bits alone."""
+        """Specs of single layers; none where they differ from the rules' in bits alone."""
         found = tuple((pattern, _bare(spec, keep_observers)) for pattern, spec in getattr(recipe, tensors))
         usual = {getattr(r, tensors) for r in (first, last, *rules) if r is not None}
         return () if usual == {spec for _, spec in found} else found
@@ -125,8 +123,8 @@ class Quantized:
         return label(self.recipe)
 
     def with_keywords(self, keywords: Mapping[str, Any], *inputs: Any) -> tuple["Quantized", tuple[Any, ...]]:
-        """The function with these constants among its keyword arguments, and its inputs, arrays by keyword as the last
-        of them; both as they are where there is no keyword."""
+        """The function with constant keyword arguments bound, and the inputs with a dict of its keyword arrays
+        appended; without keywords both are unchanged."""
         refuse_constants(inputs)
         if not keywords:
             return self, inputs
@@ -134,37 +132,37 @@ class Quantized:
         return _keyworded(self, static), (*inputs, arrays)
 
     def sites(self, params: Any, *inputs: Any, **keywords: Any) -> Sites:
-        """Every contraction and look-up of the function with what the recipe makes of it; prints as a table.
+        """Every contraction and look-up of the function, with its rule and bits or why it stays in float; prints as a
+        table.
 
-        Here and in all that follows `keywords` are those of the function: trees of arrays, which are traced, and
-        hashable constants such as `train=False`, for each of which it is compiled.
+        Here and in the methods below `keywords` are keyword arguments of the function: trees of arrays, which are
+        traced, and hashable constants such as `train=False`, for each value of which the function is compiled.
         """
         q, inputs = self.with_keywords(keywords, *inputs)
         return describe(make_plan(q.fn, self.recipe, params, inputs))
 
     def calibrate(self, params: Any, batches: Iterable[Any], **keywords: Any) -> QuantState:
-        """The state after the float function ran on all `batches` (each the tuple of inputs, or the one input).
+        """The state after running the float function on all `batches`, each a tuple of inputs or the only input.
 
-        Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, a site never
-        reached.
+        Raises `ValueError` for no batch, batches of different structure, NaN or infinity at a site, and a site that no
+        batch reached.
         """
         q, more = self.with_keywords(keywords)
         return self.adopt(calibration.calibrate(q._observing, q._exact, params, stream(batches, *more)))
 
     def adopt(self, made: Made) -> Made:
-        """A state or converted tree of another recipe, taken for one of this: a mix that is meant. Its bits and ranges
-        stay as they are."""
+        """A state or converted tree of another recipe, labelled as one of this recipe, to mix the two on purpose. Its
+        bits and ranges do not change."""
         return replace(made, recipe=as_characters(self.label))
 
     def check(self, state: QuantState) -> None:
-        """Raise `ValueError` for what is no state, and for one that is known to be of another recipe."""
+        """Raise `ValueError` for a value that is no state, and for a state known to be of another recipe."""
         require_state(state)
         require_recipe("state", state.recipe, self.label)
 
     def simulate(self, params: Any, state: QuantState, *inputs: Any, observe: bool = False, **keywords: Any) -> Any:
-        """The function's result as integer arithmetic gives it, differentiable with respect to `params`,
-        `state.learned` and `inputs`. With `observe` returns (result, state): the ranges take in these activations
-        first."""
+        """The function's result in integer arithmetic, differentiable with respect to `params`, `state.learned` and
+        `inputs`. With `observe` it first updates the ranges with these activations, and returns (result, state)."""
         self.check(state)
         q, inputs = self.with_keywords(keywords, *inputs)
         if not observe:
@@ -173,7 +171,8 @@ class Quantized:
         return out, replace(seen, recipe=state.recipe)
 
     def convert(self, params: Any, state: QuantState, *inputs: Any, **keywords: Any) -> Converted:
-        """The served form of `params`: integer weights, and in float only what the served function still reads."""
+        """The served form of `params`: integer weights, and those float parameters that the served function still
+        reads."""
         self.check(state)
         q, inputs = self.with_keywords(keywords, *inputs)
         return conversion.convert(q.program, params, state, inputs)
@@ -193,12 +192,11 @@ def _keyworded(q: Quantized, static: Items) -> Quantized:
 def quantize(
     fn: Function, recipe: QuantRecipe, *, engine: str = USUAL, serving: str = "integer", check_nan: bool = False
 ) -> Quantized:
-    """`fn(params, *inputs)` transformed so that its contractions and look-ups run on integers, as `recipe` says.
+    """Transform `fn(params, *inputs)` so that its contractions and look-ups run on integers, as `recipe` says.
 
     `engine` multiplies in `simulate` ('aqt' where it is installed, else 'integer'), `serving` in `serve`; all engines
-    give the same integers. NaN in parameters, and
-    in activations of dynamic range, gives NaN; `check_nan` makes it so for those of static range, at the cost of a pass
-    over each.
+    give the same integers. NaN in parameters, and in activations of dynamic range, gives NaN; with `check_nan` NaN in
+    activations of static range does too, at the cost of one pass over each.
     """
     if not callable(fn):
         raise ValueError(f"`fn` must be a function of (params, *inputs), got {type(fn).__name__}.")

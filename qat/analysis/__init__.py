@@ -1,4 +1,4 @@
-"""The effect of quantization on each layer, and on the function as a whole, measured on data.
+"""The effect of quantization on each layer and on the whole function, measured on data.
 
 layers = layer_statistics(q, params, state, batches)  # ranges, clipping, noise and histograms, site by site
 print(layers)

@@ -1,9 +1,8 @@
 """Counts of a tensor, taken on the device: a histogram, values clipped, energies of signal and noise, range.
 
-Counts are those of one batch, of fewer than 2**32 values a tensor. Bins are equal and centred on zero over a span that
-is a power of two: so counts over different spans add up exactly, and how the data is split into batches does not
-matter. The span doubles where the range is not known beforehand.
-"""
+Counts are of one batch, with fewer than 2**32 values of a tensor. Bins are equal and centred on zero over a span that
+is a power of two, so that counts over different spans add up exactly, however the data is split into batches. The span
+of a dynamic range doubles as values require."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,15 +15,15 @@ from jaxtyping import Array, Float, Int32, UInt32
 from qat.recipes.recipe import TensorSpec
 
 BINS = 4096
-AT_BOUND = 1 + 2.0**-20  # a value at the bound counts as inside, however float32 rounds either
-SMALLEST_EXPONENT = -100  # of a span in which nothing but zeros was seen
+AT_BOUND = 1 + 2.0**-20  # a value at the bound counts as inside, however float32 rounds both
+SMALLEST_EXPONENT = -100  # of the span of a tensor of zeros
 MANTISSA_BITS, EXPONENT_BIAS = 23, 127  # of float32
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Noise:
-    """Summed squares of float values, and of what quantization adds to them."""
+    """Summed squares of float values and of their quantization errors."""
 
     signal: Float[Any, "*scans"]
     noise: Float[Any, "*scans"]
@@ -33,8 +32,8 @@ class Noise:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tally:
-    """Counts over [-2**exponent, 2**exponent), those of values beyond in the bins at the ends; values outside the clip
-    range; energies; and the clip range, of a dynamic one all that it was so far."""
+    """Counts over [-2**exponent, 2**exponent), where the outermost bins hold the values beyond; the number of values
+    outside the clip range; energies; and the clip range, for a dynamic one the union over all calls so far."""
 
     counts: UInt32[Any, "*scans bins"]
     exponent: Int32[Any, "*scans"]
@@ -45,8 +44,10 @@ class Tally:
 
 
 def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
-    """The range that a grid of that kind spans for values from `low` to `high`, arrays of numpy or jax: it holds zero,
-    a symmetric one is centred on it, an unsigned one ends there."""
+    """The range that a grid of the given kind spans for values from `low` to `high`, arrays of numpy or jax.
+
+    Every range holds zero; a symmetric one is centred on it, an unsigned one starts there.
+    """
     np = jnp if isinstance(low, jax.Array) else numpy
     if grid == "symmetric":
         bound = np.maximum(-low, high)
@@ -55,13 +56,13 @@ def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
 
 
 def add_noise(n: Noise, x: Array, dequantized: Array) -> Noise:
-    """The energies with those of the values `x`, quantized to `dequantized`, added."""
+    """Add the energies of the values `x` and of their errors after quantization."""
     x, dequantized = x.astype(jnp.float32), dequantized.astype(jnp.float32)
     return Noise(n.signal + jnp.sum(x * x), n.noise + jnp.sum((x - dequantized) ** 2))
 
 
 def update(t: Tally, x: Array, dequantized: Array, spec: TensorSpec) -> Tally:
-    """The tally with the values `x`, quantized to `dequantized`, added."""
+    """Add the values `x`, with their values after quantization, to the tally."""
     x = x.astype(jnp.float32)
     low, high = t.low, t.high
     if spec.dynamic:
@@ -75,7 +76,7 @@ def update(t: Tally, x: Array, dequantized: Array, spec: TensorSpec) -> Tally:
 
 
 def _grown(t: Tally, x: Array) -> Tally:
-    """The tally over a span that holds the values: bins merge towards the centre."""
+    """The tally over a span wide enough for the values: bins merge towards the centre."""
     largest = jnp.maximum(jnp.max(jnp.abs(x), initial=0.0), 2.0 ** (SMALLEST_EXPONENT - 1))
     above = (jax.lax.bitcast_convert_type(largest, jnp.int32) >> MANTISSA_BITS) - (EXPONENT_BIAS - 1)
     exponent = jnp.maximum(t.exponent, above)

@@ -1,4 +1,4 @@
-"""The statistics of every site as plain values: a table in the terminal, JSON on disk and back."""
+"""Statistics of every site as plain values, printed as a table, and written to and read from JSON."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,8 +10,8 @@ Kind = Literal["weight", "activation"]
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of values in 64 equal bins: from an edge up to, not including, the next. Values beyond the outermost edges
-    are counted in the bins at the ends.
+    """Counts of values in 64 equal bins, from each edge up to but not including the next. The outermost bins also count
+    the values beyond the outermost edges.
     """
 
     edges: tuple[float, ...]
@@ -20,13 +20,13 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Operand:
-    """A quantized tensor as a site reads it.
+    """A quantized operand of a site.
 
-    `low` and `high` are its clip range, over all channels the lowest and the highest, and over all calls where the
-    range is dynamic; one that learns is as much wider than in calibration as its scale is. `clipped` is the fraction of
-    values outside the range of their own channel. `sqnr_db` is the energy of the float values over that of their
-    quantization error, in dB. `clipped` and `sqnr_db` are None where no value came, `sqnr_db` also where the error is
-    zero.
+    `low` and `high` are its clip range: the lowest and highest bound of all channels, and of all calls where the range
+    is dynamic; a learned range is the calibrated one times the growth of its scale. `clipped` is the fraction of values
+    outside the range of their own channel. `sqnr_db` is the energy of the float values over the energy of their
+    quantization error, in dB. `clipped` and `sqnr_db` are None where there were no values, `sqnr_db` also where the
+    error is zero.
     """
 
     key: str
@@ -43,11 +43,11 @@ class Operand:
 
 @dataclass(frozen=True)
 class Layer:
-    """A site, or one layer of a site in a layer scan: its id and path then end in the layer's number, `[2]`.
+    """A site, or one layer of a site in a layer scan, whose id and path end in the layer's number, `[2]`.
 
-    `rule` is the pattern of the rule that it got, None where it stays in float; then `reason` says why.
-    `output_sqnr_db` is the energy of the site's float result over that of what quantizing its operands alone adds to
-    it, in dB; None where the site is float, no batch reached it, or the error is zero.
+    `rule` is the pattern of its rule; where the site stays in float it is None and `reason` says why. `output_sqnr_db`
+    is the energy of the site's float result over the energy of the error from quantizing this site's operands alone, in
+    dB; None where the site is float, no batch reached it, or the error is zero.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """Statistics of every site, streamed over batches in one compiled step and bounded memory.
 
-The float function runs; at each site its float operands are quantized and multiplied as integers beside it. So what a
-site adds is measured by itself, without the errors of the sites before it.
+The float function runs; at each site its float operands are also quantized and multiplied as integers. So the error of
+each site is measured by itself, without the errors of the sites before it.
 """
 
 import itertools
@@ -16,7 +16,7 @@ import numpy as np
 
 from qat.analysis.histogram import BINS, Noise, Tally, add_noise, clip_range, update
 from qat.analysis.layers import Kind, Layer, Layers, Operand, Side
-from qat.analysis.totals import Energy, Seen, nothing_seen, weight_seen
+from qat.analysis.totals import Counts, Energy, empty_counts, weight_counts
 from qat.core.calibrate import stream
 from qat.core.convert import Structure, structure_of
 from qat.core.evaluate import activation_operands, in_scope, site_result, weight_operands
@@ -36,20 +36,18 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Totals:
-    """The counts so far by tensor, and the energies of results by site, each by layer of the scans around it; and the
-    bits of every tensor, with axes for its layers.
-    """
+    """Counts by tensor and energies of results by site, each also by layer of the scans around it; and the bits of
+    every tensor, with one axis for each scan."""
 
-    tensors: dict[tuple[str, Index], Seen]
+    tensors: dict[tuple[str, Index], Counts]
     outputs: dict[tuple[str, Index], Energy]
     bits: dict[str, np.ndarray]
 
 
 def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iterable[Any]) -> Layers:
-    """Measure the effect of quantization at each site of `q` on all batches (each the tuple of inputs, or the one
-    input).
+    """Measure the effect of quantization at each site of `q` on all batches, each a tuple of inputs or the only input.
 
-    A site in a layer scan gives one entry a layer. Counts are exact; a batch's energies are summed in float32.
+    A site in a layer scan gives one entry for each layer. Counts are exact; a batch's energies are summed in float32.
     Raises `ValueError` for no batch, a state of another function or recipe, NaN or infinity at a site.
     """
     q.check(state)
@@ -66,14 +64,14 @@ def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iter
 
 
 def _layers(site: SitePlan) -> Iterator[Index]:
-    """The indices of a site's layers: one, empty, where no layer scan is around it."""
+    """The indices of a site's layers: one empty index where no layer scan is around it."""
     return np.ndindex(*site.contraction.scan_lengths)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _operands(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[Operands, dict, dict]:
-    """Integers and grids by key; the float values of the weights that are no parameters; and by how much a range that
-    learns is as wide as the calibrated one, which the same codes span."""
+    """Integers and grids by key; the float values of weights that are no parameter leaf; and for each learned range its
+    width over the calibrated one."""
     plan = make_plan(program.fn, program.recipe, params, like.abstract)
     leaves = jax.tree.leaves(params)
     weights = {key: WeightValues(w.quantized) for key, w in weight_operands(plan, leaves, state).items()}
@@ -88,25 +86,25 @@ def _operands(program: Any, like: Structure, params: Any, state: QuantState) -> 
 
 
 def _start(plan: Plan, params: Any, state: QuantState, operands: Operands, computed: dict, stretch: dict) -> _Totals:
-    """The weights as they are, and nothing seen of all else."""
+    """The counts of all weights, and empty counts of activations and results."""
     tensors, leaves = {}, jax.tree.leaves(params)
     clips, stretch = jax.device_get((state.clips, stretch))
     for key, w in plan.weights.items():
         x, values = jax.device_get((computed[key] if w.leaf is None else leaves[w.leaf], operands[key]))
         x = np.asarray(x).astype(w.dtype)
-        seen = weight_seen(w, x, values.quantized, clip=clips[key], stretch=stretch.get(key, 1))
-        tensors |= {(key, layer): one for layer, one in seen}
+        counted = weight_counts(w, x, values.quantized, clip=clips[key], stretch=stretch.get(key, 1))
+        tensors |= {(key, layer): one for layer, one in counted}
     for key, (site, a) in activations(plan).items():
         low, high = _range(a, clips[key], stretch.get(key, 1))
         for index in _layers(site):
-            tensors[key, index] = nothing_seen(float(low[index]), float(high[index]))
+            tensors[key, index] = empty_counts(float(low[index]), float(high[index]))
     outputs = {(s.contraction.id, index): Energy() for s in plan.quantized.values() for index in _layers(s)}
     bits = {key: np.frexp(clip.qmax + 1)[1] for key, clip in clips.items()}
     return _Totals(tensors, outputs, bits)
 
 
 def _range(a: ActivationOperand, clip: ClipRange, stretch: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The clip range of an activation; of a dynamic one nothing yet."""
+    """The clip range of an activation; zeros for a dynamic one, which no call has set yet."""
     nothing = np.zeros(clip.qmin.shape, np.float32)
     low, high = (nothing, nothing) if a.spec.dynamic else clip_range(a.spec.grid, clip.low, clip.high)
     return low * stretch, high * stretch
@@ -120,9 +118,9 @@ def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
         zero = np.zeros(scan_lengths, np.float32)
         entry = carried[site.contraction.id] = {OUTPUT: Noise(zero, zero)}
         for _, a in site.own_activations:
-            seen = [totals.tensors[a.key, index] for index in _layers(site)]
+            counted = [totals.tensors[a.key, index] for index in _layers(site)]
             exponent, low, high = (
-                np.asarray([getattr(one, name) for one in seen], dtype).reshape(scan_lengths)
+                np.asarray([getattr(one, name) for one in counted], dtype).reshape(scan_lengths)
                 for name, dtype in (("exponent", np.int32), ("low", np.float32), ("high", np.float32))
             )
             counts, clipped = np.zeros((*scan_lengths, BINS), np.uint32), np.zeros(scan_lengths, np.uint32)
@@ -168,7 +166,7 @@ def _at(index: Index, tree: Any) -> Any:
 
 
 def _layer(plan: Plan, site: SitePlan, index: Index, totals: _Totals) -> Layer:
-    """The statistics of a site, or of the layer of it that `index` says."""
+    """The statistics of a site, or of its layer `index`."""
     c, operands = site.contraction, []
     for side, operand in zip(SIDES, site.operands, strict=False):
         if isinstance(operand, ActivationOperand):
@@ -192,27 +190,27 @@ def _layer(plan: Plan, site: SitePlan, index: Index, totals: _Totals) -> Layer:
 
 
 def _operand(key: str, side: Side, kind: Kind, grid: str, index: Index, totals: _Totals) -> Operand:
-    seen = totals.tensors[key, index]
-    sqnr_db, bits = seen.energy.checked(key).sqnr_db, int(totals.bits[key][index])
+    counted = totals.tensors[key, index]
+    sqnr_db, bits = counted.energy.checked(key).sqnr_db, int(totals.bits[key][index])
     return Operand(
         key=key,
         side=side,
         kind=kind,
         bits=bits,
         grid=grid,
-        low=seen.low,
-        high=seen.high,
-        clipped=seen.clipped_fraction,
+        low=counted.low,
+        high=counted.high,
+        clipped=counted.clipped_fraction,
         sqnr_db=sqnr_db,
-        histogram=seen.histogram,
+        histogram=counted.histogram,
     )
 
 
 def output_error(q: Quantized, params: Any, state: QuantState, batches: Iterable[Any]) -> float | None:
-    """Energy of the float function's outputs on all batches over that of the quantized function's error, in dB.
+    """Energy of the float function's outputs on all batches over the energy of the quantized function's error, in dB.
 
-    All outputs of floating type count together, and of these the numbers that are finite in float. None where the error
-    is zero or there is no such number.
+    Counts the finite numbers of all outputs of floating type together. None where the error is zero or there is no such
+    number.
     """
     q.check(state)
     total = Energy()

@@ -9,7 +9,7 @@ KINDS = ("weight", "activation")
 
 
 def layers_table(layers: Any) -> Table:
-    """A row for every site: bits, clipping and noise of its weights, then of its activations; why it is float."""
+    """A row for each site: bits, clipping and noise of its weights, then of its activations, or why it is in float."""
     table = Table(title="layers", title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("path", overflow="fold")
     table.add_column("op", no_wrap=True)
@@ -32,7 +32,7 @@ def _name(layer: Any) -> str:
 
 
 def _cells(layer: Any, kind: str) -> tuple[str, str, str]:
-    """Bits, clipped per cent and SQNR of a layer's operands of one kind; of two activations, both."""
+    """Bits, clipped per cent and SQNR of a layer's operands of one kind, separated by commas where there are two."""
     operands: list[Any] = [operand for operand in layer.operands if operand.kind == kind]
     bits = ", ".join(str(operand.bits) for operand in operands)
     clipped = ", ".join(_number(operand.clipped and 100 * operand.clipped, 2) for operand in operands)

@@ -1,4 +1,4 @@
-"""Counts of a tensor over all batches, in numpy, and the numbers for people that follow from them."""
+"""Counts of a tensor over all batches, in numpy, and the statistics that follow from them."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ HALF = BINS // 2
 
 @dataclass(frozen=True)
 class Energy:
-    """Summed squares of float values, and of what quantization adds to them."""
+    """Summed squares of float values and of their quantization errors."""
 
     signal: float = 0.0
     noise: float = 0.0
@@ -44,7 +44,7 @@ class Energy:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Counts:
     """The counts of a `Tally`, summed over all batches."""
 
     counts: np.ndarray
@@ -54,11 +54,11 @@ class Seen:
     low: float
     high: float
 
-    def __add__(self, t: Tally) -> "Seen":
+    def __add__(self, t: Tally) -> "Counts":
         exponent = max(self.exponent, int(t.exponent))
         counts = widened(self.counts, exponent - self.exponent) + widened(t.counts, exponent - int(t.exponent))
         low, high = min(self.low, float(t.low)), max(self.high, float(t.high))
-        return Seen(counts, exponent, self.clipped + int(t.clipped), self.energy + t.noise, low, high)
+        return Counts(counts, exponent, self.clipped + int(t.clipped), self.energy + t.noise, low, high)
 
     @property
     def clipped_fraction(self) -> float | None:
@@ -68,7 +68,8 @@ class Seen:
 
     @property
     def histogram(self) -> Histogram:
-        """64 bins over the clip range and the values, but no further out than the clip range's width on either side."""
+        """A histogram of 64 bins over clip range and values, at most the clip range's width beyond it on either
+        side."""
         exponent = self.exponent if self.exponent > SMALLEST_EXPONENT else 0
         unit = math.ldexp(1.0, exponent) / HALF
         low, high = math.floor(self.low / unit), math.ceil(self.high / unit)
@@ -82,13 +83,13 @@ class Seen:
         return Histogram(edges, tuple(shown.tolist()))
 
 
-def nothing_seen(low: float = 0.0, high: float = 0.0) -> Seen:
+def empty_counts(low: float = 0.0, high: float = 0.0) -> Counts:
     """Empty counts of a tensor with the clip range [low, high]."""
-    return Seen(np.zeros(BINS, np.int64), span_of(low, high), 0, Energy(), low, high)
+    return Counts(np.zeros(BINS, np.int64), span_of(low, high), 0, Energy(), low, high)
 
 
 def span_of(low: float, high: float) -> int:
-    """The exponent of a span that holds the clip range [low, high] and as much again on either side."""
+    """The exponent of a span that holds the clip range [low, high] and its width again on either side."""
     bound = max(high, -low) + (high - low)
     return max(math.frexp(bound)[1], SMALLEST_EXPONENT) if bound > 0 else SMALLEST_EXPONENT
 
@@ -102,12 +103,16 @@ def widened(counts: np.ndarray, doublings: int) -> np.ndarray:
     return merged
 
 
-PIECE = 2**22  # values counted at once
+PIECE = 2**22  # values that are counted at once
 
 
-def weight_seen(w: Weight, x: Any, q: QTensor, clip: ClipRange, stretch: Any) -> Iterator[tuple[tuple[int, ...], Seen]]:
-    """Count the values of a stored weight, its float values `x` and its integers all in numpy; its range is `stretch`
-    times the calibrated one. By layer of the scans that slice it, an empty index where none does.
+def weight_counts(
+    w: Weight, x: Any, q: QTensor, clip: ClipRange, stretch: Any
+) -> Iterator[tuple[tuple[int, ...], Counts]]:
+    """Count the values of a stored weight from its float values `x` and its integers, in numpy.
+
+    Yields an index and counts for each layer of the scans that slice it, one empty index where none does. Its range is
+    `stretch` times the calibrated one.
     """
     scan_lengths = w.shape[: w.depth]
 
@@ -126,28 +131,28 @@ def weight_seen(w: Weight, x: Any, q: QTensor, clip: ClipRange, stretch: Any) ->
         low, high = (end * bound(np.broadcast_to(stretch, q.scale.shape)) for end in ends)
     dequantized = (codes - zero.astype(np.float32)) * scale
     for layer in np.ndindex(*scan_lengths):
-        yield layer, _rows_seen(x[layer], dequantized[layer], low[layer], high[layer])
+        yield layer, _count_rows(x[layer], dequantized[layer], low[layer], high[layer])
 
 
-def _rows_seen(x: np.ndarray, dequantized: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
-    """Count the values of rows with a clip range each, quantized to `dequantized`."""
-    seen = nothing_seen(float(low.min()), float(high.max()))
-    axis = int(x.shape[0] < x.shape[1])  # along which rows or columns are cut to pieces
+def _count_rows(x: np.ndarray, dequantized: np.ndarray, low: np.ndarray, high: np.ndarray) -> Counts:
+    """Count the values of rows, each with a clip range of its own, with their values after quantization."""
+    total = empty_counts(float(low.min()), float(high.max()))
+    axis = int(x.shape[0] < x.shape[1])  # the longer axis, along which the array is cut into pieces
     whole = (np.broadcast_to(part, x.shape) for part in (x, dequantized, low, high))
     for piece in zip(*(np.array_split(part, -(-x.size // PIECE), axis) for part in whole), strict=True):
-        seen = _more(seen, *piece)
-    return seen
+        total = _more(total, *piece)
+    return total
 
 
-def _more(seen: Seen, x: np.ndarray, dequantized: np.ndarray, low: np.ndarray, high: np.ndarray) -> Seen:
-    energy = seen.energy + Energy(_squares(x), _squares(x - dequantized))
+def _more(total: Counts, x: np.ndarray, dequantized: np.ndarray, low: np.ndarray, high: np.ndarray) -> Counts:
+    energy = total.energy + Energy(_squares(x), _squares(x - dequantized))
     if not math.isfinite(energy.signal + energy.noise):
-        return replace(seen, energy=energy)
-    place = np.floor(x.ravel() * np.float32(math.ldexp(HALF, -seen.exponent)))
+        return replace(total, energy=energy)
+    place = np.floor(x.ravel() * np.float32(math.ldexp(HALF, -total.exponent)))
     index = np.clip(place, -HALF, HALF - 1).astype(np.int64) + HALF
     outside = (x < low * np.float32(AT_BOUND)) | (x > high * np.float32(AT_BOUND))
-    clipped = seen.clipped + int(np.count_nonzero(outside))
-    return replace(seen, counts=seen.counts + np.bincount(index, minlength=BINS), clipped=clipped, energy=energy)
+    clipped = total.clipped + int(np.count_nonzero(outside))
+    return replace(total, counts=total.counts + np.bincount(index, minlength=BINS), clipped=clipped, energy=energy)
 
 
 def _squares(x: np.ndarray) -> float:

@@ -1,1 +1,1 @@
-"""The transformation's inside: a traced function with its sites, ranges, evaluation and conversion."""
+"""Internals of the transformation: a traced function with its sites, its ranges, its evaluation and conversion."""

@@ -1,4 +1,4 @@
-"""The arguments of a quantized function: what jax traces, and what belongs to the function."""
+"""Arguments of a quantized function: arrays, which jax traces, and constants, which are part of the function."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,22 +11,21 @@ Items = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Keyworded:
-    """A function with keyword arguments: `static` ones, which are part of what is compiled, and those of arrays, which
-    come as a dict behind the inputs."""
+    """A function with keyword arguments: `static` constants are compiled in, arrays follow the inputs as a dict."""
 
     fn: Callable[..., Any]
     static: Items
 
     def __call__(self, params: Any, *inputs: Any) -> Any:
-        """The function's result, of inputs the last of which are its arrays by keyword."""
+        """Call the function; the last of `inputs` is the dict of its arrays by keyword."""
         *inputs_alone, arrays = inputs
         return self.fn(params, *inputs_alone, **arrays, **dict(self.static))
 
 
 def split_keywords(keywords: Mapping[str, Any]) -> tuple[Items, dict[str, Any]]:
-    """Keyword arguments apart: flags, numbers, text and the like, in the order of their names; and trees of arrays.
+    """Split keyword arguments into constants (flags, numbers, text), sorted by name, and trees of arrays.
 
-    Raises `ValueError` for one that is neither arrays nor hashable.
+    Raises `ValueError` for a value that is neither a tree of arrays nor hashable.
     """
     arrays = {name: value for name, value in keywords.items() if _is_of_arrays(value)}
     static = tuple(sorted((name, value) for name, value in keywords.items() if name not in arrays))
@@ -47,7 +46,7 @@ def _is_of_arrays(value: Any) -> bool:
 
 
 def refuse_constants(inputs: Any) -> None:
-    """Raise `ValueError` for text among the inputs: jax traces arrays alone."""
+    """Raise `ValueError` for text among the inputs: jax traces arrays only."""
     for leaf in jax.tree.leaves(inputs):
         if isinstance(leaf, str | bytes):
             raise ValueError(
@@ -57,7 +56,7 @@ def refuse_constants(inputs: Any) -> None:
 
 
 def described(inputs: tuple[Any, ...]) -> str:
-    """Inputs by dtype and shape, in their trees."""
+    """The dtypes and shapes of inputs as text, in the structure of their trees."""
     return ", ".join(str(jax.tree.map(_form, x)) for x in inputs).replace("'", "") or "none"
 
 

@@ -1,4 +1,4 @@
-"""Calibration: what ranges the activations take, streamed over batches in one compiled step and bounded memory."""
+"""Calibration: ranges of activations, streamed over batches in one compiled step and bounded memory."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -27,12 +27,11 @@ from qat.recipes.recipe import TensorSpec
 Carried = dict[str, dict[str, Any]]
 """By site id: for each activation operand its observer's state and whether all its values were finite so far."""
 
-CHECK_EVERY = 16  # batches between two looks at the flags, which wait for the device
+CHECK_EVERY = 16  # batches between two checks for NaN, each of which waits for the device
 
 
 def empty_observations(plan: Plan) -> Carried:
-    """Observer states that have seen nothing, with a leading axis for each layer scan; typed as what the step
-    returns."""
+    """Empty observer states, with a leading axis for each layer scan and the dtypes that the step returns."""
     carried: Carried = {}
     for site in plan.sites:
         scan_lengths = site.contraction.scan_lengths
@@ -45,7 +44,7 @@ def empty_observations(plan: Plan) -> Carried:
 
 
 def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
-    """An operand's observations with the values of one call added; one without elements adds nothing."""
+    """Update an operand's observations with the values of one call; an array without elements changes nothing."""
     if x.size == 0:
         return entry
     return laid_out_by_xla(partial(_observed, spec), entry, x)
@@ -53,7 +52,7 @@ def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[s
 
 def _observed(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
     values = jax.lax.stop_gradient(x).astype(jnp.float32).reshape(1, -1)
-    finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # the extremes that most observers take anyway
+    finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # most observers compute the extremes anyway
     entry = {**entry, "finite": entry["finite"] & finite[0], "seen": jnp.array(True)}
     if not spec.dynamic:
         entry["observer"] = observers.build(spec.observer).update(entry["observer"], values)
@@ -94,10 +93,10 @@ def _weight_ranges(
 
 
 def calibrate(program: Any, exact: Any, params: Any, batches: Iterator[tuple[Any, ...]]) -> QuantState:
-    """The state of every site of `exact` (the program with its bit widths) after all batches, given as inputs.
+    """The state of every site of `exact` (the program with its bit widths) after all batches, each a tuple of inputs.
 
-    Raises `ValueError` for a NaN or infinity in a site's operand (naming the
-    site and the batches it came in), or a site that no batch reached.
+    Raises `ValueError` for NaN or infinity in a site's operand, naming the site and the batches, and for a site that no
+    batch reached.
     """
     head = next(batches)
     plan = make_plan(exact.fn, exact.recipe, params, head)
@@ -122,7 +121,7 @@ def _refuse_not_finite(plan: Plan, carried: Carried, first: int, last: int) -> N
         more = f" and {len(bad) - 1} more behind it" if len(bad) > 1 else ""
         raise ValueError(
             f"NaN or infinity in the activation {bad[0]!r}{more}, in calibration batches {first} to {last}. "
-            "Check the data and the parameters; the float model itself gives it."
+            "Check the data and the parameters: the float model itself produces it."
         )
 
 
@@ -134,7 +133,7 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried
         raise ValueError(
             f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken, or batches without elements?): "
             "its range is unknown. Add batches that reach it; where none can, as in a scanned layer that never takes "
-            "its branch, make its activations dynamic or float by a rule."
+            "its branch, make its activations dynamic, or leave them in float by a rule."
         )
     clips = {key: make_clip(spec, scan_lengths) for key, (spec, scan_lengths, _) in specs(plan).items()}
     weights = _weight_ranges(program, structure_of(like), params, {key: clips[key] for key in plan.weights})
@@ -145,14 +144,17 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried
         clips[key] = replace(clips[key], low=low, high=high)
     for key, entry in entries.items():
         spec, scan_lengths, _ = specs(plan)[key]
-        clip = _ranges(replace(spec, bits=8), len(scan_lengths), entry, clips[key])  # bits are data, in the clip
+        clip = _ranges(
+            replace(spec, bits=8), len(scan_lengths), entry, clips[key]
+        )  # bits are data, held by the clip range
         clips[key] = _never_run(clip, entry["seen"]) if key in settled else clip
     clips = usable(plan, clips)
     return QuantState(clips, start_learning(plan, clips), entries)
 
 
 def _never_run(clip: ClipRange, seen: Array) -> ClipRange:
-    """The clip with some range where a branch that constants choose is never taken: the widest of others and of one."""
+    """The clip range with a placeholder for layers whose branch no input can reach: the widest range of the other
+    layers, at least [-1, 1]."""
     assert clip.low is not None and clip.high is not None
     least = jnp.min(clip.low, where=seen, initial=-1.0)
     most = jnp.max(clip.high, where=seen, initial=1.0)
@@ -166,17 +168,19 @@ def _ranges(spec: TensorSpec, depth: int, entry: dict[str, Any], clip: ClipRange
 
 @partial(jax.jit, static_argnums=0)
 def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> tuple[Any, QuantState]:
-    """The simulated output at ranges that first take in this call's activations, and the state with those ranges."""
+    """The simulated output at ranges updated with this call's activations, and the state with the updated ranges."""
     plan = make_plan(program.fn, program.recipe, params, inputs)
     check_state(plan, state)
     leaves = jax.tree.leaves(params)
     operands = all_operands(plan, leaves, state)
     carried: dict[str, Any] = {}
-    for site in plan.sites:  # every reader of a shared activation observes it, to use the new range as the first does
+    for site in plan.sites:  # every reader of a shared activation observes it, so that all use the same new range
         for _, a in site.activations.values():
             if not a.spec.dynamic and not quantizers.build(a.spec.quantizer).learned:
                 if a.key not in state.observers:
-                    raise ValueError(f"`state.observers` lacks {a.key!r}: to observe on, keep those of `calibrate`.")
+                    raise ValueError(
+                        f"`state.observers` lacks {a.key!r}. To go on observing, start from the state of `calibrate`."
+                    )
                 entry = {"seen": state.observers[a.key], "clip": state.clips[a.key]}
                 carried.setdefault(site.contraction.id, {})[a.key] = entry
 
@@ -202,8 +206,11 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
 
 
 def stream(batches: Iterable[Any], *more: Any) -> Iterator[tuple[Any, ...]]:
-    """The batches as inputs, with `more` behind those of each. Raises `ValueError` for what is no iterable of batches,
-    for no batch at all, for text, and for one whose tree, dtypes or ranks are not the first one's."""
+    """Each batch as a tuple of inputs, with `more` appended.
+
+    Raises `ValueError` for a value that is no iterable of batches, for no batch at all, for text, and for a batch whose
+    tree, dtypes or ranks differ from the first one's.
+    """
     if hasattr(batches, "dtype") or isinstance(batches, str | dict) or not isinstance(batches, Iterable):
         raise ValueError(
             f"`batches` must be an iterable of batches, got one {type(batches).__name__}. "

@@ -1,4 +1,4 @@
-"""Conversion: everything that leads from parameters to a site's weight is computed once, and only integers are kept."""
+"""Conversion: weights are computed from the parameters once and stored as integers, without a float copy."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from qat.core.weights import is_far_outside, reduced_shape, weight_values
 from qat.engines import engines
 from qat.numerics import QTensor
 
-SMALL = 4096  # the most elements of an array that is put with others
+SMALL = 4096  # elements; arrays up to this size are joined into one
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Layout:
 @partial(jax.tree_util.register_dataclass, data_fields=("joint", "alone"), meta_fields=("layout",))
 @dataclass(frozen=True)
 class Bundle:
-    """A tree of arrays with the small ones of each dtype one after the other in one array."""
+    """A tree of arrays whose small arrays are concatenated, into one array for each dtype."""
 
     joint: dict[str, Array]
     alone: list[Array]
@@ -53,7 +53,7 @@ class Bundle:
 
 
 def bundle(tree: Any) -> Bundle:
-    """The tree with its small arrays joined; while jax traces, and of arrays on several devices, all stay alone."""
+    """The tree with its small arrays joined; none is while jax traces, or where arrays lie on several devices."""
     leaves, structure = jax.tree.flatten(tree)
     joins = _on_one_device(leaves)
     names = [x.dtype.name if joins and _is_small(x) else None for x in leaves]
@@ -61,7 +61,7 @@ def bundle(tree: Any) -> Bundle:
     for name, x in zip(names, leaves, strict=True):
         if name:
             small.setdefault(name, []).append(x)
-    with jax.ensure_compile_time_eval():  # a bundle that is kept must hold no value of a trace that it was made in
+    with jax.ensure_compile_time_eval():  # a stored bundle must hold no value of the trace in which it was made
         joint = {name: jnp.concatenate([jnp.ravel(x) for x in xs]) for name, xs in small.items()}
     layout = Layout(structure, tuple((name, np.shape(x)) for name, x in zip(names, leaves, strict=True)))
     return Bundle(joint, [x for name, x in zip(names, leaves, strict=True) if name is None], layout)
@@ -92,7 +92,7 @@ def unbundle(bundled: Bundle) -> Any:
 
 @dataclass(frozen=True)
 class Structure:
-    """A tree and what its leaves are: enough to trace a function with, without their values."""
+    """A tree's structure with the shapes and dtypes of its leaves: enough to trace a function, without values."""
 
     tree: Any
     leaves: tuple[jax.ShapeDtypeStruct, ...]
@@ -124,8 +124,8 @@ class Converted:
     """A function's parameters with its weights in integers: what `serve` needs, and nothing else.
 
     `leaves` are the parameters that the served function still reads in float (biases, norms), `weights` the integers,
-    and `grids` those of the activations: of a dynamic one, its code range. No quantized weight has a float copy.
-    `recipe` is the label of the state's, as there.
+    and `grids` the grids of activations: for a dynamic range, its codes. No quantized weight has a float copy. `recipe`
+    is the label of the state's recipe, as in `QuantState`.
     """
 
     leaves: dict[str, Array]
@@ -136,15 +136,15 @@ class Converted:
 
     @cached_property
     def bundles(self) -> tuple[dict[str, Array], Bundle]:
-        """Pack the model into fewer arrays, as `serve` hands it to the compiled function. The float leaves stay apart:
-        the code around them must be compiled as in `simulate`.
+        """Pack the model into fewer arrays, which `serve` passes to the compiled function faster. The float leaves stay
+        apart: the code around them must be compiled as in `simulate`.
         """
         return self.leaves, bundle((self.weights, self.grids))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict, dict]:
-    """Integer weights, the activations' grids, and which weights lie far outside of their range."""
+    """Integer weights, grids of activations, and a flag for each weight that lies far outside of its range."""
     plan, leaves = make_plan(program.fn, program.recipe, params, like.abstract), jax.tree.leaves(params)
     weights = {key: one.quantized for key, one in weight_operands(plan, leaves, state).items()}
     weights = {key: replace(q, bits=_bits(state.clips[key].qmax)) for key, q in weights.items()}
@@ -194,7 +194,7 @@ def _served_jaxpr(program: Any, plan: Plan, converted: Converted, inputs: tuple[
 
 
 def serve(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Any:
-    """The function on integer weights; the float parameters that were dropped are not read."""
+    """The function's result from integer weights; the float parameters that conversion dropped are not read."""
     return _serve(program, converted.structure, *converted.bundles, inputs)
 
 
@@ -222,7 +222,9 @@ def _serve(program: Any, structure: Structure, leaves: dict[str, Array], rest: B
 def _check_keys(plan: Plan, converted: Converted) -> None:
     want, have = {*plan.weights, *activations(plan)}, {*converted.weights, *converted.grids}
     missing = sorted(want - have)
-    unexpected = sorted(key for key in have - want if key.split("~")[0] not in want)  # earlier versions stored copies
+    unexpected = sorted(
+        key for key in have - want if key.split("~")[0] not in want
+    )  # earlier versions stored copies of shared weights
     if missing or unexpected:
         raise ValueError(
             f"the converted tree is of another function or recipe: missing {missing[:3]}, unexpected {unexpected[:3]}. "

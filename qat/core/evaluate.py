@@ -70,10 +70,10 @@ def all_operands(plan: Plan, leaves: list[Any], state: QuantState) -> Operands:
     stored, read = {w.leaf for w in plan.weights.values()}, used_inputs(plan.jaxpr)[1]
     others = [x for i, x in enumerate(leaves) if i not in stored and read[i]]
     floats = [x for x in others if jnp.issubdtype(jax.typeof(x).dtype, jnp.floating)]
-    flags = [jnp.isnan(jnp.max(jax.lax.stop_gradient(x), initial=0)) for x in floats]  # faster than to ask each
+    flags = [jnp.isnan(jnp.max(jax.lax.stop_gradient(x), initial=0)) for x in floats]  # faster than any(isnan)
     if flags:
         bad = jnp.stack(flags).any()
-        grids = {key: grid.poisoned(bad) for key, grid in grids.items()}
+        grids = {key: grid.with_nan(bad) for key, grid in grids.items()}
     return {**weights, **grids}
 
 
@@ -84,7 +84,7 @@ def dynamic_grid(
     assert codes is not None
     axes = contracted_axes(c, side) if a.spec.per == "token" else tuple(range(x.ndim))
     x = jax.lax.stop_gradient(x)
-    low, high = x.min(axes, keepdims=True, initial=0), x.max(axes, keepdims=True, initial=0)  # grids hold zero anyway
+    low, high = x.min(axes, keepdims=True, initial=0), x.max(axes, keepdims=True, initial=0)  # every grid holds zero
     return params_of_range(a.spec.grid, low, high, *codes)
 
 
@@ -99,7 +99,7 @@ def activation(
 ) -> tuple[Any, QTensor]:
     """An activation's differentiable float value (None in serving) and its integers."""
     if check_nan and values.grid is not None:
-        values = values.poisoned(jnp.isnan(jax.lax.stop_gradient(x)).any())
+        values = values.with_nan(jnp.isnan(jax.lax.stop_gradient(x)).any())
     grid = dynamic_grid(c, side, a, x, values.codes) if values.grid is None else values.grid
     codes = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
     if not train:

@@ -62,8 +62,8 @@ class ActivationGrid:
         """The grid without what only differentiation reads."""
         return ActivationGrid(self.grid, self.codes)
 
-    def poisoned(self, bad: Bool[Array, ""]) -> "ActivationGrid":
-        """The grid with a scale of NaN where `bad`: integer codes cannot represent NaN, so the scale carries it."""
+    def with_nan(self, bad: Bool[Array, ""]) -> "ActivationGrid":
+        """The grid with a scale of NaN if `bad`: integer codes cannot represent NaN, so the scale carries it."""
         if self.grid is None:
             return self
         return replace(self, grid=replace(self.grid, scale=jnp.where(bad, jnp.nan, self.grid.scale)))

@@ -89,7 +89,7 @@ class _HoldsTracersError(Exception):
 @forgotten_on_change
 @lru_cache(maxsize=64)
 def _cached(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[Any, ...], settings: Any) -> Plan:
-    del settings  # of jax and of the mesh around, which change what tracing gives
+    del settings  # a part of the cache key: settings of jax and the current mesh change what tracing gives
     plan = _make(fn, recipe, tree, avals)
     if closes_over_tracers(plan.jaxpr):
         raise _HoldsTracersError(plan)
@@ -99,7 +99,7 @@ def _cached(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple
 def make_plan(fn: Callable[..., Any], recipe: QuantRecipe, params: Any, inputs: tuple[Any, ...]) -> Plan:
     """The plan of `fn(params, *inputs)`; only shapes and dtypes of the arguments count.
 
-    Raises `ValueError` for a rule that no site gets, or where no site is quantized at all.
+    Raises `ValueError` for a rule that applies to no site, and where no site is quantized at all.
     """
     leaves, tree = jax.tree.flatten((params, *inputs))
     avals = tuple(placed(leaf) for leaf in leaves)
@@ -122,9 +122,9 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
         shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
         error.add_note(
             f"`fn` itself raised this when traced with `params` of leaves {shown or 'none'} and "
-            f"{len(inputs)} inputs: {described(tuple(inputs))}. Are they the ones it was written for? A batch is the "
-            "tuple of its inputs, or the one input (a list or a dict is one): leave out what it does not take, such as "
-            "labels. Flags go by keyword, as in `q.simulate(params, state, x, train=False)`."
+            f"{len(inputs)} inputs: {described(tuple(inputs))}. Are these the arguments that it expects? A batch is "
+            "the tuple of its inputs, or the one input (a list or a dict is one): leave out what it does not take, "
+            "such as labels. Flags go by keyword, as in `q.simulate(params, state, x, train=False)`."
         )
         raise
     contractions = find(jaxpr, leaves)
@@ -135,7 +135,7 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
     if contractions:
         recipe.check_used([(c.path, c.op) for c in contractions])
     tensors, joins = Tensors(leaves), joined(jaxpr)
-    for c in contractions:  # enters what several sites share, at the most bits that any asks
+    for c in contractions:  # a first pass, to know the most bits that any site asks of a shared tensor
         _site(recipe, c, tensors)
     sites = tuple(_joining(_site(recipe, c, tensors), joins) for c in contractions)
     if all(s.reason for s in sites):
@@ -149,7 +149,7 @@ def _goes_by_parts(recipe: QuantRecipe, c: Contraction) -> bool:
 
 
 def _joining(site: SitePlan, joins: dict[int, Joined]) -> SitePlan:
-    """The site, told where a range of one of its activations holds several joined arrays."""
+    """The site with `joins` set where one of its activations joins several arrays under one range."""
     one = joins.get(id(site.contraction.equation))
     operand = site.operands[one.side] if one else None
     one_range = isinstance(operand, ActivationOperand) and operand.spec.per != "token"
@@ -162,7 +162,7 @@ def _nothing(recipe: QuantRecipe, sites: tuple[SitePlan, ...], shapes: list[tupl
     if empty is not None:
         return (
             f"an input of shape {empty} has no elements, and with it the function multiplies nothing that recipe "
-            f"{recipe.name!r} quantizes. Give inputs that have some."
+            f"{recipe.name!r} quantizes. Give inputs with elements."
         )
     reasons = sorted({f"{s.contraction.id}: {s.reason}" for s in sites})[:5]
     return f"recipe {recipe.name!r} quantizes nothing: {'; '.join(reasons) or 'the function has no site'}."
@@ -200,14 +200,14 @@ def _reason(c: Contraction, rule: QuantRule | None) -> str | None:
     if (rule.activations is None and not weighted) or (rule.weights is None and c.op == "embedding"):
         return f"its rule quantizes {'weights' if rule.activations is None else 'activations'} alone"
     if c.op == "embedding" and math.prod(c.operands[0].shape[i] for i in contracted_axes(c, 0)) == 1:
-        return "rows of one number, whose scales would take more room than they do in float"
+        return "rows of a single number, whose scales would take more space than the numbers in float"
     if weighted and rule.weights is not None and rule.weights.per == "group":
         return _no_groups(c, rule.weights) or _too_long(c, rule)
     return _too_long(c, rule)
 
 
 def _too_long(c: Contraction, rule: QuantRule) -> str | None:
-    """Why the integer sum might not fit int32, at most of 8 bits less their zero point on either side, or None."""
+    """Why the integer sum might not fit int32 with 8 bits and any zero point on both sides, or None."""
     specs = [rule.weights if o.is_weight else rule.activations for o in c.operands]
     if c.op == "embedding" or None in specs:
         return None

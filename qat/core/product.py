@@ -71,7 +71,7 @@ QuantizedOperands = tuple[QuantizedOperand, ...]
 def forward(c: Contraction, engine: Engine, quantized_operands: QuantizedOperands, groups: int | None) -> Array:
     """The site's result from its operands: codes multiply as integers, sums become float by one rescale.
 
-    All float arithmetic is in float32 at most; a float64 result is that of float32.
+    No float arithmetic is wider than float32: a float64 result is a float32 one, cast.
     """
     if c.op == "embedding":
         return look_up(c, *quantized_operands).astype(c.out_dtype)
@@ -107,7 +107,7 @@ def _dot(engine: Engine, operands: QuantizedOperands, numbers: Any, precision: A
 def _conv(c: Contraction, engine: Engine, operands: QuantizedOperands) -> tuple[Array, Layout]:
     params, numbers = conv_parameters(c.params), c.params["dimension_numbers"]
     lhs, rhs = operands
-    symbolic = not all(isinstance(n, int) for pair in params["padding"] for n in pair)  # as no convolution takes it
+    symbolic = not all(isinstance(n, int) for pair in params["padding"] for n in pair)  # which no convolution accepts
     if symbolic or (isinstance(lhs, QTensor) and lhs.zero_point is not None):
         lhs, params = _padded(lhs, params)
     layout, operands = conv_layout(numbers), (lhs, rhs)
@@ -179,7 +179,7 @@ def _windows(c: Contraction, engine: Engine, operands: QuantizedOperands, params
 
 
 def _padded(lhs: QuantizedOperand, params: dict[str, Any]) -> tuple[QuantizedOperand, dict[str, Any]]:
-    """The convolution's padding and input dilation done beforehand, with the code of zero."""
+    """The left operand padded and dilated with the code of zero, and the parameters of the convolution that remains."""
     spatial = params["dimension_numbers"].lhs_spec[2:]
     codes = lhs.codes if isinstance(lhs, QTensor) else lhs
     config = [(0, 0, 0)] * codes.ndim
@@ -241,7 +241,9 @@ def look_up(c: Contraction, table: QuantizedOperand, indices: QuantizedOperand) 
     def by_row(x: Array) -> Array:
         return jnp.broadcast_to(x, [table.codes.shape[i] if i in rows else 1 for i in range(table.codes.ndim)])
 
-    codes = gather(table.codes, 1).astype(jnp.int32)  # of a row out of range, so that its scale is what fills it
+    codes = gather(table.codes, 1).astype(
+        jnp.int32
+    )  # a row out of range gets code 1, so that its value is the scale it is filled with
     if table.zero_point is not None:
         codes = codes - gather(by_row(table.zero_point), 0)
     return codes.astype(jnp.float32) * gather(by_row(table.scale), p["fill_value"])

@@ -1,4 +1,4 @@
-"""Clip ranges that cannot be used as calibration left them: of zeros alone, too wide, or far from the weight of now."""
+"""Calibrated clip ranges that need a check or a repair: of zeros alone, too wide, or far from the present weight."""
 
 import math
 import warnings
@@ -22,18 +22,18 @@ HERE = str(Path(__file__).parents[1])
 
 
 def following(clip: ClipRange, bound: Array) -> ClipRange:
-    """A weight's clip range, where it is of zeros alone that of its present values, of the size `bound` at most: a
-    weight that began at zero."""
+    """A weight's clip range; where calibration saw only zeros, [-bound, bound], the range of its present values: a
+    weight that was initialised to zero has trained since."""
     assert clip.low is not None and clip.high is not None
     zero = is_zero_range(clip.low, clip.high)
     return replace(clip, low=jnp.where(zero, -bound, clip.low), high=jnp.where(zero, bound, clip.high))
 
 
 def usable(plan: Plan, clips: Mapping[str, ClipRange]) -> dict[str, ClipRange]:
-    """The calibrated clip ranges, those of what learns made so that it can start from them.
+    """The calibrated clip ranges, with a range to start from where a tensor of zeros is to learn its range.
 
-    Warns of tensors that were nothing but zeros, except of weights whose range follows them. Raises `ValueError` for
-    a range that no grid in float32 can hold.
+    Warns of tensors that were nothing but zeros, except weights, whose range follows their present values. Raises
+    `ValueError` for a range that no grid in float32 can hold.
     """
     made, zeros = dict(clips), {}
     for key, (spec, _, ndim) in specs(plan).items():
@@ -41,8 +41,8 @@ def usable(plan: Plan, clips: Mapping[str, ClipRange]) -> dict[str, ClipRange]:
             continue
         if not bool((base_grid(spec, clips[key], ndim).scale <= LARGEST_SCALE).all()):
             raise ValueError(
-                f"the values at {key!r} reach too far for a grid of {spec.bits} bits in float32: {_told(clips[key])}. "
-                "Check the data and the parameters, or leave it in float by a rule."
+                f"the values at {key!r} are too large for a grid of {spec.bits} bits in float32: "
+                f"{_as_text(clips[key])}. Check the data and the parameters, or leave it in float by a rule."
             )
         w, learns = plan.weights.get(key), bool(quantizers.build(spec.quantizer).learned)
         length = math.prod(w.shape[i] for i in w.summed) if w else 1
@@ -54,20 +54,21 @@ def usable(plan: Plan, clips: Mapping[str, ClipRange]) -> dict[str, ClipRange]:
     return made
 
 
-def _told(clip: ClipRange) -> str:
+def _as_text(clip: ClipRange) -> str:
     assert clip.low is not None and clip.high is not None
     return f"from {float(jnp.min(clip.low)):.3g} to {float(jnp.max(clip.high)):.3g}"
 
 
 def _is_zero(clip: ClipRange, learns: bool) -> bool:
-    """Whether a range is of zeros alone: all of those that learn together, or any of those that do not."""
+    """Whether calibration saw only zeros: in all channels of a tensor that learns its range, else in any channel."""
     assert clip.low is not None and clip.high is not None
     zero = is_zero_range(clip.low, clip.high)
     return bool(zero.all() if learns else zero.any())
 
 
 def _startable(clip: ClipRange, fresh: float) -> ClipRange:
-    """The clip range, where it is of zeros alone as wide as the widest beside it, or as fresh weights' (`fresh`)."""
+    """The clip range with channels of zeros made as wide as the widest channel; as wide as `fresh`, the size of newly
+    initialised weights, where all channels are zeros."""
     assert clip.low is not None and clip.high is not None
     widest = jnp.max(jnp.maximum(-clip.low, clip.high))
     bound = jnp.where(is_zero_range(-widest, widest), fresh, widest)
@@ -76,29 +77,29 @@ def _startable(clip: ClipRange, fresh: float) -> ClipRange:
 
 
 def _warn_of_zeros(zeros: Mapping[str, bool]) -> None:
-    """Warn of the tensors (and whether each learns its range) that calibration saw as zeros alone."""
+    """Warn of tensors that were zeros in calibration; `zeros` says for each whether it learns its range."""
     fixed, learned = ([key for key, learns in zeros.items() if learns == which] for which in (False, True))
     if fixed:
         _warn(
             f"calibration saw nothing but zeros at {_some(fixed)}: other values will be rounded to whole numbers. "
-            "Calibrate on data that reach it, after training where a layer begins at zero, or make it dynamic."
+            "Calibrate on data that reach it (a layer initialised to zero: after training), or make its range dynamic."
         )
     if learned:
         _warn(
-            f"calibration saw nothing but zeros at {_some(learned)}: what is learned of its range starts at a guess. "
-            "Calibrate on data that reach it, or once it has trained in float."
+            f"calibration saw nothing but zeros at {_some(learned)}: its learned range starts from a guess. "
+            "Calibrate on data that reach it, or after it has trained in float."
         )
 
 
 def refuse_not_finite(weights: Mapping[str, QTensor], grids: Mapping[str, ActivationGrid]) -> None:
-    """Raise `ValueError` where a weight was not finite, or a learned range, which its scale then is not either."""
+    """Raise `ValueError` for a weight or a learned range that is not finite, as its scale shows."""
     scales = {key: q.scale for key, q in weights.items()}
     scales |= {key: one.grid.scale for key, one in grids.items() if one.grid is not None}
     bad = [key for key, scale in scales.items() if not _every(jnp.isfinite(scale))]
     if bad:
         kind = "weight" if bad[0] in weights else "learned range of the activation"
         raise ValueError(
-            f"NaN or infinity in the {kind} {bad[0]!r} ({len(bad)} in all): there is no such integer. "
+            f"NaN or infinity in the {kind} {bad[0]!r} ({len(bad)} in all): no integer represents it. "
             "Was the training healthy?"
         )
 
@@ -122,7 +123,7 @@ def warn_of_stale(stale: Mapping[str, Array]) -> None:
 
 
 def _every(flags: Array) -> bool:
-    """Whether all are true; taken for so where the values are not known yet, under a transformation."""
+    """Whether all flags are true; assumed under a transformation, where their values are not known yet."""
     return isinstance(flags, Tracer) or bool(jax.device_get(flags).all())
 
 

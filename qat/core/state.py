@@ -1,4 +1,4 @@
-"""The quantization state: for every tensor its clip range and code range, what of it learns, and what observers saw.
+"""The quantization state: clip and code range of every tensor, values that quantizers learn, and observers' states.
 
 All of it is data: other bit widths or clip ranges of the same rules run the same compiled program.
 """
@@ -20,13 +20,13 @@ from qat.numerics import QParams, broadcast_params, code_range, params_of_range
 from qat.quantizers import quantizers
 from qat.recipes.recipe import TensorSpec
 
-LABEL = 64  # characters of a label, filled up with zeros
+LABEL = 64  # bytes of a label, padded with zeros
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ClipRange:
-    """A tensor's clip range (None where it is taken from the values at each call) and the codes that it maps onto."""
+    """A tensor's clip range (None where each call takes it from the values) and the codes that it maps onto."""
 
     low: Float[Array, "..."] | None
     high: Float[Array, "..."] | None
@@ -40,9 +40,9 @@ class QuantState:
     """State by tensor: weights under their parameter's path, activations under `site id/lhs` or `/rhs`.
 
     `learned` is the trainable part (empty unless a quantizer learns): differentiate with respect to it and put it back
-    with `dataclasses.replace(state, learned=...)`. `observers` is what calibration saw, for further observation.
-    `recipe` is the label of the one that it was calibrated for, as an array, so that none compiles anew for it; None is
-    not known, and any recipe takes it.
+    with `dataclasses.replace(state, learned=...)`. `observers` holds the observers' states, to go on observing.
+    `recipe` is the label of the recipe that it was calibrated for, as an array, so that another label compiles nothing
+    anew; None means unknown, and fits any recipe.
     """
 
     clips: dict[str, ClipRange]
@@ -52,12 +52,12 @@ class QuantState:
 
     @property
     def bare(self) -> "QuantState":
-        """Ranges and learned values alone: the same program runs whatever the recipe was and the observers saw."""
+        """The state without recipe and observers: states that differ in these alone run the same compiled program."""
         return replace(self, observers={}, recipe=None)
 
 
 def as_tree(state: QuantState) -> dict[str, Any]:
-    """Ranges, learned values and the recipe's label as dicts of arrays, to be stored; without what observers saw."""
+    """Ranges, learned values and the recipe's label as dicts of arrays, to be stored; without observers' states."""
     clips = {key: {f: v for f, v in vars(clip).items() if v is not None} for key, clip in state.clips.items()}
     known = {} if state.recipe is None else {"recipe": state.recipe}
     return {"clips": clips, "learned": state.learned, **known}
@@ -113,7 +113,7 @@ def start_learning(plan: Plan, clips: dict[str, ClipRange]) -> dict[str, dict[st
 
 
 def require_state(state: Any) -> None:
-    """Raise `ValueError` for what is no state at all."""
+    """Raise `ValueError` for a value that is no `QuantState`."""
     if not isinstance(state, QuantState):
         raise ValueError(
             f"`state` must be the QuantState that `calibrate` returns, got {type(state).__name__}. "
@@ -122,29 +122,29 @@ def require_state(state: Any) -> None:
 
 
 def as_characters(label: str) -> np.ndarray:
-    """A recipe's label as an array, of one length for all."""
+    """A recipe's label as an array, whose length is the same for all labels."""
     return np.frombuffer(label.encode().ljust(LABEL, b"\0")[-LABEL:], np.uint8)
 
 
 def label_of(characters: Any) -> str | None:
-    """The label that an array holds; None where there is none, or a traced one that nobody can read."""
+    """The label that an array holds; None for None and for a traced array, whose values are not known."""
     if characters is None or isinstance(characters, Tracer):
         return None
     return np.asarray(characters).astype(np.uint8).tobytes().strip(b"\0").decode(errors="replace")
 
 
 def require_recipe(name: str, characters: Any, want: str) -> None:
-    """Raise `ValueError` where the recipe of `name` is known, and another than that of the label `want`."""
+    """Raise `ValueError` where the label of the argument `name` is known and names another recipe than `want`."""
     have = label_of(characters)
     if have is not None and have.rpartition("#")[2] != want.rpartition("#")[2]:
         raise ValueError(
-            f"`{name}` is of the recipe {have}, this function's is {want}. Calibrate with this recipe, and convert "
-            f"by it; where the mix is meant, say so: `q.adopt({name})`."
+            f"`{name}` was made for the recipe {have}, this function has {want}. Calibrate and convert with this "
+            f"recipe; to mix the two on purpose call `q.adopt({name})`."
         )
 
 
 def check_state(plan: Plan, state: QuantState) -> None:
-    """Raise `ValueError` where `state` is no state of this plan, saying what is missing."""
+    """Raise `ValueError` where `state` does not fit the plan, with what differs and the remedy."""
     for key, (spec, scan_lengths, _) in specs(plan).items():
         if key not in state.clips:
             near = _some(k for k in state.clips if k not in specs(plan))

@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-WIDE = 140  # columns of a terminal
-FOLDED = 16  # to which shapes and reasons fold in a narrower one, for the paths' sake
+WIDE = 140  # columns of a terminal in which nothing is folded
+FOLDED = 16  # columns of shapes and reasons in a narrower terminal, which leaves room for paths
 
 
 def as_text(table: Any, width: int = 160) -> str:
@@ -29,7 +29,7 @@ def _bits(s: Any) -> str:
 
 @dataclass(frozen=True)
 class SitesTable:
-    """A row for every site, and the sums. A site that stays in float has the reason where others have their rule."""
+    """A row for each site, with totals in the caption. A site in float shows its reason in place of a rule."""
 
     sites: Any
 

@@ -1,4 +1,4 @@
-"""The tensors that a plan quantizes: stored weights, shared where several sites use one alike, and activations."""
+"""Tensors that a plan quantizes: stored weights, shared by the sites that use the same one, and activations."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,12 +12,13 @@ Axes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight tensor as it is stored: a parameter leaf, or (leaf None) a value computed from several at one site.
+    """A stored weight tensor: a parameter leaf or, where `leaf` is None, a value that a site computes from parameters.
 
-    Its leading `depth` axes are those that layer scans slice off; `slices` names these scans, of all sites that use it.
-    Computed ones of equal `value` are one array. `channels` are the axes with a scale for each index,
-    `summed` those that its sites contract, `group` the axis whose products share scales in groups. `totals` says
-    whether a product needs the sums of its codes, as an affine activation's does.
+    Layer scans slice off its leading `depth` axes; `slices` names these scans for every site that uses it. `place` is
+    the site and the side where a computed weight is found; computed weights of equal `value` are one array. `channels`
+    are the axes with one scale for each index, `summed` the axes that its sites contract, `group` the axis along which
+    groups of products share a scale. `totals` says whether a product needs the sums of its codes, as a product with an
+    affine activation does.
     """
 
     key: str
@@ -36,7 +37,7 @@ class Weight:
 
     @property
     def groups(self) -> dict[int, int]:
-        """The number of groups along the grouped axis, by axis; empty where scales are not in groups."""
+        """The number of groups by axis: of the grouped axis alone; empty where scales are not in groups."""
         if self.group is None or self.spec.group_size is None:
             return {}
         return {self.group: self.shape[self.group] // self.spec.group_size}
@@ -65,7 +66,7 @@ def contracted_axes(c: Contraction, side: int) -> Axes:
 
 
 def share_activation(c: Contraction, side: int, value: Any, spec: TensorSpec, tensors: Tensors) -> ActivationOperand:
-    """Enter an activation of a site among those quantized, or find it there, by its `value` and its rule's place."""
+    """Add a site's activation to the quantized ones, or find it among them: equal values of equal specs are shared."""
     place = (value, _bare(spec))
     made = ActivationOperand(f"{c.id}/{('lhs', 'rhs')[side]}", spec)
     found = tensors.activations.setdefault(place, made)

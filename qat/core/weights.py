@@ -15,11 +15,11 @@ from qat.core.tensors import Weight
 from qat.numerics import QParams, QTensor, expand, is_zero_range, quantize
 from qat.observers import observers
 
-FAR = 4.0  # times its clip range
+FAR = 4.0  # times the clip range: beyond it a value is far outside
 
 
 def weight_values(plan: Plan, leaves: list[Any]) -> dict[str, Array]:
-    """The float values of every stored weight, by key; those that are no leaf are computed from the leaves."""
+    """The float values of every stored weight, by key; a weight that is no leaf is computed from the leaves."""
     computed = {w.place[0]: w for w in plan.weights.values() if w.leaf is None}
     sites = plan.quantized
     wanted = {place: (sites[place].contraction, w.place[1]) for place, w in computed.items()}
@@ -49,7 +49,7 @@ def by_channel(w: Weight, x: Array) -> Float[Array, "channels values"]:
 
 
 def observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array, Array]:
-    """The clip range (low, high) that the weight's observer finds for a grid of so many steps, shaped as its scale."""
+    """The clip range (low, high) that the weight's observer finds for a grid of `steps` steps, shaped as its scale."""
     return laid_out_by_xla(partial(_observed_range, w), x, steps)
 
 
@@ -62,18 +62,21 @@ def _observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array
 
 
 def present_range(w: Weight, x: Array) -> tuple[Array, Array]:
-    """The range (low, high) of the very values, shaped as the weight's scale."""
-    x, shape = x.astype(jnp.float32), reduced_shape(w)  # grids hold zero anyway
+    """The smallest and largest present value, shaped as the weight's scale; zero counts as one of the values."""
+    x, shape = x.astype(jnp.float32), reduced_shape(w)
     return _reduced(partial(jnp.min, initial=0), x, shape), _reduced(partial(jnp.max, initial=0), x, shape)
 
 
 def present_bound(w: Weight, x: Array) -> Array:
-    """The largest size of the very values, shaped as the weight's scale: half the passes of their range."""
+    """The largest absolute value at present, shaped as the weight's scale: one pass, where the range takes two."""
     return _reduced(partial(jnp.max, initial=0), jnp.abs(x.astype(jnp.float32)), reduced_shape(w))
 
 
 def is_far_outside(w: Weight, x: Array, low: Array | None, high: Array | None) -> Array:
-    """Whether most values that share some scale lie far outside of their clip range, as no observer leaves them."""
+    """Whether, for some scale, most of the values that share it lie far outside of their clip range.
+
+    No observer chooses such a range: the weight has changed since calibration.
+    """
     assert low is not None and high is not None
     size, shape = jnp.abs(x.astype(jnp.float32)), reduced_shape(w)
     beyond = _reduced(jnp.sum, size > FAR * expand(jnp.maximum(-low, high), x.shape), shape)

@@ -1,6 +1,6 @@
 """AQT's int8 `dot_general`; the only module that imports AQT, which is at its end of life.
 
-AQT's convolution multiplies floats and passes no gradient, so convolutions are the integer engine's.
+AQT's convolution multiplies floats and passes no gradient, so convolutions use the integer engine.
 """
 
 import warnings
@@ -17,12 +17,11 @@ from qat.engines.engine import DotDimensions, Engine, register
 def dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
     """AQT's dot on codes that are already integers: int8 operands, int32 sum, no scale of its own.
 
-    AQT reads the result's dtype off operands that it is given beside the integers and does not compute with: zeros
-    here.
+    AQT takes the result's dtype from float operands, which it does not compute with here: they are zeros.
     """
     from aqt.jax.v2 import aqt_dot_general, aqt_tensor
 
-    make: Any = aqt_tensor.QTensor  # AQT makes its dataclasses in a way that type checkers do not follow
+    make: Any = aqt_tensor.QTensor  # type checkers do not understand AQT's dataclasses
 
     def tensor(codes: Array) -> Any:
         return make(qvalue=codes, scale=[], scale_t=None, bias=[], dequant_dtype=jnp.int32)

@@ -21,24 +21,24 @@ class Engine:
     conv: Callable[..., Int32[Array, "..."]]
 
 
-EXACT_FLOAT32 = 2**24  # integers up to here are exact in float32
+EXACT_FLOAT32 = 2**24  # integers up to this one are exact in float32
 LARGEST_PRODUCT = 128 * 128  # of two int8 codes
 
 
 def exact_in_float32(products: int) -> bool:
-    """Whether the sum of so many products of codes is exact in float32, in whatever order."""
+    """Whether the sum of this many products of codes is exact in float32, in any order."""
     return products * LARGEST_PRODUCT <= EXACT_FLOAT32
 
 
 USUAL = "aqt" if find_spec("aqt") else "integer"
-"""The engine of `simulate` where none is named: AQT where it is installed, which brings flax and orbax. Both give the
-same integers."""
+"""The default engine of `simulate`: AQT where it is installed (it requires flax and orbax), else the integer engine.
+Both give the same integers."""
 
 engines: Registry[Engine] = Registry("engine")
 register = engines.register
 
 
 def conv_parameters(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a `conv_general_dilated` equation that shape an integer convolution as well."""
+    """The parameters of a `conv_general_dilated` equation that an integer convolution takes as well."""
     names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers", "feature_group_count")
     return {name: params[name] for name in names}

@@ -1,4 +1,4 @@
-"""Our own integer engine: each shape by the lowering measured fastest for it, all with the same exact sums."""
+"""Integer products in XLA: the lowering that was measured fastest for each shape, all with the same exact sums."""
 
 import math
 from functools import partial
@@ -11,8 +11,8 @@ from jaxtyping import Array
 from qat.engines import taps
 from qat.engines.engine import DotDimensions, Engine, exact_in_float32, register
 
-LARGE = 2**16  # elements of a matrix by which a product of one row is better made of two
-FEWEST_CHANNELS = 16  # input channels a group from which an int8 convolution is faster than a float one on a CPU
+LARGE = 2**16  # elements of a matrix from which the product with one row is faster with two rows
+FEWEST_CHANNELS = 16  # input channels of a group from which an int8 convolution is faster than a float one on a CPU
 
 
 def dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
@@ -20,7 +20,7 @@ def dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
     (contracted, _), (batched, _) = dimension_numbers
     rows = math.prod(size for axis, size in enumerate(lhs.shape) if axis not in contracted)
     plain = partial(_dot, dimension_numbers=dimension_numbers)
-    large = isinstance(rhs.size, int) and rhs.size >= LARGE  # a symbolic size has no answer
+    large = isinstance(rhs.size, int) and rhs.size >= LARGE  # a symbolic size cannot be compared
     if batched or rows != 1 or not large:
         return plain(lhs, rhs)
     two = partial(_dot_of_two_rows, dimension_numbers=dimension_numbers)
@@ -32,8 +32,8 @@ def _dot(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
 
 
 def _dot_of_two_rows(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -> Array:
-    """A single row by a large matrix gets a row of zeros beside it: alone, XLA on a CPU would make an int32 product of
-    it, and take the matrix to int32 at every call."""
+    """The product of a single row and a large matrix, with a row of zeros added: for one row XLA on a CPU would convert
+    the matrix to int32 at every call."""
     (contracted, others), _ = dimension_numbers
     two = jax.lax.pad(lhs[None], jnp.zeros((), lhs.dtype), [(0, 1, 0), *[(0, 0, 0)] * lhs.ndim])
     moved = tuple(axis + 1 for axis in contracted)
@@ -41,8 +41,8 @@ def _dot_of_two_rows(lhs: Array, rhs: Array, dimension_numbers: DotDimensions) -
 
 
 def conv(lhs: Array, rhs: Array, **params: Any) -> Array:
-    """The int8 convolution with an int32 sum, by what the platform that runs it has; the choice stays open in what is
-    exported for several."""
+    """The int8 convolution with an int32 sum, lowered for the platform that runs it. A program exported for several
+    platforms holds the lowering of each."""
     direct, on_cpu, by_taps = (partial(f, **params) for f in (_conv, _conv_on_cpu, taps.conv))
     return jax.lax.platform_dependent(lhs, rhs, cpu=on_cpu, tpu=direct, default=by_taps)
 
@@ -64,5 +64,5 @@ def _conv_on_cpu(lhs: Array, rhs: Array, **params: Any) -> Array:
 
 @register
 def integer() -> Engine:
-    """XLA's int8 products."""
+    """Int8 products of XLA with int32 sums."""
     return Engine(dot, conv)

@@ -1,4 +1,4 @@
-"""An integer convolution by products of shifted inputs, one for each place of its window.
+"""An integer convolution as a sum of products of shifted inputs, one for each position of its window.
 
 For platforms on which XLA has no int8 convolution with an int32 sum (GPUs). The sums are those of the convolution.
 """
@@ -14,11 +14,11 @@ from jaxtyping import Array, Int8, Int32
 
 from qat.engines.engine import exact_in_float32
 
-FEWEST = 16  # channels, in or out, from which an int8 product fills the tiles that it is computed in
+FEWEST = 16  # input and output channels from which an int8 product fills the hardware's tiles
 STATIC = ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers", "feature_group_count")
 
 
-@partial(jax.jit, static_argnames=STATIC)  # so that convolutions alike are traced once
+@partial(jax.jit, static_argnames=STATIC)  # equal convolutions are traced once
 def conv(
     lhs: Int8[Array, "..."],
     rhs: Int8[Array, "..."],
@@ -57,16 +57,16 @@ def _span(size: Any, extent: int, stride: int) -> Any:
 
 
 def _shifted(x: Array, at: tuple[int, ...], spans: list[Any], strides: Any, dilations: Any, groups: int) -> Array:
-    """The values of the padded input under one place of the window, the channels in their groups."""
+    """The values of the padded input under one position of the window, with the channels split into groups."""
     starts = [i * d for i, d in zip(at, dilations, strict=True)]
     stops = [start + (n - 1) * s + 1 for start, n, s in zip(starts, spans, strides, strict=True)]
     channels = x.shape[-1]
-    seen = jax.lax.slice(x, (0, *starts, 0), (x.shape[0], *stops, channels), (1, *strides, 1))
-    return seen.reshape(*seen.shape[:-1], groups, channels // groups)
+    window = jax.lax.slice(x, (0, *starts, 0), (x.shape[0], *stops, channels), (1, *strides, 1))
+    return window.reshape(*window.shape[:-1], groups, channels // groups)
 
 
 def _product(x: Int8[Array, "... groups channels"], w: Int8[Array, "channels groups features"]) -> Array:
-    """Sums over the channels of each group: of one channel elementwise, of few in float32 where that is exact."""
+    """Sums over the channels of each group: elementwise for one channel, in float32 for few where that is exact."""
     channels, _, features = w.shape
     if channels == 1:
         return x.astype(jnp.int32) * w[0].astype(jnp.int32)

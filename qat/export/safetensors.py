@@ -1,8 +1,8 @@
-"""Converted models on disk: one safetensors file with packed codes, the float rest under its own names, and an index.
+"""Converted models on disk: one safetensors file with packed codes, float parameters by name, and an index.
 
 The file holds `codes/KEY` for every weight (uint8, packed), `leaves/PATH` for every float parameter that is still
-read, and all scales and zero points of weights and activations in a few flat arrays. What lies where stands in the
-metadata `index`: JSON, compressed, in base64.
+read, and all scales and zero points of weights and activations in a few flat arrays. The metadata `index` (JSON,
+compressed, in base64) says where each of them is.
 """
 
 import base64
@@ -43,7 +43,7 @@ CODES = (-(2 ** (MAX_BITS - 1)), 2 ** (MAX_BITS - 1) - 1)
 
 
 def packed_size(key: str, bits: Any, shape: Any) -> int:
-    """The bytes of a weight's packed codes. Raises `ValueError` for bits or a shape that none can have."""
+    """The bytes of a weight's packed codes. Raises `ValueError` for bits or a shape that no weight can have."""
     if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(f"weight {key!r} must have {MIN_BITS} to {MAX_BITS} bits, got {bits!r}")
     if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
@@ -55,15 +55,15 @@ def packed_size(key: str, bits: Any, shape: Any) -> int:
 
 
 def check_weight(key: str, q: QTensor, bits: int) -> None:
-    """Raise `ValueError` for scales that are not positive and finite, and zero points that are no code."""
+    """Raise `ValueError` for a scale that is not positive and finite, and for a zero point that is no code."""
     _check_scale(f"weight {key!r}", q.scale)
     if q.zero_point is not None:
         _check_within(f"zero points of weight {key!r}", q.zero_point, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def check_grid(key: str, one: ActivationGrid) -> None:
-    """Raise `ValueError` for an activation's grid whose codes are no range within int8, or whose scale or zero point
-    none can have."""
+    """Raise `ValueError` for an activation's grid whose codes are no range within int8, whose scale is not positive and
+    finite, or whose zero point is no code."""
     p = one.grid
     low, high = (p.qmin, p.qmax) if p is not None else one.codes or (0, 0)
     _check_within(f"codes of {key!r}", low, *CODES)
@@ -99,7 +99,7 @@ def pack(codes: Int8[np.ndarray, "..."], bits: int) -> UInt8[np.ndarray, " bytes
 
 
 def unpack(packed: UInt8[np.ndarray, " bytes"], bits: int, shape: tuple[int, ...]) -> Int8[np.ndarray, "..."]:
-    """The codes that `pack` was given."""
+    """The codes of a shape and width that `pack` made `packed` from."""
     if bits == 8:
         return packed.view(np.int8).reshape(shape)
     size = int(np.prod(shape))
@@ -113,7 +113,7 @@ REMEDY = "Save the model again."
 
 
 class _Flat:
-    """Small arrays gathered into one array for each dtype, and taken out again in the same order."""
+    """Small arrays concatenated into one array for each dtype, and read back in the same order."""
 
     def __init__(self, arrays: dict[str, np.ndarray] | None = None):
         self.parts: dict[str, list[np.ndarray]] = {}
@@ -121,7 +121,7 @@ class _Flat:
         self.read: dict[str, int] = {}
 
     def put(self, x: Any) -> list[int] | None:
-        """Append an array; what it takes to get it back."""
+        """Append an array and return its shape, which `get` needs to read it back."""
         if x is None:
             return None
         value = np.asarray(x)
@@ -141,7 +141,7 @@ class _Flat:
 
 
 def save(path: str | Path, model: Converted | None = None) -> None:
-    """Write a converted model; the file appears whole or not at all. Raises `ValueError` for anything else."""
+    """Write a converted model; the file appears whole or not at all. Raises `ValueError` for any other value."""
     if not isinstance(path, str | os.PathLike) or not isinstance(model, Converted):
         raise ValueError(
             f"`save` takes a path and what `convert` returns, got {type(path).__name__} and {type(model).__name__}. "
@@ -151,7 +151,7 @@ def save(path: str | Path, model: Converted | None = None) -> None:
 
 
 def serialized(model: Converted, pack: Pack = pack) -> bytes:
-    """The file of a converted model; `pack` makes a weight's codes and bits the bytes that are stored."""
+    """The content of a converted model's file; `pack(codes, bits)` gives the bytes that are stored of a weight."""
     flat, tensors, weights = _Flat(), {}, {}
     for key, q in sorted(model.weights.items()):
         bits = 8 if q.bits is None else int(q.bits)
@@ -182,8 +182,8 @@ def serialized(model: Converted, pack: Pack = pack) -> bytes:
 
 
 def load(path: str | Path, like: Any = None) -> Converted:
-    """Read a converted model. `like` is the tree of float parameters (arrays or abstract), needed only where it is
-    made of other nodes than dicts, lists and tuples, as NNX states are.
+    """Read a converted model. `like` is the tree of float parameters (arrays or abstract), needed only where it has
+    other nodes than dicts, lists and tuples, as an NNX state does.
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """
@@ -205,8 +205,8 @@ def load(path: str | Path, like: Any = None) -> Converted:
 
 
 def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-    """Float leaves, integer weights, grids of activations, and what all parameters were. Raises `ValueError` for
-    values that nothing can be served with."""
+    """Float leaves, integer weights, grids of activations, and shapes and dtypes of all parameters. Raises `ValueError`
+    for values that no conversion produces."""
     flat, weights = _Flat(tensors), {}
     for key, (bits, shape, scale, zero, totals) in index["weights"].items():
         packed = tensors[f"codes/{key}"]
@@ -243,12 +243,12 @@ def _get_grid(flat: _Flat, entry: list[Any]) -> ActivationGrid:
 
 
 def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
-    """A float parameter as safetensors can hold it, and the name of its dtype; keys of random numbers as their bits."""
+    """A float parameter as an array that safetensors can hold, and the name of its dtype; random keys as their bits."""
     leaf = jnp.asarray(leaf)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf)), str(leaf.dtype)
     value = np.asarray(leaf)
-    known = value.dtype.isbuiltin == 1  # of numpy itself: bfloat16, float8 and int4 are others
+    known = value.dtype.isbuiltin == 1  # a dtype of numpy itself, unlike bfloat16, float8 and int4
     return (value if known else value.view(f"u{value.dtype.itemsize}")), value.dtype.name
 
 
@@ -263,13 +263,13 @@ def _dtype(name: str) -> Any:
 
 
 def key_impl(name: str) -> str:
-    """The generator of random numbers by the name of its keys' dtype."""
+    """The name of the random number generator whose keys have the dtype `name`."""
     short = name.removeprefix("key<").removesuffix(">")
     return {"fry": "threefry2x32", "rbg": "rbg", "urbg": "unsafe_rbg"}[short]
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], dict[str, Any]]:
-    """A file's metadata and, where they say that it is a model, its tensors and its index."""
+    """A file's metadata and, if it is a converted model, its tensors and its index."""
     with path.open("rb") as file:
         check_content(file)
     with local_copy(path) as place, safe_open(place, "numpy") as file:

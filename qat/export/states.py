@@ -1,4 +1,4 @@
-"""Calibrations on disk: ranges, learned values and the label of their recipe, as a tree of arrays in safetensors."""
+"""Calibrations on disk: ranges, learned values and the label of the recipe, in a safetensors file."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,8 @@ REMEDY = "Save the state again."
 def save_state(path: str | Path, state: QuantState | None = None) -> None:
     """Write a calibration; the file appears whole or not at all.
 
-    What observers saw is left out: a loaded state simulates, trains on and converts as before, but cannot go on
-    observing. Raises `ValueError` for anything but a path and a state.
+    Observers' states are left out: a loaded state simulates, trains and converts as before, but cannot go on observing.
+    Raises `ValueError` for anything but a path and a state.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(state, QuantState):
         raise ValueError(
@@ -25,7 +25,7 @@ def save_state(path: str | Path, state: QuantState | None = None) -> None:
 
 
 def load_state(path: str | Path) -> QuantState:
-    """Read a calibration: the same values, shapes and dtypes, under the label of the same recipe.
+    """Read a calibration with the same values, shapes, dtypes and recipe label.
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """

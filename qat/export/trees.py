@@ -1,4 +1,4 @@
-"""Trees of arrays on disk, as safetensors files that say their own structure; damage is refused."""
+"""Trees of arrays on disk, as safetensors files that hold their structure; damage is refused."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from qat.fileio import write_atomically
 
 
 def skeleton(treedef: Any) -> Any:
-    """The structure as JSON, or None where it has other nodes (NNX states, named tuples)."""
+    """The structure as JSON, or None where it has nodes other than dicts, lists and tuples (an NNX state)."""
     try:
         return _encode(jax.tree.unflatten(treedef, range(treedef.num_leaves)))
     except TypeError:
@@ -25,7 +25,7 @@ def skeleton(treedef: Any) -> Any:
 
 
 def tree_of(encoded: Any, like: Any) -> Any:
-    """The tree structure that `skeleton` wrote, or that of `like`; `ValueError` where neither says it."""
+    """The structure of `like`, else the one that `skeleton` wrote. Raises `ValueError` where there is neither."""
     if like is not None:
         return jax.tree.structure(like)
     if encoded is None:
@@ -60,7 +60,7 @@ STRUCTURE, DTYPES = "structure", "dtypes"
 METADATA, DIGEST, FORMAT = "__metadata__", "digest", "format"
 REDO_STAGE = "Run the sweep again: it redoes this stage alone."
 
-MODEL, STATE = "qat-1", "qat-state-1"  # formats that the metadata of a file name
+MODEL, STATE = "qat-1", "qat-state-1"  # formats, as the metadata of a file name them
 STAGE, FLOAT = "a stage's result", "a float trial's variables"  # their files name none
 READERS = {
     MODEL: "a converted model. `qat.load(path)` reads it.",
@@ -73,13 +73,15 @@ WRITERS = {
     STATE: ("calibration", "Calibrate and save the state again: `qat.save_state(path, state)`."),
 }
 DIGITS = 16
-MOST_HEADER = 100_000_000  # bytes, as the library has it
+MOST_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 BLOCK = 1 << 20
 
 
 def save_tree(path: Path, tree: Any, form: str = STAGE) -> None:
-    """Write a tree of dicts, lists and tuples of arrays, as a file of the format `form`; of anything else
-    `ValueError`."""
+    """Write a tree of dicts, lists and tuples of arrays as a file of the format `form`.
+
+    Raises `ValueError` for a tree with other nodes.
+    """
     leaves, treedef = jax.tree.flatten(tree)
     structure = skeleton(treedef)
     if structure is None:
@@ -91,8 +93,10 @@ def save_tree(path: Path, tree: Any, form: str = STAGE) -> None:
 
 
 def load_tree(path: Path, form: str = STAGE, remedy: str = REDO_STAGE) -> Any:
-    """The tree that `save_tree` wrote in the format `form`. Raises `ValueError` for a file of another kind, and with
-    the `remedy` for one that is not whole."""
+    """Read the tree that `save_tree` wrote in the format `form`.
+
+    Raises `ValueError` for a file of another kind and, with the `remedy`, for a damaged one.
+    """
     with refusing_damage(path, remedy):
         content = path.read_bytes()
         check_content(io.BytesIO(content))
@@ -108,7 +112,7 @@ def load_tree(path: Path, form: str = STAGE, remedy: str = REDO_STAGE) -> Any:
 
 
 def refuse_another_kind(path: Path, metadata: Mapping[str, str], form: str) -> None:
-    """Raise `ValueError` for a whole file whose metadata say another format than `form`, with what reads it."""
+    """Raise `ValueError` where the metadata name another format than `form`, with the function that reads it."""
     usual = STAGE if STRUCTURE in metadata else FLOAT if set(metadata) == {DIGEST} else None
     found = metadata.get(FORMAT, usual)
     if found == form:
@@ -123,7 +127,8 @@ def refuse_another_kind(path: Path, metadata: Mapping[str, str], form: str) -> N
 
 @contextlib.contextmanager
 def refusing_damage(path: Path, remedy: str) -> Iterator[None]:
-    """Whatever reading raises, a damaged file can make libraries raise anything, as one `ValueError` that names it."""
+    """Turn any error in the block into one `ValueError` that names the damaged file: libraries may raise anything on
+    it."""
     try:
         yield
     except (FileNotFoundError, PermissionError, MemoryError):
@@ -134,8 +139,8 @@ def refusing_damage(path: Path, remedy: str) -> Iterator[None]:
 
 
 def finished(content: bytes) -> bytes:
-    """A safetensors file with a digest of its content in its metadata, and these in the order of their names: the
-    library's own order is another each time, and equal models should be equal files."""
+    """A safetensors file with a digest of its content added to its metadata, and the metadata sorted by name: the
+    library's order varies from run to run, and equal models must be equal files."""
     header = _header(io.BytesIO(content))
     data = memoryview(content)[8 + int.from_bytes(content[:8], "little") :]
     header[METADATA] = {**header.get(METADATA, {}), DIGEST: _digest(header, io.BytesIO(data))}
@@ -146,7 +151,8 @@ def finished(content: bytes) -> bytes:
 
 
 def check_content(file: BinaryIO) -> None:
-    """Raise `ValueError` where an open safetensors file is not what was written; one without a digest passes."""
+    """Raise `ValueError` where the content of an open safetensors file differs from its digest; without one it
+    passes."""
     header = _header(file)
     digest = header.get(METADATA, {}).get(DIGEST)
     if digest is not None and digest != _digest(header, file):
@@ -154,7 +160,7 @@ def check_content(file: BinaryIO) -> None:
 
 
 def _header(file: BinaryIO) -> dict[str, Any]:
-    """The header of a safetensors file, which is read up to its tensors."""
+    """The header of a safetensors file; reading stops where its tensors start."""
     length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER:
         raise ValueError("its header is too long")
@@ -165,7 +171,7 @@ def _header(file: BinaryIO) -> dict[str, Any]:
 
 
 def _digest(header: dict[str, Any], data: BinaryIO) -> str:
-    """The digest of the header without its own digest, and of the rest of the file."""
+    """The digest of a file: of its header, without the digest stored there, and of the data that follow."""
     metadata = {name: text for name, text in header.get(METADATA, {}).items() if name != DIGEST}
     total = hashlib.sha256(json.dumps({**header, METADATA: metadata}, sort_keys=True).encode())
     while block := data.read(BLOCK):

@@ -1,4 +1,4 @@
-"""Observers, one file each: what range did this tensor take? Adding one is adding a file with a registered function."""
+"""Observers, which estimate a tensor's range; one file each. A new one is a new file with a registered function."""
 
 from qat.observers.observer import Observer, observers, register
 from qat.registry import load_members

@@ -7,8 +7,10 @@ from qat.observers.observer import Observer, register
 
 @register
 def ema(momentum: float = 0.99) -> Observer:
-    """Moving average of the batches' smallest and largest values, starting at the first batch's (Jacob et al. 2018,
-    arXiv 1712.05877). `momentum` in [0, 1) is the weight of the past."""
+    """Average the batches' smallest and largest values (Jacob et al. 2018, arXiv 1712.05877).
+
+    An exponential moving average that starts at the first batch; `momentum` in [0, 1) is the weight of earlier batches.
+    """
     if not 0 <= momentum < 1:
         raise ValueError(f"`momentum` must be in [0, 1), got {momentum}. Larger values forget more slowly.")
 

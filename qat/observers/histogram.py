@@ -1,4 +1,4 @@
-"""The clip range whose quantized distribution is nearest to the observed one."""
+"""The clip range whose quantized distribution is closest to the observed one (entropy calibration)."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ MOST_CODES = 256
 def divergence(center, count, low, high, steps):
     """Kullback-Leibler divergence of the clipped histogram from its quantized one, each code's mass even over its bins.
 
-    The mass beyond a bound goes to the outermost bin within it; a code that holds nothing but such mass costs dearly.
+    The mass beyond a bound goes to the outermost bin within it; a code that holds only such mass has a high cost.
     """
     _, code = code_of(center, low, high, steps)
     code = code.astype(jnp.int32)
@@ -32,7 +32,7 @@ def divergence(center, count, low, high, steps):
 
 
 def _outside(count, inside, center, low, high):
-    """The mass beyond each bound, put on the outermost bin within it."""
+    """The mass beyond each bound, moved to the outermost bin within it."""
     bins = jnp.arange(center.size)
     first, last = jnp.argmax(inside), center.size - 1 - jnp.argmax(inside[::-1])
     below, above = jnp.sum(jnp.where(center < low, count, 0.0)), jnp.sum(jnp.where(center > high, count, 0.0))
@@ -41,9 +41,11 @@ def _outside(count, inside, center, low, high):
 
 @register
 def histogram(candidates: int = 40) -> Observer:
-    """Shrinks the range of all values seen to the fraction, out of `candidates`, whose quantized histogram diverges
-    least from the observed one (entropy calibration: Migacz 2017, "8-bit inference with TensorRT"; Wu et al. 2020,
-    arXiv 2004.09602)."""
+    """Shrink the observed range to the fraction whose quantized histogram diverges least from the observed one.
+
+    Tries `candidates` fractions (entropy calibration: Migacz 2017, "8-bit inference with TensorRT"; Wu et al. 2020,
+    arXiv 2004.09602).
+    """
     return Observer(
         init=sketch.empty,
         update=sketch.update,

@@ -15,9 +15,9 @@ Bound = Float[Array, "channels"]
 
 @dataclass(frozen=True)
 class Observer:
-    """`init(channels)` makes a state, `update(state, values)` takes in a batch of (channels, values) float32 in bounded
+    """`init(channels)` makes a state, `update(state, values)` adds a batch of (channels, values) in float32, in bounded
     memory, and `range(state, steps, symmetric)` is the clip range (low, high) of each channel for a grid of `steps`
-    steps, centred on zero or not."""
+    steps, `symmetric` about zero or not."""
 
     init: Callable[[int], State]
     update: Callable[[State, Values], State]

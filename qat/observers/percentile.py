@@ -1,4 +1,4 @@
-"""A range that leaves out a given share of the outermost values."""
+"""A range that clips a given share of the outermost values."""
 
 from qat.observers import sketch
 from qat.observers.observer import Observer, register
@@ -6,7 +6,7 @@ from qat.observers.observer import Observer, register
 
 @register
 def percentile(p: float = 99.99) -> Observer:
-    """From the (100 - p)-th to the p-th percentile of all values seen, to within a bin of a streaming histogram.
+    """From the (100 - p)-th to the p-th percentile of all observed values, to within a bin of a streaming histogram.
 
     `p` in (50, 100], in percent (Wu et al. 2020, arXiv 2004.09602).
     """

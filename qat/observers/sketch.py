@@ -1,9 +1,9 @@
-"""A histogram of a stream in bounded memory; what the percentile, histogram and mse observers share.
+"""A histogram of a stream in bounded memory, shared by the observers percentile, histogram and mse.
 
 Bins are equal and centred on zero; the span is a power of two and doubles when a value falls outside, so that old bins
-merge by twos, exactly. The smallest and largest value are kept exactly. From a batch at most `SAMPLES` values a channel
-are counted, one at a scattered place in each of equal stretches: an even stride would meet a single channel again and
-again where the number of channels divides it.
+merge in pairs, exactly. The smallest and largest value are exact too. At most `SAMPLES` values of each channel are
+counted from a batch, one at a scattered place in each of equal stretches: an even stride would hit the same channel of
+a tensor again and again where the number of channels divides it.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ GOLDEN = 2654435769  # 2**32 over the golden ratio: its multiples scatter evenly
 
 
 class Sketch(NamedTuple):
-    """Counts of equal bins over [-span, span], exact extremes, and the number of batches taken in."""
+    """Counts of equal bins over [-span, span], exact extremes, and the number of batches added."""
 
     counts: Float[Array, "channels bins"]
     span: Float[Array, " channels"]
@@ -29,7 +29,7 @@ class Sketch(NamedTuple):
 
 
 def empty(channels: int) -> Sketch:
-    """A sketch of nothing; its range is empty (low above high)."""
+    """A sketch of no values; its range is empty (low above high)."""
     full = jnp.full(channels, jnp.inf)
     return Sketch(jnp.zeros((channels, BINS)), jnp.zeros(channels), full, -full, jnp.zeros((), jnp.int32))
 
@@ -48,7 +48,7 @@ def update(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
 def _power_of_two(bound: Array) -> Array:
     """The smallest power of two not below `bound`, exactly: the compiled `exp2` and `log2` are off by a bit.
 
-    At most the largest whose reciprocal is no subnormal number; values beyond count in the outermost bins.
+    At most 2**126, whose reciprocal is a normal number; values beyond it count in the outermost bins.
     """
     mantissa, exponent = jnp.frexp(bound)
     return jnp.ldexp(jnp.ones_like(bound), jnp.minimum(jnp.where(mantissa == 0.5, exponent - 1, exponent), 126))
@@ -72,13 +72,14 @@ def _widen(counts: Array, doublings: Array) -> Array:
 
 
 def _count(counts: Array, span: Array, x: Array) -> Array:
-    """The counts with those of a batch added, which are summed as integers: ones added to a large float are lost."""
+    """Add the counts of a batch, summed as integers first: a float32 count above 2**24 would ignore single ones."""
     index = jnp.clip(jnp.floor(x / span * (BINS // 2)) + BINS // 2, 0, BINS - 1).astype(jnp.int32)
     return counts + jnp.zeros(BINS, jnp.int32).at[index].add(1).astype(jnp.float32)
 
 
 def centers(s: Sketch) -> Float[Array, "channels bins"]:
-    """The value that each bin's count stands for: its middle, within the extremes; an extreme beyond the outermost."""
+    """The value that represents each bin: its middle, clipped to the extremes, or an extreme that lies beyond the
+    span."""
     middle = ((jnp.arange(BINS, dtype=jnp.float32) + 0.5) / (BINS // 2) - 1.0)[None] * s.span[:, None]
     middle = middle.at[:, 0].min(jnp.where(s.low < -s.span, s.low, 0.0))
     middle = middle.at[:, -1].max(jnp.where(s.high > s.span, s.high, 0.0))
@@ -94,14 +95,14 @@ def quantile(s: Sketch, fraction: Float[Array, ""] | float) -> Float[Array, " ch
     return jnp.where(edge >= BINS, s.high, jnp.where(edge <= 0, s.low, value))
 
 
-SMALLEST = 0.1  # of the full range
+SMALLEST = 0.1  # fraction of the full range that is tried
 Cost = Callable[[Float[Array, " bins"], Float[Array, " bins"], Array, Array, Array], Array]
 """(bin centers, counts, low, high, steps) -> the cost of clipping to [low, high]."""
 
 
 def least_cost_range(cost: Cost, s: Sketch, steps: Array, symmetric: bool, candidates: int) -> tuple[Array, Array]:
-    """Each channel's observed range, widened to hold zero as every grid does, times the fraction in [0.1, 1] of least
-    cost. For a symmetric grid the range is first widened to the same on both sides."""
+    """Each channel's observed range, widened to hold zero, times the fraction in [0.1, 1] of least cost. For a
+    symmetric grid the range is first widened to be symmetric about zero."""
     fractions = jnp.linspace(1.0, SMALLEST, candidates)
 
     def channel(center: Array, count: Array, span: Array, low: Array, high: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Quantizers, one file each: differentiable rounding. Adding one is adding a file with a registered function."""
+"""Quantizers, one file each: differentiable rounding. A new one is a new file with a registered function."""
 
 from qat.quantizers.quantizer import Quantizer, learning, quantizers, register
 from qat.registry import load_members

@@ -23,9 +23,12 @@ def _gain(p: QParams, count: float) -> Float[Array, "..."]:
 
 @register
 def lsq() -> Quantizer:
-    """The scale learns, its gradient multiplied by 1 / sqrt(values that share it * largest code) (Esser et al. 2020,
-    arXiv 1902.08153). Of an activation the values of one contracted row or example are counted, never the batch, so
-    that training does not depend on how a batch is split. The zero point stays where calibration put it."""
+    """Learn the scale by gradient descent (learned step size, Esser et al. 2020, arXiv 1902.08153).
+
+    Its gradient is multiplied by 1 / sqrt(values that share it * largest code). For an activation the values of one
+    contracted row or example count, never the batch, so that training does not depend on how a batch is split. The zero
+    point stays at its calibrated value.
+    """
     return Quantizer(
         learned=("scale",),
         init=lambda p: {"scale": p.scale},

@@ -27,8 +27,10 @@ def _fake_quant(x, p: QParams, values: Learned):
 
 @register
 def pact() -> Quantizer:
-    """The upper clip bound learns from the values it clips; the scale follows it (Choi et al. 2018, arXiv 1805.06085).
-    On a symmetric grid the lower bound is its negative and passes no gradient."""
+    """Learn the upper clip bound from the values that it clips (Choi et al. 2018, arXiv 1805.06085).
+
+    The scale follows the bound. On a symmetric grid the lower bound is its negative and passes no gradient.
+    """
     return Quantizer(
         learned=("high",),
         init=lambda p: {"high": p.scale * _codes_above_zero(p)},

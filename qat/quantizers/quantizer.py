@@ -1,4 +1,4 @@
-"""The interface of a quantizer: differentiable rounding, and the learned parts of its grid."""
+"""The interface of a quantizer: differentiable rounding, and the learned values of its grid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Learned = dict[str, Array]
 @dataclass(frozen=True)
 class Quantizer:
     """`learned` names the trainable values of a tensor; `init(params)` starts them from a calibrated grid;
-    `grid(params, values)` is the grid they stand for, used by the forward pass as it is; `fake_quant(x, params,
-    values)` has the same values as quantizing on that grid and defines the gradient.
+    `grid(params, values)` is the grid of these values, which the forward pass uses; `fake_quant(x, params, values)`
+    equals quantizing on that grid and defines the gradient.
 
-    `gain(grid, count)`, where there is one, is what the gradient of the learned values is multiplied by, given how many
-    values share a scale: of a weight all, of an activation those that one product sums (of a convolution, those of one
-    example)."""
+    `gain(grid, count)`, where there is one, multiplies the gradient of the learned values. `count` is the number of
+    values that share a scale: for a weight all of them, for an activation the values that one product sums (in a
+    convolution, the values of one example)."""
 
     learned: tuple[str, ...]
     init: Callable[[QParams], Learned]
@@ -43,6 +43,7 @@ def learning(quantizer: Quantizer, x: Array, p: QParams, values: Learned, count:
 
 
 def magnitude(value: Array) -> Array:
-    """A positive scale or bound of a learned value of either sign. It learns at zero too, and below the least scale."""
+    """The positive scale or bound that a learned value of either sign means. Its gradient is never zero, not even at
+    zero or below the least scale."""
     positive = jnp.where(value < 0, -value, value)
     return valued(jnp.maximum(positive, SMALLEST_SCALE), positive)

@@ -10,8 +10,10 @@ from qat.quantizers.quantizer import Quantizer, register
 
 @register
 def ste() -> Quantizer:
-    """Rounding passes the gradient as it is, clipping zeroes it, the scale is fixed (Bengio et al. 2013, arXiv
-    1308.3432)."""
+    """Pass gradients straight through rounding (Bengio et al. 2013, arXiv 1308.3432).
+
+    They are zero where values are clipped; the scale stays fixed.
+    """
     return Quantizer(
         learned=(),
         init=lambda p: {},

@@ -1,1 +1,1 @@
-"""Recipes: what is quantized, and how; presets by name."""
+"""Recipes: rules that choose what is quantized and how, and presets of them by name."""

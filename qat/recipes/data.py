@@ -1,4 +1,4 @@
-"""Recipes as plain data, such as JSON holds: written, read back equal, and compared field by field."""
+"""Recipes as plain data that JSON can hold: written, read back equal, and compared field by field."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -17,10 +17,10 @@ def recipe_to_data(recipe: QuantRecipe) -> dict[str, Any]:
 
 
 def recipe_from_data(data: Any, place: str = "") -> QuantRecipe:
-    """The recipe that `recipe_to_data` gave; fields with a default may be left out.
+    """Build a recipe from the data that `recipe_to_data` returns; fields with a default may be left out.
 
-    Raises `ValueError` with every mistake, one a line, each with its path: `rules.0.weights.bits`, after `place` where
-    the data are part of more.
+    Raises `ValueError` that lists every mistake on a line with its path, such as `rules.0.weights.bits`; `place` is the
+    path of the data within larger data.
     """
     mistakes: list[str] = []
     found = _read(QuantRecipe, data, place, mistakes)
@@ -30,7 +30,7 @@ def recipe_from_data(data: Any, place: str = "") -> QuantRecipe:
 
 
 def recipe_differences(a: QuantRecipe, b: QuantRecipe) -> list[str]:
-    """The fields that differ, one a line: `rules.0.weights.bits: 8 -> 4`; the names of the recipes do not count."""
+    """The fields that differ, such as `rules.0.weights.bits: 8 -> 4`; the names of the recipes do not count."""
     before, after = (dict(_leaves(_plain(recipe), "")) for recipe in (a, b))
     paths = [path for path in {**before, **after} if path != "name"]
     return [
@@ -56,11 +56,11 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(kind: Any, value: Any, place: str, mistakes: list[str]) -> Any:
-    """`value` as one of the annotated type `kind`; what is wrong is added to `mistakes`."""
+    """`value` read as the annotated type `kind`; mistakes are appended to `mistakes`."""
     if is_dataclass(kind):
         return _read_fields(kind, value, place, mistakes)
     origin, args = get_origin(kind), get_args(kind)
-    if origin is UnionType:  # all of them are something or None
+    if origin is UnionType:  # every union here is a type or None
         return None if value is None else _read(args[0], value, place, mistakes)
     if origin is tuple:
         return _read_list(args, value, place, mistakes)
@@ -68,7 +68,7 @@ def _read(kind: Any, value: Any, place: str, mistakes: list[str]) -> Any:
         if value not in args:
             hint = did_you_mean(str(value), args)
             mistakes.append(f"`{place}`: must be one of {', '.join(args)}, got {value!r}.{hint}")
-    elif type(value) is not kind:  # True is no number of bits
+    elif type(value) is not kind:  # `isinstance` would take True for a number of bits
         mistakes.append(f"`{place}`: must be of type {kind.__name__}, got {value!r}.")
     return value
 

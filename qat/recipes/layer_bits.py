@@ -1,4 +1,4 @@
-"""Bits of single layers in a recipe: changed by pattern, or raised for the layers that need it."""
+"""Bits of single layers in a recipe: set by pattern, or raised to 8 for sensitive layers."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,12 @@ RAISED = 8  # bits of a sensitive layer
 
 
 def with_layer_bits(recipe: QuantRecipe, bits: Mapping[str, int | tuple[int, int]]) -> QuantRecipe:
-    """The recipe with `bits` of single layers, by regular expression on the path: of the weights, or a pair for weights
-    and activations. They come before those that the recipe has, and in place of those of the same expression.
+    """The recipe with `bits` of single layers, by regular expression on the path: a number for the weights, or a pair
+    for weights and activations.
 
-    All else is as in the first rule that quantizes such tensors; an observer that is the usual one for the rule's bits
-    becomes the usual one for the new bits. For a preset this is what `bits` in its name does.
+    They go before the layers' bits that the recipe has, and replace those of the same expression. All other fields are
+    those of the first rule that quantizes such tensors, except that an observer that is the default at the rule's bits
+    becomes the default at the new bits. Equal to `bits` in the name of a preset.
     """
     weights, activations = {}, {}
     for pattern, wanted in bits.items():
@@ -29,7 +30,7 @@ def with_layer_bits(recipe: QuantRecipe, bits: Mapping[str, int | tuple[int, int
 
 
 def raise_bits(recipe: QuantRecipe, paths: Iterable[str]) -> QuantRecipe:
-    """The recipe with the layers of these paths at 8 bits, activations too where a rule of the layer quantizes any."""
+    """The recipe with the layers of these paths at 8 bits, activations too where the recipe quantizes activations."""
     weights, activations = {}, {}
     for path in paths:
         pattern, of_activations = f"^{re.escape(path)}$", _of_activations(recipe, path)
@@ -58,13 +59,13 @@ def _of_weights(recipe: QuantRecipe, path: str) -> TensorSpec:
 
 
 def _of_activations(recipe: QuantRecipe, path: str) -> TensorSpec | None:
-    """The same for activations; None where no rule has any."""
+    """The activations' spec of the first rule that matches the path and has one; None without such a rule."""
     rules = [rule for rule in recipe.rules if rule.activations is not None]
     return next((rule.activations for rule in rules if not path or re.search(rule.pattern, path)), None)
 
 
 def _affine(weights: TensorSpec) -> TensorSpec:
-    """Activations beside such weights, in a recipe that has none."""
+    """A spec of activations to go with these weights, for a recipe that quantizes weights alone."""
     return TensorSpec(weights.bits, grid="affine", observer=weights.observer, quantizer=weights.quantizer)
 
 
@@ -76,7 +77,7 @@ def _at(recipe: QuantRecipe, spec: TensorSpec, bits: int) -> TensorSpec:
 
 
 def _asks_for_observer(recipe: QuantRecipe) -> bool:
-    """Whether it is a preset whose name asks for an observer, which then holds at all bits."""
+    """Whether the recipe is a preset whose name sets an observer, which then holds at all bits."""
     try:
         preset = build_recipe(recipe.name)
     except ValueError:

@@ -11,7 +11,7 @@ from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 from qat.registry import did_you_mean, parse_call
 
 PRESET = re.compile(r"w([2-8])(?:a([2-8]))?(_dynamic)?")
-NAME = 40  # characters of a name in a label
+NAME = 40  # characters of a recipe's name in a label
 PRESET_EXAMPLES = ("w8a8", "w8a8_dynamic", "w8", "w4", "w4a8", "w4a4", "w3a3", "w2a4")
 
 
@@ -31,10 +31,10 @@ def recipe(
 
     Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones
     symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at
-    least `edges` bits ("float" keeps them in float, "same" treats them as the rest), as is usual in the literature.
-    `products=False` leaves attention's products in float. `bits` are those of single layers, by regular expression on
-    the path, edges included: of the weights, or a pair for weights and activations. With `parts` activations that are
-    joined of several have a range for each. Options may stand in the name:
+    least `edges` bits ("float" keeps them in float, "same" treats them like all others), as is usual in the literature.
+    `products=False` leaves attention's products in float. `bits` sets single layers, by regular expression on the
+    path, edges included: a number for the weights, or a pair for weights and activations. With `parts` an activation
+    that concatenates several arrays has a range for each. Options may be part of the name:
     `w4a4(quantizer='lsq', bits={'head': 2, 'stem': (8, 8)})`.
     """
     if edges not in ("float", "same") and not isinstance(edges, int):
@@ -47,13 +47,13 @@ def recipe(
         hint = did_you_mean(text, PRESET_EXAMPLES)
         raise ValueError(f"Unknown recipe {name!r}. Known: {', '.join(PRESET_EXAMPLES)} and the like.{hint}")
     if options:
-        given = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products, "bits": bits}
+        chosen = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products, "bits": bits}
         try:
-            return replace(recipe(text, **{**given, "group_size": group_size, "parts": parts, **options}), name=name)
+            return replace(recipe(text, **{**chosen, "group_size": group_size, "parts": parts, **options}), name=name)
         except TypeError as error:
             raise ValueError(f"recipe {name!r}: {error}.") from None
     if parts and (match[3] or not match[2]):
-        raise ValueError(f"`parts` is for static activations, which {text!r} has not. Leave it out.")
+        raise ValueError(f"`parts` is for static activations, which {text!r} does not have. Leave it out.")
     per = "token" if match[3] else "part" if parts else "tensor"
     w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
 
@@ -79,7 +79,7 @@ def recipe(
 
 
 def usual_observer(bits: int) -> str:
-    """The observer that a preset takes for so many bits."""
+    """The observer that presets use at this number of bits."""
     return "minmax" if bits == 8 else "mse"
 
 
@@ -96,7 +96,7 @@ def rules_digest(recipe: QuantRecipe) -> str:
 
 
 def _lean(value: Any) -> Any:
-    """A recipe as JSON can hold it, without its name and what is as by default, so that later fields change nothing."""
+    """A recipe as JSON can hold it, without its name and without defaults, so that a new field changes no digest."""
     if is_dataclass(value):
         own = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "name"}
         return {f.name: _lean(own[f.name]) for f in fields(value) if f.name in own and own[f.name] != f.default}

@@ -1,4 +1,4 @@
-"""Data that say what to quantize and how: `TensorSpec` of a tensor, `QuantRule` of sites, `QuantRecipe` of a model."""
+"""Recipes: a `TensorSpec` for each tensor, a `QuantRule` for the sites it matches, a `QuantRecipe` for a model."""
 
 import difflib
 import re
@@ -19,12 +19,14 @@ GRANULARITIES = ("tensor", "channel", "group", "token", "part")
 class TensorSpec:
     """The quantization of one tensor.
 
-    `grid` is symmetric, affine or unsigned. `per` is one scale a tensor, an output channel, a group of `group_size`
-    products along the contraction (weights), or a token, that is one for each row that is contracted (dynamic
-    activations); or a part of an activation that `concatenate` joins: each is multiplied by itself, on its own range.
-    A `dynamic` range is that of the very values at each call, padding and other examples included where they share a
-    scale: with per='token' only along a contracted axis of tokens, as of attention's values. A static one is the
-    `observer`'s, taken in calibration. The `quantizer` says how gradients pass and whether the scale learns.
+    `per` says what has a scale of its own: the tensor, each output channel, each group of `group_size` products along
+    the contraction (weights), each token, that is each contracted row (dynamic activations), or each part of an
+    activation that `concatenate` joins, which is then multiplied on its own.
+
+    A `dynamic` range spans the values of each call. All values that share a scale count, padding and other examples
+    included; with per='token' these are the values of one row, which holds several tokens only where tokens are
+    contracted, as in attention's second product. A static range comes from the `observer` in calibration. The
+    `quantizer` defines gradients and whether the scale learns.
     """
 
     bits: int = 8
@@ -55,12 +57,12 @@ class TensorSpec:
 
 
 def weight_spec(bits: int = 8, **changes: Any) -> TensorSpec:
-    """Symmetric, per channel, static."""
+    """The usual spec of weights: symmetric, per channel, static."""
     return replace(TensorSpec(bits=bits, per="channel"), **changes)
 
 
 def activation_spec(bits: int = 8, **changes: Any) -> TensorSpec:
-    """Affine, per tensor, static: a ReLU output uses every code."""
+    """The usual spec of activations: affine, per tensor, static, so that a ReLU output uses every code."""
     return replace(TensorSpec(bits=bits, grid="affine"), **changes)
 
 
@@ -93,13 +95,13 @@ class QuantRule:
 
 @dataclass(frozen=True)
 class QuantRecipe:
-    """Rules, the first that matches a site wins; `first` and `last` go before them at the outermost layers with
-    weights.
+    """Rules, of which the first that matches a site applies; `first` and `last` apply before them to the first and last
+    layers with weights.
 
-    A layer is first when no other layer with weights feeds it, last when it feeds none (every output of a detector);
-    embeddings do not count. A site that no rule matches stays in float. `weights` and `activations` are specs of
-    their own by regular expression on the path: the first that matches a site goes before its rule's, `first` and
-    `last` included.
+    A layer is first where no other layer with weights feeds it, and last where it feeds none (every output of a
+    detector); embeddings do not count. A site that no rule matches stays in float. `weights` and `activations` are
+    pairs of a regular expression on the path and a spec: the first that matches a site replaces the spec of its rule,
+    of `first` and `last` too.
     """
 
     rules: tuple[QuantRule, ...]
@@ -120,11 +122,12 @@ class QuantRecipe:
             _check_activations(spec)
 
     def rule_for(self, path: str, op: str, *, first: bool = False, last: bool = False) -> QuantRule | None:
-        """The rule that a site gets, or None."""
+        """The rule that applies to a site, or None."""
         return self.named_rule_for(path, op, first=first, last=last)[1]
 
     def named_rule_for(self, path: str, op: str, *, first: bool, last: bool) -> tuple[str, QuantRule | None]:
-        """The rule that a site gets with its place in the recipe: `first`, `last`, or its number among the rules."""
+        """The rule that applies to a site, and its place in the recipe: `first`, `last`, or its number among the
+        rules."""
         places = [
             ("first", self.first if first else None),
             ("last", self.last if last else None),
@@ -138,9 +141,9 @@ class QuantRecipe:
         return place, rule
 
     def check_used(self, sites: Sequence[tuple[str, str]]) -> None:
-        """Raise `ValueError` for a rule that no site (path, op) gets, with the paths nearest to its pattern.
+        """Raise `ValueError` for a rule that applies to no site (path, op), with the paths nearest to its pattern.
 
-        Specs of single layers, `^path$`, may take all that a later pattern would get.
+        Specs of single layers, `^path$`, may replace a later pattern at all of its sites.
         """
         paths = sorted({path for path, _ in sites})
         for i, rule in enumerate(self.rules):

@@ -45,7 +45,8 @@ USES = {
 
 @pytest.mark.parametrize("use", USES)
 def test_a_state_of_another_recipe_is_refused(use):
-    with pytest.raises(ValueError, match=r"`state` is of the recipe .*#\w{8}, this function's is .*`q.adopt\(state\)`"):
+    message = r"`state` was made for the recipe .*#\w{8}, this function has .*`q.adopt\(state\)`"
+    with pytest.raises(ValueError, match=message):
         USES[use](LOW, STATE)
     USES[use](HIGH, STATE)
 
@@ -53,7 +54,7 @@ def test_a_state_of_another_recipe_is_refused(use):
 def test_a_converted_tree_of_another_recipe_is_refused_from_a_file_too(tmp_path):
     qat.save(tmp_path / "model", INT8)
     for made in (INT8, qat.load(tmp_path / "model")):
-        with pytest.raises(ValueError, match=r"`converted` is of the recipe"):
+        with pytest.raises(ValueError, match=r"`converted` was made for the recipe"):
             LOW.serve(made, X)
         np.testing.assert_array_equal(HIGH.serve(made, X), HIGH.simulate(W, STATE, X))
 

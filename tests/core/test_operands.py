@@ -56,11 +56,11 @@ def test_the_grid_of_an_activation_passes_through_jit():
     state = q.calibrate(PARAMS, [X])
     grids = q.convert(PARAMS, state, X).grids
     grid = grids["query:dot_general:0/lhs"]
-    passed = jax.jit(lambda one: one.poisoned(jnp.array(False)))(grid)
+    passed = jax.jit(lambda one: one.with_nan(jnp.array(False)))(grid)
     assert isinstance(passed, ActivationGrid) and passed.grid is not None and grid.grid is not None
     assert passed.codes is None and passed.base is None
     np.testing.assert_array_equal(passed.grid.scale, grid.grid.scale)
-    poisoned = grid.poisoned(jnp.array(True))
+    poisoned = grid.with_nan(jnp.array(True))
     assert poisoned.grid is not None and np.isnan(poisoned.grid.scale).all()
 
 
@@ -69,7 +69,7 @@ def test_a_dynamic_grid_holds_its_codes_and_is_never_poisoned():
     (grid, *_) = q.convert(PARAMS, q.calibrate(PARAMS, [X]), X).grids.values()
     assert grid.grid is None and grid.codes is not None
     assert (int(grid.codes[0]), int(grid.codes[1])) == (-127, 127)
-    assert grid.poisoned(jnp.array(True)) is grid
+    assert grid.with_nan(jnp.array(True)) is grid
 
 
 def test_a_served_grid_has_nothing_that_only_gradients_read():

@@ -139,7 +139,7 @@ def test_what_learns_of_a_weight_of_zeros_starts_where_training_comes_near_float
     x = array(128, 16, seed=2)
     y = x @ (params["frozen"] + array(16, 4, seed=3) @ array(4, 8, seed=4) / 8)
     q = qat.quantize(adapted, qat.recipe("w8a8", quantizer=quantizer, edges="same"))
-    with pytest.warns(UserWarning, match="nothing but zeros at 'b': what is learned of its range starts at a guess"):
+    with pytest.warns(UserWarning, match="nothing but zeros at 'b': its learned range starts from a guess"):
         state = q.calibrate(params, [x])
 
     def loss(t):
@@ -163,5 +163,5 @@ def test_values_up_to_the_largest_of_float32_have_their_range(observer, largest)
 
 def test_a_range_too_wide_for_its_grid_is_refused_with_the_place():
     x = X.at[0, 0].set(3e38)
-    with pytest.raises(ValueError, match=r"':dot_general:0/lhs' reach too far for a grid of 2 bits.*3e\+38.*Check"):
+    with pytest.raises(ValueError, match=r"':dot_general:0/lhs' are too large for a grid of 2 bits.*3e\+38.*Check"):
         calibrated(product, "w8a2", x=x)

@@ -62,7 +62,7 @@ def test_learned_values_are_those_that_were_trained(tmp_path):
 def test_a_loaded_state_runs_under_its_own_recipe_alone(tmp_path):
     _, params, x, state = calibrated("w4a4")
     other = qat.quantize(two_layers, qat.recipe("w8a8"))
-    with pytest.raises(ValueError, match="is of the recipe w4a4#"):
+    with pytest.raises(ValueError, match="was made for the recipe w4a4#"):
         other.simulate(params, again(tmp_path / "state", state), x)
 
 

@@ -90,7 +90,7 @@ def test_what_cannot_work_is_refused_before_any_method_runs():
     with pytest.raises(ValueError, match="another structure, other shapes"):
         ptq.apply(("grows",), q, params, state, batches)
     other = quantize(double, recipe("w4a4(edges='same')"))
-    with pytest.raises(ValueError, match="is of the recipe"):
+    with pytest.raises(ValueError, match="was made for the recipe"):
         ptq.apply(("plus",), other, params, state, batches)
 
 

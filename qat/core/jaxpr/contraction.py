@@ -55,7 +55,7 @@ class Contraction:
     `scans` are the enclosing layer scans (which slice stacked parameters) and `scan_lengths` their lengths;
     `trip_count` is how often all scans around it run it (a `while` counts once). `first` and `last` say that no other
     contraction with a weight lies before it, or behind it, in the flow of data; embeddings do not count. A `settled`
-    one stands in a branch that constants alone choose: what no run reaches, no later one will.
+    contraction stands in a branch that constants alone choose: if one run does not reach it, none will.
     """
 
     id: str
@@ -91,7 +91,7 @@ def leaf_path(key_path: tuple[Any, ...]) -> str:
 
 
 def clean_scope(stack: str) -> str:
-    """A name stack without the marks of transformations (`vmap(x)` -> `x`) and without empty parts."""
+    """A name stack without the names of transformations (`vmap(x)` -> `x`) and without empty parts."""
     # A site must keep its path under `vmap`, `grad` or `jit`, which wrap each part of the name stack in their own
     # name.
     bare = re.sub(r"\b\w+\(|\)", "", stack)
@@ -99,7 +99,7 @@ def clean_scope(stack: str) -> str:
 
 
 def site_path(scope: str, leaf: str | None) -> str:
-    """A site's path: its name scope where that names the module, else the parameter's own path less `params` and
+    """A site's path: its name scope where that names the module, else the parameter's own path without `params` and
     `kernel`."""
     if leaf is None:
         return scope
@@ -108,7 +108,7 @@ def site_path(scope: str, leaf: str | None) -> str:
     module = parts[:-1] if parts[-1] in PARAMETER_NAMES and len(parts) > 1 else parts
     scopes = [s for s in scope.split("/") if s and "->" not in s]
     # The scope is preferred where it ends up in the same module: a module that is called twice under two scopes is
-    # then told apart. Marks such as `a->b` (einsum's specification) are no names of modules.
+    # then told apart. Scopes such as `a->b` (an einsum's subscripts) name no module.
     if any(s == module[-1] or s.startswith(module[-1] + ".") for s in scopes):
         return "/".join(scopes)
     return "/".join(module)

@@ -46,8 +46,8 @@ class Scope:
 
 @dataclass
 class _Walk:
-    """Contractions met so far, the sites that some later weight depends on, the scans that slice a weight, and whether
-    the function was given anything without elements."""
+    """Contractions found so far, the sites that some later weight depends on, the scans that slice a weight, and
+    whether an input of the function has no elements."""
 
     found: list[Contraction] = field(default_factory=list)
     followed: set[Location] = field(default_factory=set)
@@ -92,7 +92,7 @@ def _jaxpr(walk: _Walk, jaxpr: Any, infos: list[Info], scope: Scope) -> list[Inf
 
 
 def _identified(infos: list[Info], place: Location) -> list[Info]:
-    """The infos, those of a new value with its name."""
+    """The infos, each new value named by the place where it is made."""
     return [i._replace(value=(place, n)) if i.value is None else i for n, i in enumerate(infos)]
 
 
@@ -107,17 +107,17 @@ def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope)
         return CONTROL[name](walk, index, eqn, args, scope)
     for sub, jaxpr in layouts.subjaxprs(eqn):
         inside = scope.enter(index, sub, eqn, blocked=scope.blocked or f"inside `{name}`, which is not rewritten")
-        # How it hands operands to its jaxprs is not known, so nothing inside counts as a parameter. Sites are listed
-        # all the same: the user sees why they stay in float.
+        # How the primitive passes its operands to its jaxprs is not known, so nothing inside counts as a parameter.
+        # Its sites are listed nevertheless, so that the user sees why they stay in float.
         invars = layouts.open_jaxpr(jaxpr)[0].invars
         _jaxpr(walk, jaxpr, [Info(False, None, frozenset())] * len(invars), inside)
     return [follow(eqn, args)] * len(eqn.outvars)
 
 
 def _ruled(out: Info, args: list[Info]) -> Info:
-    """A result of a function with a derivative of its own: another value than what went in, even where it is equal.
+    """The provenance of a result of a function with a custom derivative: a new value, even where it equals an input.
 
-    Where its rule needs more than parameters it is no weight, since its derivative can be had in its place alone.
+    A function that reads more than parameters returns no weight: only the call itself has the custom derivative.
     """
     if not all(a.known for a in args):
         return Info(False, None, out.upstream)
@@ -130,7 +130,7 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
     ]
     name: str = eqn.primitive.name
     out, op = follow(eqn, args), OPS.get(name, name)
-    # Indexing, which multiplies nothing: not even a listed site.
+    # Indexing of data, which multiplies nothing, is not listed as a site.
     if op == "embedding" and args[0].origin is None:
         return [out]
     lhs, rhs = (
@@ -138,13 +138,13 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
         for v, a in zip(eqn.invars[:2], args[:2], strict=True)
     )
     operands = (lhs, rhs)
-    # A scan that slices a parameter only to make a parameter of it is no layer scan; one whose slice meets data is.
+    # A scan is a layer scan where a slice of a parameter meets data, not where slices make another parameter.
     if not all(a.known for a in args):
         walk.sliced.update(scan for o in operands if o.origin for scan in o.origin.scans)
     location, origin = (*scope.location, index), args[0].origin or args[1].origin
     weighted = op != "embedding" and not out.known and origin is not None
-    # The bodies of loops are walked until their information settles; the last walk alone records, or sites would be
-    # met twice.
+    # The bodies of loops are walked until their provenance settles; only the last walk records, or sites would be
+    # listed twice.
     if scope.record:
         blocked = scope.blocked or _empty(op, operands, walk.empty) or _blocked(op, eqn, args, operands)
         path = site_path(clean_scope(f"{scope.names}/{eqn.source_info.name_stack}"), origin.path if origin else None)
@@ -171,7 +171,7 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
         if weighted:
             walk.followed.update(out.upstream)
         else:
-            # What has no weight is never the network's last layer.
+            # A contraction without a weight is never the network's last layer.
             walk.followed.add(location)
     # Each site marks its direct predecessors as followed, so nothing further up needs to be remembered.
     return [out._replace(upstream=frozenset([location])) if weighted else out]
@@ -181,15 +181,18 @@ def _is_empty(shape: tuple[Any, ...]) -> bool:
     return any(isinstance(n, int) and n == 0 for n in shape)
 
 
-def _empty(op: str, operands: tuple[Operand, ...], given: bool) -> str | None:
-    """Why nothing is multiplied here, whatever the inputs hold; not where empty ones were `given`: a batch of none."""
+def _empty(op: str, operands: tuple[Operand, ...], empty_input: bool) -> str | None:
+    """Why the contraction multiplies nothing whatever the inputs hold, or None.
+
+    With `empty_input` an empty activation is no reason: the batch itself has no examples.
+    """
     sides = operands[: 1 if op == "embedding" else 2]
-    empty = any(_is_empty(o.shape) and (o.is_weight or not given) for o in sides)
+    empty = any(_is_empty(o.shape) and (o.is_weight or not empty_input) for o in sides)
     return "an operand has no elements at these shapes" if empty else None
 
 
 def _blocked(op: str, eqn: Any, args: list[Info], operands: tuple[Operand, ...]) -> str | None:
-    """Why a contraction stays as it is, or None where it can be rewritten."""
+    """Why a contraction cannot be rewritten, or None where it can."""
     if op in LISTED_ONLY:
         return f"`{op}` is not rewritten"
     if all(a.known for a in args):
@@ -219,12 +222,12 @@ def _not_lookup(params: dict[str, Any], shape: tuple[int, ...]) -> str | None:
 
 
 def _anew(infos: list[Info]) -> list[Info]:
-    """The infos inside a loop or branch, where the values count as others."""
+    """The infos inside a loop or branch, where equal values are not recognised across its border."""
     return [i._replace(value=None) for i in infos]
 
 
 def _settle(body: Callable[[list[Info]], list[Info]], carry: list[Info]) -> list[Info]:
-    """Loop-carried information once another turn adds nothing; what a loop carries is never a weight."""
+    """The provenance of a loop's carry, iterated until it does not change; a carried value is never a weight."""
     carry = [Info(False, None, c.upstream) for c in carry]
     while True:
         out = body(carry)
@@ -245,9 +248,9 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     def body(c: list[Info], where: Scope) -> list[Info]:
         return _jaxpr(walk, s.body, _anew([*consts, *c, *slices]), where)
 
-    # Which scans slice weights is known only after this first walk, and decides what the recording one writes down.
+    # Which scans slice weights is known only after this first walk, and decides what the second walk records.
     carry = _settle(lambda c: body(c, replace(inside, record=False))[: s.carry], carry)
-    if here in walk.sliced:  # a layer scan, not one over time that only adds a parameter's row to each step
+    if here in walk.sliced:  # a layer scan; a scan over time may add a row of a parameter to each step
         inside = replace(inside, scans=(*scope.scans, here), scan_lengths=(*scope.scan_lengths, s.length))
     out = body(carry, inside)
     ys = [Info(False, None, o.upstream) for o in out[s.carry :]]
@@ -267,22 +270,22 @@ def _while(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) ->
         )
 
     carry = _settle(lambda c: body(c, False), args[m:])
-    why = "in the condition of a while loop, which returns nothing but whether to go on"
+    why = "in the condition of a while loop, which can return no statistics"
     cond = scope.enter(index, "cond_jaxpr", eqn, blocked=scope.blocked or why)
-    # The body after the condition, in the order in which they run: sites are numbered so.
+    # The body comes after the condition, as sites are numbered in the order in which they run.
     _jaxpr(walk, p["cond_jaxpr"], [*args[:n], *carry], cond)
     body(carry, True)
     return carry
 
 
 def _cond(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
-    # A choice that no parameter and no input can change.
+    # No parameter and no input can change this choice.
     settled = scope.settled or (args[0].known and args[0].origin is None)
     outs = [
         _jaxpr(walk, branch, _anew(args[1:]), scope.enter(index, f"branches[{i}]", eqn, settled=settled))
         for i, branch in enumerate(eqn.params["branches"])
     ]
-    # The choice is an input of the result too: what lies before the index lies before whatever the branches give.
+    # The result depends on the choice too: sites upstream of the index are upstream of every result.
     upstream = args[0].upstream
     return [Info(False, None, upstream.union(*(o.upstream for o in each))) for each in zip(*outs, strict=True)]
 
@@ -291,6 +294,6 @@ CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
 
 
 def trace(fn: Callable[..., Any], args: Any) -> tuple[Any, Any]:
-    """The jaxpr of `fn(*args)` (args' leaves may be abstract), and the tree structure of what it returns."""
+    """The jaxpr of `fn(*args)` (leaves of `args` may be abstract), and the tree structure of its result."""
     jaxpr, out = jax.make_jaxpr(fn, return_shape=True)(*args)
     return jaxpr, jax.tree.structure(out)

@@ -1,4 +1,4 @@
-"""Access to jax's primitives that hold other jaxprs; the one place that changes when jax changes them.
+"""Access to jax's primitives that hold other jaxprs; the only module to change when jax changes them.
 
 Written for jax 0.11 and 0.12. `scan` keeps its constant, carry and sliced operands' counts in `ft_in`; `jit` and
 remat hold one jaxpr; `custom_jvp_call` and `custom_vjp_call` hold their forward code; `cond` and `while` hold several.
@@ -77,7 +77,7 @@ def inlined_jaxpr(eqn: JaxprEqn) -> Any:
 
 
 def abstract(x: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of an array, a number or what already is abstract."""
+    """Shape and dtype of an array, a number or an abstract value."""
     if isinstance(x, jax.ShapeDtypeStruct):
         return x
     aval: Any = jax.typeof(x)
@@ -85,8 +85,8 @@ def abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def placed(x: Any) -> jax.ShapeDtypeStruct:
-    """`abstract`, with how it lies on a mesh whose axes are explicit or, inside `shard_map`, manual: what a function
-    traced there needs to know."""
+    """`abstract`, with the sharding over explicit axes of a mesh and, inside `shard_map`, the manual axes along which
+    the value varies: tracing depends on both."""
     aval: Any = jax.typeof(x) if not isinstance(x, jax.ShapeDtypeStruct) else x
     mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
     # Axes that the compiler manages by itself (`Auto`) are no part of a value's type: a function is traced the same
@@ -99,15 +99,15 @@ def placed(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def laid_out_by_xla(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)`; replicated where an argument lies on a mesh with explicit axes: inside, XLA places what it makes."""
+    """`fn(*args)` with XLA choosing shardings inside; the result is replicated where an argument has explicit axes."""
     meshes = [getattr(getattr(jax.typeof(x), "sharding", None), "mesh", None) for x in jax.tree.leaves(args)]
     mesh = next((m for m in meshes if m is not None and AxisType.Explicit in m.axis_types), None)
     if mesh is None:
         return fn(*args)
     names = tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
     with jax.sharding.use_abstract_mesh(mesh):
-        # With explicit axes every operation must say how its result lies, which code that knows of no mesh cannot: so
-        # the axes are handed back to the compiler for as long as `fn` runs.
+        # With explicit axes every operation must state the sharding of its result, which code that knows of no mesh
+        # cannot do: so the compiler manages the axes while `fn` runs.
         return jax.sharding.auto_axes(fn, axes=names, out_sharding=PartitionSpec())(*args)
 
 
@@ -118,15 +118,15 @@ def varying(x: Any) -> frozenset[str]:
 
 
 def placed_as(x: Any, like: Any) -> Any:
-    """The arrays of a tree under the mesh that `like` is under, as values that may differ wherever it may; their
-    gradients add up over these axes."""
+    """The arrays of a tree on the mesh of `like`, varying along the manual axes along which `like` varies; gradients
+    are summed over these axes."""
     mesh = jax.typeof(like).sharding.mesh
 
     def one(leaf: Any) -> Any:
         if mesh != jax.typeof(leaf).sharding.mesh and AxisType.Auto in mesh.axis_types:
             leaf = jax.sharding.reshard(leaf, NamedSharding(mesh, PartitionSpec()))
-        # `pcast` is what makes gradients right: its transpose sums over the axes, where each device holds a part of
-        # the gradient of one and the same parameter.
+        # `pcast` makes gradients right: its transpose sums over the axes, along which each device holds a part of the
+        # gradient of the same parameter.
         axes = tuple(sorted(varying(like) - varying(leaf)))
         return jax.lax.pcast(leaf, axes, to="varying") if axes else leaf
 
@@ -134,7 +134,7 @@ def placed_as(x: Any, like: Any) -> Any:
 
 
 def bind(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
-    """Evaluate one equation as it stands."""
+    """Evaluate one equation unchanged."""
     params = eqn.primitive.get_bind_params(eqn.params)
     if isinstance(params, tuple):  # jax < 0.12 returned the functions apart
         functions, params = params
@@ -146,21 +146,21 @@ def bind(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
 
 
 def with_equations(jaxpr: Any, eqns: list[JaxprEqn]) -> Any:
-    """`jaxpr` with other equations; its constants stay."""
+    """`jaxpr` with other equations and the same constants."""
     if isinstance(jaxpr, Jaxpr):
         return jaxpr.replace(eqns=eqns)
     return jaxpr.replace(jaxpr=jaxpr.jaxpr.replace(eqns=eqns))  # jax < 0.12 kept the constants around it
 
 
 def is_literal(atom: Any) -> bool:
-    """Whether an equation's operand is a constant written in place."""
+    """Whether an equation's operand is a literal constant."""
     return hasattr(atom, "val")
 
 
 def exceeds(length: Any, most: int) -> bool | None:
-    """Whether a length is over `most`; None where it is symbolic and its bounds do not say."""
+    """Whether a length is over `most`; None where it is symbolic and its bounds do not decide."""
     try:
-        # A symbolic length compares by its bounds, which may leave the answer open.
+        # A symbolic length compares by its bounds, which may not decide.
         return bool(length > most)
     except Exception as error:
         if type(error).__name__ != "InconclusiveDimensionOperation":  # jax does not export it
@@ -176,7 +176,7 @@ def used_inputs(jaxpr: Any) -> tuple[Any, list[bool]]:
 
 
 def _mesh_of(eqn: JaxprEqn) -> contextlib.AbstractContextManager[Any]:
-    """The mesh under which an equation was traced, which functions change within themselves (`auto_axes`)."""
+    """The mesh under which an equation was traced, which may differ inside a function (`auto_axes`)."""
     mesh = eqn.ctx.cur_abstract_mesh
     return (
         contextlib.nullcontext() if mesh == jax.sharding.get_abstract_mesh() else jax.sharding.use_abstract_mesh(mesh)

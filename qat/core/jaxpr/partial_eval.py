@@ -1,4 +1,4 @@
-"""Partial evaluation: the operands of sites that depend on parameters alone, computed from the parameters alone."""
+"""Partial evaluation: operands of sites that depend on parameters alone, computed without the inputs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,8 +21,8 @@ def known_operands(
 ) -> dict[Location, Any]:
     """Values of the wanted operands (a site and which of its operands), by the site's location.
 
-    Those inside layer scans come stacked along a leading axis a scan. Whatever the function's inputs, control flow
-    included, every wanted operand is computed, and only once.
+    Operands inside layer scans are stacked, with one leading axis for each scan. Every wanted operand is computed once,
+    whichever branches the inputs would choose.
     """
     inner, _ = layouts.open_jaxpr(jaxpr)
     found: dict[Location, Any] = {}
@@ -34,8 +34,8 @@ def known_operands(
 def _run(jaxpr: Any, args: list[Any], at: Location, wanted: Mapping[Location, Any], found: dict[Location, Any]):
     def rule(index: int, eqn: Any, operands: list[Any]) -> list[Any]:
         here = (*at, index)
-        # An operand is taken before anything is decided about its equation: the site itself may well be unknown, and
-        # mostly is, since its other operand depends on the inputs.
+        # The operand is stored before its equation is evaluated: the site's result is mostly unknown, since its other
+        # operand depends on the inputs.
         if here in wanted:
             found[here] = operands[wanted[here][1]]
         name = eqn.primitive.name
@@ -44,14 +44,13 @@ def _run(jaxpr: Any, args: list[Any], at: Location, wanted: Mapping[Location, An
         # inside. A call with some unknown operand is entered, since other results of it may still be known.
         if (name in layouts.INLINED or name in layouts.REMAT) and (nested or any(v is UNKNOWN for v in operands)):
             return _run(layouts.inlined_jaxpr(eqn), operands, (*here, "call"), wanted, found)
-        # Results of control flow are never known: a weight that was made by a loop is none (see `provenance`), so it
-        # is entered for the sites in its bodies alone, and never run otherwise.
+        # Results of control flow are never known: a value made by a loop is no weight (see `provenance`). So it is
+        # entered only for the sites in its bodies, and never run otherwise.
         if name in ("scan", "while", "cond"):
             if nested:
                 _control(name, eqn, operands, here, wanted, found)
             return [UNKNOWN] * len(eqn.outvars)
-        # Effects (printing, callbacks, random state) must not happen here, as this evaluation is one besides the
-        # user's own.
+        # Effects (printing, callbacks, random state) must not happen here: they belong to the user's own call alone.
         if eqn.effects or any(v is UNKNOWN for v in operands):
             return [UNKNOWN] * len(eqn.outvars)
         return layouts.bind(eqn, operands)

@@ -1,4 +1,4 @@
-"""Contractions of joined arrays: which ones they are, and each rewritten as one contraction a part.
+"""Contractions of concatenated arrays, found and rewritten as one contraction for each part.
 
 `concatenate([a, b]) @ w` is `a @ w[:n] + b @ w[n:]` where the joined axis is summed, and the products joined again
 where it is not. So every part is an operand of its own.
@@ -30,9 +30,9 @@ def joined(jaxpr: Any) -> dict[int, Joined]:
     equation.
     """
     inner, _ = layouts.open_jaxpr(jaxpr)
-    # Variables belong to one jaxpr: what was joined outside and handed in is an operand like any other there.
+    # Variables belong to one jaxpr: an array that was joined outside and passed in is an operand like any other here.
     makers = {v: eqn for eqn in inner.eqns for v in eqn.outvars}
-    # Identities are enough, since the caller keeps the jaxpr alive and rewrites this very one.
+    # Identities of equations suffice, since the caller keeps this jaxpr alive and rewrites it.
     found = {id(eqn): one for eqn in inner.eqns if (one := _joined(eqn, makers))}
     for eqn in inner.eqns:
         for _, sub in layouts.subjaxprs(eqn):
@@ -58,7 +58,7 @@ def _joined(eqn: Any, makers: dict[Any, Any]) -> Joined | None:
 
 
 def _flat(v: Any, axis: int, makers: dict[Any, Any]) -> Iterator[Any]:
-    """The parts of a joined array, those of parts that are joined along the same axis included."""
+    """The parts of a joined array; a part that is itself joined along the same axis is replaced by its parts."""
     maker = None if layouts.is_literal(v) else makers.get(v)
     if maker is None or maker.primitive.name != "concatenate" or maker.params["dimension"] != axis:
         yield v
@@ -68,7 +68,7 @@ def _flat(v: Any, axis: int, makers: dict[Any, Any]) -> Iterator[Any]:
 
 
 def _is_constant(maker: Any) -> bool:
-    """Whether a value is made of literals alone, as zeros for padding are."""
+    """Whether a value is made of literals alone, like the zeros of padding."""
     return maker is not None and all(layouts.is_literal(v) for v in maker.invars)
 
 

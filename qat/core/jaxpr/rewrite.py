@@ -60,15 +60,15 @@ def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, operands: Valu
             out, state = r.handler(site, eqn, arrays, operands, carried.get(site.id), scope)
             carried.update({site.id: state} if site.id in carried else {})
             return [out]
-        # Whatever holds no site is bound as it was traced, control flow included: a program without sites is left
-        # untouched.
+        # An equation that holds no site is bound as it was traced, control flow included: a program without sites is
+        # left untouched.
         if here not in r.nests:
             return layouts.bind(eqn, arrays)
         name = eqn.primitive.name
-        # Only the values of sites inside are handed in, so that a loop carries no more than it may change.
+        # Only the values of sites inside are passed in, so that a loop carries no more than it may change.
         own = {c.id: carried[c.id] for c in r.inside(here) if c.id in carried}
         # A plain call is evaluated in place and shares the scope: its sites see the same arrays as those around it.
-        # Values may not leave a remat, loop or branch by the side, so each of these starts with a scope of its own.
+        # Arrays made inside a remat, loop or branch cannot be used outside, so each of these starts a new scope.
         if name in layouts.INLINED:
             outs, new = _run(r, layouts.inlined_jaxpr(eqn), arrays, (*here, "call"), operands, own, scope)
         else:
@@ -115,7 +115,7 @@ def _scan(r: Rewriting, eqn: Any, args: list[Any], at: Location, operands: Value
         return (outs[: s.carry], {k: new[k] for k in whole}), (outs[s.carry :], {k: new[k] for k in carried_here})
 
     slices = (xs, sliced, carried_xs)
-    length = None if jax.tree.leaves(slices) else s.length  # which may be symbolic, and then can be read of them alone
+    length = None if jax.tree.leaves(slices) else s.length  # a symbolic length is read off the slices
     (carry, carried_whole), (ys, carried_ys) = jax.lax.scan(
         body, (carry, carried_whole), slices, length, reverse=s.reverse, unroll=s.unroll
     )
@@ -144,8 +144,8 @@ def _cond(r: Rewriting, eqn: Any, args: list[Any], at: Location, operands: Value
             r, eqn.params["branches"][i], args, (*at, f"branches[{i}]"), operands, carried, {}
         )
 
-    # All branches return the states of all sites in the equation, those of the other branches as they came in:
-    # branches of one `switch` must agree in structure.
+    # All branches return the states of all sites in the equation, those of the other branches unchanged: branches of
+    # one `switch` must agree in structure.
     branches = [branch(i) for i in range(len(eqn.params["branches"]))]
     platforms = layouts.branch_platforms(eqn)
     if platforms is None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from qat import __version__
-from qat.fileio import place, told
+from qat.fileio import describe_error, place
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def one_clear_error() -> Iterator[None]:
         raise typer.Exit(2) from None
     except SystemExit as error:  # of a file or a model of the user: nothing of ours ends the process
         found = place(error)
-        typer.secho(f"Error: {told(error)}{f' ({found})' if found else ''}", fg="red", err=True)
+        typer.secho(f"Error: {describe_error(error)}{f' ({found})' if found else ''}", fg="red", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the same command again to continue where it was.", err=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from qat import data
 from qat.data.problems import MissingDataError
-from qat.fileio import place, told
+from qat.fileio import describe_error, place
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import setting
@@ -76,7 +76,7 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
         except MissingDataError:
             return None
         except (Exception, SystemExit) as error:
-            said = str(error).strip() if isinstance(error, ValueError) else told(error)
+            said = str(error).strip() if isinstance(error, ValueError) else describe_error(error)
             found = place(error)
             return field, f"{getattr(config, field)!r}: {said}" + (f" ({found})" if found else "")
     return None

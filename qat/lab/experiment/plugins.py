@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qat.fileio import is_local, place, told
+from qat.fileio import describe_error, is_local, place
 from qat.lab.experiment.code import load_anew, snapshot
 from qat.lab.experiment.config import explain
 from qat.lab.experiment.members import is_known
@@ -40,7 +40,7 @@ def unreadable(path: Path, error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return f"{str(path)!r}:\n{explain(error)}"
     found = place(error)
-    first, *more = told(error).splitlines()
+    first, *more = describe_error(error).splitlines()
     if isinstance(error, SystemExit):
         first += '. Put what is for the command line alone under `if __name__ == "__main__":`'
     if found is not None and found.file.resolve() == path.resolve():

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qat.fileio import may_pass, place, refusal, told
+from qat.fileio import describe_error, may_pass, place, refusal
 from qat.lab.jobs.compiling import watched
 from qat.lab.jobs.events import Emit, Failed, Finished, JobEnd, JobRequest, Kind, Overtaken, Progress, Started
 from qat.lab.jobs.job import Report
@@ -127,7 +127,7 @@ def _line(error: BaseException) -> str:
     """One line, and the place where it is one of the user's; a `ValueError` speaks for itself, anything else is
     named."""
     message = " ".join(str(error).split())
-    line = message if type(error) is ValueError and message else " ".join(told(error).split())
+    line = message if type(error) is ValueError and message else " ".join(describe_error(error).split())
     line = line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 3]}..."
     found = place(error)
     return f"{line} ({found})" if found else line

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from qat.fileio import place, told
+from qat.fileio import describe_error, place
 from qat.lab.experiment.config import QUANTIZED, ExperimentConfig, digest, lineage, override
 from qat.lab.experiment.plugins import run_file, unreadable
 from qat.lab.experiment.recipe import short_name
@@ -173,7 +173,7 @@ def _is_wanted(wanted: Wanted, labels: dict[str, str]) -> bool:
     except (Exception, SystemExit) as error:
         where = place(error)
         raise ValueError(
-            f"`wanted` must take labels such as {labels}, but {told(error)}{f' ({where})' if where else ''}."
+            f"`wanted` must take labels such as {labels}, but {describe_error(error)}{f' ({where})' if where else ''}."
         ) from error
 
 
