@@ -167,8 +167,8 @@ class Quantized:
         q, inputs = self.with_keywords(keywords, *inputs)
         if not observe:
             return q.program.simulate(params, state, *inputs)
-        out, seen = calibration.simulate_observing(q._observing, params, replace(state, recipe=None), inputs)
-        return out, replace(seen, recipe=state.recipe)
+        out, updated = calibration.simulate_observing(q._observing, params, replace(state, recipe=None), inputs)
+        return out, replace(updated, recipe=state.recipe)
 
     def convert(self, params: Any, state: QuantState, *inputs: Any, **keywords: Any) -> Converted:
         """The served form of `params`: integer weights, and those float parameters that the served function still

@@ -4,7 +4,7 @@ Counts are of one batch, with fewer than 2**32 values of a tensor. Bins are equa
 is a power of two, so that counts over different spans add up exactly, however the data is split into batches. The span
 of a dynamic range doubles as values require."""
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import jax
@@ -38,6 +38,7 @@ class Tally:
     counts: UInt32[Any, "*scans bins"]
     exponent: Int32[Any, "*scans"]
     clipped: UInt32[Any, "*scans"]
+    _: KW_ONLY
     noise: Noise
     low: Float[Any, "*scans"]
     high: Float[Any, "*scans"]

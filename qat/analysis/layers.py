@@ -18,7 +18,7 @@ class Histogram:
     counts: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Operand:
     """A quantized operand of a site.
 
@@ -41,7 +41,7 @@ class Operand:
     histogram: Histogram
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layer:
     """A site, or one layer of a site in a layer scan, whose id and path end in the layer's number, `[2]`.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Counts:
     counts: np.ndarray
     exponent: int
     clipped: int
+    _: KW_ONLY
     energy: Energy
     low: float
     high: float
@@ -58,7 +59,8 @@ class Counts:
         exponent = max(self.exponent, int(t.exponent))
         counts = widened(self.counts, exponent - self.exponent) + widened(t.counts, exponent - int(t.exponent))
         low, high = min(self.low, float(t.low)), max(self.high, float(t.high))
-        return Counts(counts, exponent, self.clipped + int(t.clipped), self.energy + t.noise, low, high)
+        clipped, energy = self.clipped + int(t.clipped), self.energy + t.noise
+        return Counts(counts, exponent, clipped, energy=energy, low=low, high=high)
 
     @property
     def clipped_fraction(self) -> float | None:
@@ -85,7 +87,7 @@ class Counts:
 
 def empty_counts(low: float = 0.0, high: float = 0.0) -> Counts:
     """Empty counts of a tensor with the clip range [low, high]."""
-    return Counts(np.zeros(BINS, np.int64), span_of(low, high), 0, Energy(), low, high)
+    return Counts(np.zeros(BINS, np.int64), span_of(low, high), 0, energy=Energy(), low=low, high=high)
 
 
 def span_of(low: float, high: float) -> int:

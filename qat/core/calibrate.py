@@ -17,15 +17,25 @@ from qat.core.jaxpr import Contraction, Rewriting, bind, laid_out_by_xla, rewrit
 from qat.core.operands import ActivationGrid, Operands
 from qat.core.plan import Plan, SitePlan, make_plan
 from qat.core.ranges import usable
-from qat.core.state import ClipRange, QuantState, activations, base_grid, check_state, make_clip, specs, start_learning
+from qat.core.state import (
+    ClipRange,
+    Observations,
+    QuantState,
+    activations,
+    base_grid,
+    check_state,
+    make_clip,
+    specs,
+    start_learning,
+)
 from qat.core.weights import map_layers, observed_range, weight_values
 from qat.engines import engines
 from qat.observers import observers
 from qat.quantizers import quantizers
 from qat.recipes.recipe import TensorSpec
 
-Carried = dict[str, dict[str, Any]]
-"""By site id: for each activation operand its observer's state and whether all its values were finite so far."""
+Carried = dict[str, dict[str, Observations]]
+"""The observations of each activation that a site observes, by the site's id and the activation's key."""
 
 CHECK_EVERY = 16  # batches between two checks for NaN, each of which waits for the device
 
@@ -36,33 +46,31 @@ def empty_observations(plan: Plan) -> Carried:
     for site in plan.sites:
         scan_lengths = site.contraction.scan_lengths
         for _, a in site.own_activations:
-            one = {"finite": jnp.array(True), "seen": jnp.array(False)}
-            one |= {} if a.spec.dynamic else {"observer": observers.build(a.spec.observer).init(1)}
+            observer = None if a.spec.dynamic else observers.build(a.spec.observer).init(1)
+            one = Observations(jnp.array(True), jnp.array(False), observer)
             entry = jax.tree.map(lambda x, s=scan_lengths: jnp.full((*s, *x.shape), x, x.dtype), one)
             carried.setdefault(site.contraction.id, {})[a.key] = entry
     return carried
 
 
-def observe_operand(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
+def observe_operand(spec: TensorSpec, entry: Observations, x: Array) -> Observations:
     """Update an operand's observations with the values of one call; an array without elements changes nothing."""
     if x.size == 0:
         return entry
     return laid_out_by_xla(partial(_observed, spec), entry, x)
 
 
-def _observed(spec: TensorSpec, entry: dict[str, Any], x: Array) -> dict[str, Any]:
+def _observed(spec: TensorSpec, entry: Observations, x: Array) -> Observations:
     values = jax.lax.stop_gradient(x).astype(jnp.float32).reshape(1, -1)
     finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # most observers compute the extremes anyway
-    entry = {**entry, "finite": entry["finite"] & finite[0], "seen": jnp.array(True)}
-    if not spec.dynamic:
-        entry["observer"] = observers.build(spec.observer).update(entry["observer"], values)
-    return entry
+    observer = None if spec.dynamic else observers.build(spec.observer).update(entry.observer, values)
+    return Observations(entry.finite & finite[0], jnp.array(True), observer)
 
 
-def clip_of(spec: TensorSpec, entry: dict[str, Any], clip: ClipRange) -> ClipRange:
+def clip_of(spec: TensorSpec, entry: Observations, clip: ClipRange) -> ClipRange:
     """The clip range of an operand without scanned axes, from its observations."""
     steps = (clip.qmax - clip.qmin).astype(jnp.float32)
-    low, high = observers.build(spec.observer).range(entry["observer"], steps, spec.grid == "symmetric")
+    low, high = observers.build(spec.observer).range(entry.observer, steps, spec.grid == "symmetric")
     return replace(clip, low=low[0], high=high[0])
 
 
@@ -110,13 +118,13 @@ def calibrate(program: Any, exact: Any, params: Any, batches: Iterator[tuple[Any
     return _state(program, plan, params, head, carried)
 
 
-def _entries(plan: Plan, carried: Carried) -> dict[str, dict[str, Any]]:
+def _entries(plan: Plan, carried: Carried) -> dict[str, Observations]:
     """The observations by key, in the order of the function's data flow."""
     return {a.key: carried[site.contraction.id][a.key] for site in plan.sites for _, a in site.own_activations}
 
 
 def _refuse_not_finite(plan: Plan, carried: Carried, first: int, last: int) -> None:
-    bad = [key for key, e in _entries(plan, carried).items() if not bool(jnp.all(e["finite"]))]
+    bad = [key for key, e in _entries(plan, carried).items() if not bool(jnp.all(e.finite))]
     if bad:
         more = f" and {len(bad) - 1} more behind it" if len(bad) > 1 else ""
         raise ValueError(
@@ -128,12 +136,12 @@ def _refuse_not_finite(plan: Plan, carried: Carried, first: int, last: int) -> N
 def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried: Carried) -> QuantState:
     entries = {key: e for key, e in _entries(plan, carried).items() if not specs(plan)[key][0].dynamic}
     settled = {key for key, (site, _) in activations(plan).items() if site.contraction.settled}
-    unseen = [key for key, e in entries.items() if key not in settled and not bool(jnp.all(e["seen"]))]
-    if unseen:
+    unreached = [key for key, e in entries.items() if key not in settled and not bool(jnp.all(e.reached))]
+    if unreached:
         raise ValueError(
-            f"no calibration batch reached {', '.join(unseen[:5])} (a branch not taken, or batches without elements?): "
-            "its range is unknown. Add batches that reach it; where none can, as in a scanned layer that never takes "
-            "its branch, make its activations dynamic, or leave them in float by a rule."
+            f"no calibration batch reached {', '.join(unreached[:5])} (a branch not taken, or batches without "
+            "elements?): its range is unknown. Add batches that reach it; where none can, as in a scanned layer that "
+            "never takes its branch, make its activations dynamic, or leave them in float by a rule."
         )
     clips = {key: make_clip(spec, scan_lengths) for key, (spec, scan_lengths, _) in specs(plan).items()}
     weights = _weight_ranges(program, structure_of(like), params, {key: clips[key] for key in plan.weights})
@@ -144,25 +152,24 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried
         clips[key] = replace(clips[key], low=low, high=high)
     for key, entry in entries.items():
         spec, scan_lengths, _ = specs(plan)[key]
-        clip = _ranges(
-            replace(spec, bits=8), len(scan_lengths), entry, clips[key]
-        )  # bits are data, held by the clip range
-        clips[key] = _never_run(clip, entry["seen"]) if key in settled else clip
+        # Bits are data, held by the clip range: specs that differ in bits alone share the compiled code.
+        clip = _ranges(replace(spec, bits=8), len(scan_lengths), entry, clips[key])
+        clips[key] = _never_run(clip, entry.reached) if key in settled else clip
     clips = usable(plan, clips)
     return QuantState(clips, start_learning(plan, clips), entries)
 
 
-def _never_run(clip: ClipRange, seen: Array) -> ClipRange:
+def _never_run(clip: ClipRange, reached: Array) -> ClipRange:
     """The clip range with a placeholder for layers whose branch no input can reach: the widest range of the other
     layers, at least [-1, 1]."""
     assert clip.low is not None and clip.high is not None
-    least = jnp.min(clip.low, where=seen, initial=-1.0)
-    most = jnp.max(clip.high, where=seen, initial=1.0)
-    return replace(clip, low=jnp.where(seen, clip.low, least), high=jnp.where(seen, clip.high, most))
+    least = jnp.min(clip.low, where=reached, initial=-1.0)
+    most = jnp.max(clip.high, where=reached, initial=1.0)
+    return replace(clip, low=jnp.where(reached, clip.low, least), high=jnp.where(reached, clip.high, most))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _ranges(spec: TensorSpec, depth: int, entry: dict[str, Any], clip: ClipRange) -> ClipRange:
+def _ranges(spec: TensorSpec, depth: int, entry: Observations, clip: ClipRange) -> ClipRange:
     return map_layers(partial(clip_of, spec), depth)(entry, clip)
 
 
@@ -173,7 +180,7 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
     check_state(plan, state)
     leaves = jax.tree.leaves(params)
     operands = all_operands(plan, leaves, state)
-    carried: dict[str, Any] = {}
+    carried: dict[str, dict[str, tuple[Observations, ClipRange]]] = {}
     for site in plan.sites:  # every reader of a shared activation observes it, so that all use the same new range
         for _, a in site.activations.values():
             if not a.spec.dynamic and not quantizers.build(a.spec.quantizer).learned:
@@ -181,16 +188,17 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
                     raise ValueError(
                         f"`state.observers` lacks {a.key!r}. To go on observing, start from the state of `calibrate`."
                     )
-                entry = {"seen": state.observers[a.key], "clip": state.clips[a.key]}
+                entry = state.observers[a.key], state.clips[a.key]
                 carried.setdefault(site.contraction.id, {})[a.key] = entry
 
     def observe(site: SitePlan, arrays: list[Any], carried: dict[str, Any], operands: Operands):
         carried, operands = dict(carried), dict(operands)
         for side, a in site.activations.values():
             if a.key in carried:
-                seen = observe_operand(a.spec, carried[a.key]["seen"], arrays[side])
-                clip = clip_of(a.spec, seen, carried[a.key]["clip"])
-                carried[a.key] = {"seen": seen, "clip": clip}
+                observed, clip = carried[a.key]
+                observed = observe_operand(a.spec, observed, arrays[side])
+                clip = clip_of(a.spec, observed, clip)
+                carried[a.key] = observed, clip
                 operands[a.key] = ActivationGrid(base_grid(a.spec, clip, 0))
         return carried, operands
 
@@ -200,9 +208,10 @@ def simulate_observing(program: Any, params: Any, state: QuantState, inputs: tup
         plan, engine, args, operands, train=True, observe=observe, carried=carried, check_nan=program.check_nan
     )
     fresh = {key: e for entry in carried.values() for key, e in entry.items()}
-    clips = {**state.clips, **{key: e["clip"] for key, e in fresh.items()}}
-    seen = {**state.observers, **{key: e["seen"] for key, e in fresh.items()}}
-    return jax.tree.unflatten(plan.out_tree, out), jax.lax.stop_gradient(replace(state, clips=clips, observers=seen))
+    clips = {**state.clips, **{key: clip for key, (_, clip) in fresh.items()}}
+    observed = {**state.observers, **{key: one for key, (one, _) in fresh.items()}}
+    updated = replace(state, clips=clips, observers=observed)
+    return jax.tree.unflatten(plan.out_tree, out), jax.lax.stop_gradient(updated)
 
 
 def stream(batches: Iterable[Any], *more: Any) -> Iterator[tuple[Any, ...]]:

@@ -1,7 +1,7 @@
 """Conversion: weights are computed from the parameters once and stored as integers, without a float copy."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -131,6 +131,7 @@ class Converted:
     leaves: dict[str, Array]
     weights: dict[str, QTensor]
     grids: dict[str, ActivationGrid]
+    _: KW_ONLY
     structure: Structure
     recipe: Array | np.ndarray | None = None
 

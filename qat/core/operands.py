@@ -1,6 +1,6 @@
 """Operands of sites: the tensor that each one is, and the values that it is computed with."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,7 @@ class ActivationGrid:
 
     grid: QParams | None = None
     codes: tuple[Int32[Array, "..."], Int32[Array, "..."]] | None = None
+    _: KW_ONLY
     base: QParams | None = None
     learned: dict[str, Array] = field(default_factory=dict)
 

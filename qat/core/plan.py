@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +41,7 @@ class SitePlan:
     contraction: Contraction
     rule: QuantRule | None
     reason: str | None
+    _: KW_ONLY
     operands: tuple[SiteOperand | None, ...] = (None, None)
     joins: int = 0
 
@@ -67,6 +68,7 @@ class Plan:
     jaxpr: Any
     out_tree: Any
     leaves: tuple[str, ...]
+    _: KW_ONLY
     sites: tuple[SitePlan, ...]
     weights: dict[str, Weight]
 
@@ -217,7 +219,7 @@ def _too_long(c: Contraction, rule: QuantRule) -> str | None:
     if longer is None:
         raise ValueError(
             f"{c.path or c.op} contracts {length} products, a symbolic length without an upper bound, and the sum of "
-            f"over {longest} may not fit int32. Say what it is at most: "
+            f"over {longest} may not fit int32. Declare its upper bound: "
             f"jax.export.symbolic_shape({str(length)!r}, constraints=['{length} <= {longest}'])."
         )
     return f"contracts {length} products, over the {longest} whose sum fits int32 on its grids" if longer else None

@@ -220,7 +220,7 @@ def _grouped(operands: QuantizedOperands, numbers: Any, groups: int) -> tuple[Qu
 
 
 def look_up(c: Contraction, table: QuantizedOperand, indices: QuantizedOperand) -> Float[Array, "..."]:
-    """Rows of a quantized table in float32; an index out of range gives what the float look-up gives."""
+    """Rows of a quantized table in float32; an index out of range gives the same as in the float look-up."""
     assert isinstance(table, QTensor)
     assert isinstance(indices, jax.Array)
     p, rows = c.params, c.params["dimension_numbers"].collapsed_slice_dims

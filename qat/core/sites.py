@@ -12,7 +12,7 @@ from qat.core.plan import Plan, SitePlan, macs
 from qat.recipes.recipe import QuantRule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """A contraction or look-up. Where it stays in float `rule` is None and `reason` says why.
 

@@ -4,14 +4,14 @@ All of it is data: other bit widths or clip ranges of the same rules run the sam
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
 from qat.core.operands import ActivationOperand
 from qat.core.plan import Plan, SitePlan
@@ -30,8 +30,21 @@ class ClipRange:
 
     low: Float[Array, "..."] | None
     high: Float[Array, "..."] | None
+    _: KW_ONLY
     qmin: Int32[Array, "..."]
     qmax: Int32[Array, "..."]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Observations:
+    """The observations of an activation so far, with a leading axis for each layer scan: whether all values were
+    `finite`, whether any batch `reached` it, and its observer's state (None for a dynamic range).
+    """
+
+    finite: Bool[Array, "..."]
+    reached: Bool[Array, "..."]
+    observer: Any = None
 
 
 @jax.tree_util.register_dataclass
@@ -47,7 +60,8 @@ class QuantState:
 
     clips: dict[str, ClipRange]
     learned: dict[str, dict[str, Array]] = field(default_factory=dict)
-    observers: dict[str, Any] = field(default_factory=dict)
+    observers: dict[str, Observations] = field(default_factory=dict)
+    _: KW_ONLY
     recipe: Array | np.ndarray | None = None
 
     @property

@@ -10,7 +10,7 @@ from qat.recipes.recipe import QuantRule, TensorSpec
 Axes = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Weight:
     """A stored weight tensor: a parameter leaf or, where `leaf` is None, a value that a site computes from parameters.
 
@@ -53,7 +53,7 @@ class Tensors:
 
 
 def contracted_axes(c: Contraction, side: int) -> Axes:
-    """The axes of an operand that the contraction sums over; of an embedding, those of a row."""
+    """The axes of an operand that the contraction sums over; for an embedding, the axes of a row."""
     ndim = len(c.operands[side].shape)
     if c.op == "dot_general":
         return tuple(c.params["dimension_numbers"][0][side])
@@ -78,8 +78,8 @@ def share_activation(c: Contraction, side: int, value: Any, spec: TensorSpec, te
 def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -> WeightOperand:
     """Add a site's weight to the stored ones, or find it among them.
 
-    A weight that several sites use alike (a tied embedding, a shared layer, a stack scanned twice) is stored once, at
-    the most bits that any of them asks for.
+    A weight that several sites use in the same way (a tied embedding, a shared layer, a stack scanned twice) is stored
+    once, at the most bits that any of them asks for.
     """
     operand, spec, weights = c.operands[side], rule.weights, tensors.weights
     origin = operand.origin

@@ -1,7 +1,7 @@
 """Description of a contraction in a jaxpr: its name, its operands and where each comes from."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ class Origin:
     leaf: int
     path: str
     dtype: Any
+    _: KW_ONLY
     perm: tuple[int, ...] | None
     cast: bool = False
     scans: tuple[Location, ...] = ()
@@ -40,6 +41,7 @@ class Operand:
     shape: tuple[int, ...]
     dtype: Any
     origin: Origin | None
+    _: KW_ONLY
     value: Any = None
 
     @property
@@ -48,7 +50,7 @@ class Operand:
         return self.origin is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contraction:
     """One `dot_general`, `conv` or `embedding` equation; `blocked` says why it cannot be rewritten, else None.
 

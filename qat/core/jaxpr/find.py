@@ -60,7 +60,7 @@ def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
     inner, _ = layouts.open_jaxpr(jaxpr)
     infos = [Info(False, None, frozenset())] * len(inner.invars)
     for i, (path, leaf) in enumerate(leaves):
-        infos[i] = Info(True, Origin(i, leaf_path(path), leaf.dtype, tuple(range(len(leaf.shape)))), frozenset())
+        infos[i] = Info(True, Origin(i, leaf_path(path), leaf.dtype, perm=tuple(range(len(leaf.shape)))), frozenset())
     walk = _Walk(empty=any(_is_empty(getattr(v.aval, "shape", ())) for v in inner.invars[len(leaves) :]))
     _jaxpr(walk, jaxpr, infos, Scope())
     counts: Counter[tuple[str, str]] = Counter()
@@ -134,7 +134,7 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
     if op == "embedding" and args[0].origin is None:
         return [out]
     lhs, rhs = (
-        Operand(v.aval.shape, v.aval.dtype, a.origin if a.known else None, a.value)
+        Operand(v.aval.shape, v.aval.dtype, a.origin if a.known else None, value=a.value)
         for v, a in zip(eqn.invars[:2], args[:2], strict=True)
     )
     operands = (lhs, rhs)
@@ -152,19 +152,19 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
         aval = eqn.outvars[0].aval
         walk.found.append(
             Contraction(
-                "",
-                path,
-                op,
-                location,
-                operands,
-                aval.shape,
-                aval.dtype,
-                eqn,
-                scope.scans,
-                scope.scan_lengths,
-                scope.trip_count,
-                blocked,
-                first,
+                id="",
+                path=path,
+                op=op,
+                location=location,
+                operands=operands,
+                out_shape=aval.shape,
+                out_dtype=aval.dtype,
+                equation=eqn,
+                scans=scope.scans,
+                scan_lengths=scope.scan_lengths,
+                trip_count=scope.trip_count,
+                blocked=blocked,
+                first=first,
                 settled=scope.settled,
             )
         )

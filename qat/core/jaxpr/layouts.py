@@ -6,7 +6,7 @@ remat hold one jaxpr; `custom_jvp_call` and `custom_vjp_call` hold their forward
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax
@@ -50,6 +50,7 @@ class Scan:
     body: Any
     consts: int
     carry: int
+    _: KW_ONLY
     length: int
     reverse: bool
     unroll: int
@@ -63,7 +64,7 @@ def scan_layout(eqn: JaxprEqn) -> Scan:
         consts, carry, _ = (len(group) for group in p["ft_in"].elts)
     else:
         consts, carry = p["num_consts"], p["num_carry"]
-    return Scan(p["jaxpr"], consts, carry, p["length"], p["reverse"], p["unroll"])
+    return Scan(p["jaxpr"], consts, carry, length=p["length"], reverse=p["reverse"], unroll=p["unroll"])
 
 
 def branch_platforms(eqn: JaxprEqn) -> tuple[tuple[str, ...] | None, ...] | None:

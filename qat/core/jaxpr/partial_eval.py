@@ -80,7 +80,7 @@ def _scan(eqn: Any, args: list[Any], at: Location, wanted: Mapping[Location, Any
     layered = {place for place in places if at in wanted[place][0].scans}
 
     def body(_: None, sliced: dict[int, Any]):
-        # Not `found` itself: what the body finds are tracers of the scan, which become arrays only as its stacked
+        # Not `found` itself: operands in the body are tracers of the scan, which become arrays only as its stacked
         # results.
         inner: dict[Location, Any] = {}
         slices = [sliced.get(i, UNKNOWN) for i in range(len(xs))]

@@ -5,7 +5,7 @@ where it is not. So every part is an operand of its own.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ class Joined:
     side: int
     parts: tuple[Any, ...]
     axis: int
+    _: KW_ONLY
     summed_with: int | None
     kept_as: int | None
 
@@ -53,7 +54,8 @@ def _joined(eqn: Any, makers: dict[Any, Any]) -> Joined | None:
         constant = any(layouts.is_literal(p) or _is_constant(makers.get(p)) for p in parts)
         place = _meets(eqn, side, maker.params["dimension"])
         if place is not None and not constant:
-            return Joined(side, parts, maker.params["dimension"], *place)
+            summed_with, kept_as = place
+            return Joined(side, parts, maker.params["dimension"], summed_with=summed_with, kept_as=kept_as)
     return None
 
 

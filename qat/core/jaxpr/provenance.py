@@ -52,7 +52,7 @@ def follow(eqn: Any, args: list[Info]) -> Info:
     # it.
     origin = max(origins, key=lambda o: o[0])[1]
     moved = _moved(eqn, origin) if len(args) == 1 else replace(origin, perm=None, scans=scans)
-    return Info(True, moved, upstream, _is_broadcast(eqn, args), value)
+    return Info(True, moved, upstream, broadcast=_is_broadcast(eqn, args), value=value)
 
 
 def _same_value(eqn: Any, args: list[Info]) -> Any:
