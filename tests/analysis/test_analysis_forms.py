@@ -89,7 +89,7 @@ def test_bit_widths_are_data_to_the_compiled_step():
     counts = []
     for name in ("w4a4", "w3a5", "w8a8"):
         layer_statistics(*both(name))
-        counts.append((programs(measuring._step), programs(measuring._given)))
+        counts.append((programs(measuring._step), programs(measuring._operands)))
     assert counts[0] == counts[1] == counts[2]
 
 
