@@ -37,6 +37,7 @@ FORMS = (
 )
 FLAGS = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
 """Arguments of a module that say whether it trains, with their values where it does."""
+SOWN = "What is sown to be looked at belongs into `intermediates`; return what the loss needs as an output."
 STATES = {"batch_stats": nnx.BatchStat, "state": ...}
 """Collections of an NNX module's variables beside its parameters: what is of a type goes to the first that takes it."""
 
@@ -94,8 +95,7 @@ def check_forward(functions: Forward, *inputs: Any) -> Any:
     before, after = describe(variables), describe({**variables, **made[1]})
     if before != after:
         raise ValueError(
-            f"a model must keep the structure of its variables in training: {differences(before, after)}. What is sown "
-            "to be looked at belongs into `intermediates`; return what the loss needs as an output."
+            f"a model must keep the structure of its variables in training: {differences(before, after)}. {SOWN}"
         )
     return variables
 
@@ -117,9 +117,9 @@ def _of_linen(module: nn.Module) -> Forward:
     def inference(variables: Any, *inputs: Any) -> Any:
         try:
             return module.apply(variables, *inputs, **inference_flags)
-        except errors.ModifyScopeVariableError:
-            # Written whether it trains or not, so it tells training by nothing; here the new values are dropped.
-            return module.apply(variables, *inputs, mutable=nn.DenyList("params"), **inference_flags)[0]
+        except errors.ModifyScopeVariableError as error:
+            # To write and then drop it would not do: the outputs of an example could depend on its batch.
+            raise ValueError(_writes(str(error))) from None
         except errors.InvalidRngError as error:
             raise ValueError(_random(str(error))) from None
 
@@ -165,11 +165,12 @@ def _of_nnx(model: str, build: Callable[..., Any]) -> Forward:
             still = _keys(keys, jax.random.key(0))
         module = whole(variables, still)
         module.eval()
+        before = {path: one.get_value() for path, one in _carried(module).items()}
         outputs = module(*inputs, **inference_flags)
-        after = dict(nnx.to_flat_state(nnx.state(module, nnx.RngCount)))
-        for path, count in nnx.to_flat_state(still):
-            if isinstance(count, nnx.RngCount) and after[path].get_value() is not count.get_value():
-                raise ValueError(_random("/".join(map(str, path))))
+        for path, one in _carried(module).items():
+            if path not in before or one.get_value() is not before[path]:
+                refusal = _random if isinstance(one, nnx.RngState) else _writes
+                raise ValueError(refusal("/".join(map(str, path))))
         return outputs
 
     return Forward(init, training, inference, _vocabulary(abstract))
@@ -208,6 +209,12 @@ def _flags(module: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def _split(module: Any) -> tuple[Any, ...]:
     """The graph, and the state of each kind: parameters, keys, what was sown, and `STATES`."""
     return nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, *STATES.values())
+
+
+def _carried(module: Any) -> dict[Path, Any]:
+    """The variables by path that a call may change: all but parameters and what is sown to be looked at."""
+    kinds = nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))
+    return dict(nnx.to_flat_state(nnx.state(module, kinds)))
 
 
 def _keys(like: Any, key: jax.Array) -> Any:
@@ -255,7 +262,7 @@ def _check_variables(variables: Any) -> None:
         names = [part.key if isinstance(part, jax.tree_util.DictKey) else None for part in path]
         if not all(isinstance(name, str) and "/" not in name for name in names):
             where = jax.tree_util.keystr(path)
-            raise ValueError(f"variables must be nested dicts whose keys are text without '/', got {where}.")
+            raise ValueError(f"variables must be nested dicts whose keys are text without '/', got {where}. {SOWN}")
         if names[0] == "params" and not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(
                 f"`params` must hold floating-point arrays, got {leaf.dtype} at {'/'.join(map(str, names))}. "
@@ -266,6 +273,13 @@ def _check_variables(variables: Any) -> None:
 def _no_form(model: str, made: Any) -> str:
     rngs = " without `rngs`, so that every seed would start from the same weights" * isinstance(made, nnx.Module)
     return f"model {model!r} must be {FORMS}; its builder returned a {type(made).__name__}{rngs}."
+
+
+def _writes(told: str) -> str:
+    return (
+        f"a model must change none of its variables in inference, but this one does ({told}). Have it take `train` or "
+        "`deterministic`, or write where `self.is_mutable_collection(name)` alone."
+    )
 
 
 def _random(told: str) -> str:

@@ -74,3 +74,5 @@ def forgotten() -> Iterator[None]:
             for names, old in ((registry._factories, factories), (registry._places, places)):
                 names.clear()
                 names.update(old)
+        for clear in Registry.caches:
+            clear()
