@@ -13,10 +13,9 @@ from ownparts import forgotten
 
 import qat
 from qat import data, models, tasks
-from qat.export.trees import load_tree, save_tree
 from qat.lab.experiment.objective import float_examples, float_loss, simulated_loss
 from qat.lab.experiment.quantizing import quantized_pair
-from qat.lab.experiment.trial import load_variables, serialized_variables
+from qat.lab.runs.models import read_result, read_variables, write_model, write_result
 from qat.models.adapter import Forward, check_forward, forward
 from qat.models.arguments import check_builder
 from qat.train import TrainConfig, fit, per_example
@@ -154,10 +153,10 @@ def test_it_trains_quantized_with_its_own_state(form, net, task, variables, stat
 
 
 def test_variables_are_stored_and_read_as_they_are(variables, tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(serialized_variables(variables))
-    assert same(load_variables(tmp_path / "model.safetensors"), jax.tree.map(np.asarray, variables))
-    save_tree(tmp_path / "tree", {"variables": variables})
-    assert same(load_tree(tmp_path / "tree")["variables"], variables)
+    write_model(tmp_path, variables)
+    assert same(read_variables(tmp_path), jax.tree.map(np.asarray, variables))
+    write_result(tmp_path, {"variables": variables})
+    assert same(read_result(tmp_path)["variables"], variables)
 
 
 REGISTERED = {
