@@ -45,7 +45,7 @@ def statistics_of(update: Update, params: Any, batches: Sequence[tuple[Any, ...]
     for inputs in batches:
         found = _matched(params, update(zeros, inputs))
         seen = {path: found[path].astype(np.float64) / (1 - momentum) for path, momentum in momenta.items()}
-        size = _examples(inputs)
+        size = examples_of(inputs)
         # Second moments add up over batches, variances do not: a batch's own mean lies beside that of all.
         raw = {path: x if (mean := mean_of(path, seen)) is None else x + seen[mean] ** 2 for path, x in seen.items()}
         sums = {path: size * x + sums.get(path, 0.0) for path, x in raw.items()}
@@ -136,6 +136,6 @@ def _matched(params: Any, updated: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _examples(inputs: tuple[Any, ...]) -> int:
+def examples_of(inputs: tuple[Any, ...]) -> int:
     """How many examples a batch has: the length of its first array."""
     return next((x.shape[0] for x in jax.tree.leaves(inputs) if getattr(x, "ndim", 0)), 1)

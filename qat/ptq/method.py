@@ -10,7 +10,7 @@ import jax
 
 from qat.core.calibrate import stream
 from qat.core.state import QuantState
-from qat.registry import Registry
+from qat.registry import Registry, parse_call
 from qat.transform import Quantized
 
 Batches = Sequence[tuple[Any, ...]]
@@ -25,6 +25,9 @@ class Subject:
     a tree of running statistics anew, whose leaves have the paths that they have in `params` (Linen's
     `{"batch_stats": ...}`, or an NNX state); other leaves may be among them. `loss(outputs, target)` is a scalar, and
     `targets` holds what it takes for each batch, such as labels. `seed` decides whatever a method draws at random.
+
+    `reference`, which `apply` sets, are the parameters whose float function is the one to come near to: those before
+    any method but such as leave the float function equal.
     """
 
     q: Quantized
@@ -32,6 +35,7 @@ class Subject:
     loss: Callable[[Any, Any], jax.Array] | None = None
     targets: Sequence[Any] | None = None
     seed: int = 0
+    reference: Any = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ class Method:
 
     `needs` names the fields of `Subject` that it cannot do without. `check(subject, params, state, inputs)` raises
     `ValueError`, before any method runs, where the function has nothing that the method works on; `inputs` are those of
-    the first batch. A method that `rounds` chooses on which grid point each weight lies; one that `rescales` moves
-    weights off their grids, and so cannot follow the first kind.
+    the first batch. A method that `rounds` chooses on which grid point each weight lies; one that `rescales`
+    leaves the float function equal, and so comes before all that change it. `never_after` names methods whose work it
+    would undo or do twice.
     """
 
     run: Callable[[Subject, Any, QuantState, Batches], Outcome]
@@ -64,6 +69,7 @@ class Method:
     check: Callable[[Subject, Any, QuantState, tuple[Any, ...]], None] | None = None
     rounds: bool = False
     rescales: bool = False
+    never_after: tuple[str, ...] = ()
 
 
 methods: Registry[Method] = Registry("PTQ method")
@@ -115,12 +121,13 @@ def apply(
     for _, method in built:
         if method.check is not None:
             method.check(subject, params, state, first)
-    steps = []
+    steps, reference = [], params
     for text, method in built:
         started = time.monotonic()
-        found = method.run(subject, params, state, inputs)
+        found = method.run(replace(subject, reference=reference), params, state, inputs)
         _require_same_form(text, (params, state.bare), (found.params, found.state.bare))
         params, state = jax.block_until_ready((found.params, replace(found.state, recipe=state.recipe)))
+        reference = params if method.rescales else reference
         seconds = round(time.monotonic() - started, 3)
         steps.append(Step(text, tuple(found.changed), dict(found.left), figures=dict(found.figures), seconds=seconds))
     return Applied(params, state, tuple(steps))
@@ -129,19 +136,25 @@ def apply(
 def composition(texts: Sequence[str]) -> list[tuple[str, Method]]:
     """The methods that `texts` name, each with its text, in their order.
 
-    Raises `ValueError` for text that is no sequence of methods, an unknown name, settings that do not fit, and a method
-    that moves weights off the grid points that an earlier one chose.
+    Raises `ValueError` for text that is no sequence of methods, an unknown name, settings that do not fit, and an order
+    that cannot work.
     """
     if isinstance(texts, str):
         raise ValueError(f"`ptq` must be a sequence of methods, got the text {texts!r}. Write ({texts!r},).")
     built = [(text, methods.build(text)) for text in texts]
-    rounded = None
-    for text, method in built:
-        if method.rescales and rounded is not None:
+    changing = rounding = None
+    for number, (text, method) in enumerate(built):
+        spoilt = next((one for one in texts[:number] if parse_call(one)[0] in method.never_after), None)
+        if spoilt is not None:
+            raise ValueError(f"`ptq`: {text!r} would undo {spoilt!r}, or do its work twice. Put it first.")
+        if method.rescales and changing is not None:
             raise ValueError(
-                f"`ptq`: {text!r} moves weights off the grid points that {rounded!r} before it chose. Put it first."
+                f"`ptq`: {text!r} moves weights between layers, off what {changing!r} before it fitted. Put it first."
             )
-        rounded = text if method.rounds else rounded
+        if method.rounds and rounding is not None:
+            raise ValueError(f"`ptq`: {text!r} chooses anew the grid points that {rounding!r} chose. Leave one out.")
+        changing = changing if method.rescales else text
+        rounding = text if method.rounds else rounding
     return built
 
 

@@ -31,7 +31,7 @@ def reestimate_bn(ranges: bool = True) -> Method:
             state = activation_ranges_anew(subject.q, params, state, batches)
         return Outcome(params, state, tuple(sorted(fresh.values)), fresh.left)
 
-    return Method(run, needs=("training",), check=_check)
+    return Method(run, needs=("training",), check=_check, never_after=("bias_correction",))
 
 
 def _check(subject: Subject, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> None:

@@ -62,9 +62,29 @@ def test_methods_compose_in_the_order_written_and_each_says_what_it_changed():
 
 @pytest.mark.usefixtures("own")
 def test_an_order_that_undoes_a_method_is_refused():
-    with pytest.raises(ValueError, match=r"'times' moves weights off the grid points that 'plus' before it chose"):
-        composition(("plus", "times"))
-    assert [text for text, _ in composition(("times", "plus", "plus"))] == ["times", "plus", "plus"]
+    with pytest.raises(ValueError, match=r"'times' moves weights between layers, off what 'counts' before it fitted"):
+        composition(("times", "counts", "times"))
+    with pytest.raises(ValueError, match=r"'plus\(by=3.0\)' chooses anew the grid points that 'plus' chose"):
+        composition(("plus", "counts", "plus(by=3.0)"))
+    with pytest.raises(ValueError, match=r"'reestimate_bn' would undo 'bias_correction\(sequential=False\)'"):
+        composition(("bias_correction(sequential=False)", "reestimate_bn"))
+    assert [text for text, _ in composition(("times", "counts", "counts"))] == ["times", "counts", "counts"]
+
+
+@pytest.mark.usefixtures("own")
+def test_the_reference_is_what_came_before_the_first_change_of_the_float_function():
+    q, params, state, batches = case()
+
+    def compares() -> Method:
+        def run(subject, now, state, batches):
+            ratio = float((subject.reference["w"] / params["w"]).mean())
+            return Outcome({"w": now["w"] + 1}, state, (), figures={"ratio": ratio})
+
+        return Method(run)
+
+    methods.register(compares)
+    steps = ptq.apply(("times", "compares", "compares"), q, params, state, batches).steps
+    assert [step.figures.get("ratio") for step in steps[1:]] == [2.0, 2.0]
 
 
 @pytest.mark.usefixtures("own")
