@@ -160,7 +160,7 @@ def spread_leaf(graph: Graph, value: Value) -> Spread | None:
 
 
 def moved_axes(graph: Graph, node: Node, value: Value) -> tuple[int | None, ...] | None:
-    """For each axis of a node's result the axis of `value`, its one operand, that it is; None where the node does more
+    """The axis of `value`, a node's one operand, that each axis of the result is; None where the node does more
     than to move axes, add or drop axes of length one, or repeat."""
     before, after = graph.shapes[value], graph.shapes[node.makes[0]]
     if node.name in KEEPING:
