@@ -137,5 +137,5 @@ def _matched(params: Any, updated: Any) -> dict[str, np.ndarray]:
 
 
 def examples_of(inputs: tuple[Any, ...]) -> int:
-    """How many examples a batch has: the length of its first array."""
+    """The number of examples in a batch: the length of its first array."""
     return next((x.shape[0] for x in jax.tree.leaves(inputs) if getattr(x, "ndim", 0)), 1)
