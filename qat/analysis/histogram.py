@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy
 from jaxtyping import Array, Float, Int32, UInt32
 
+from qat.observers.sketch import bin_of, widened
 from qat.recipes.recipe import TensorSpec
 
 BINS = 4096
 AT_BOUND = 1 + 2.0**-20  # a value at the bound counts as inside, however float32 rounds both
 SMALLEST_EXPONENT = -100  # of the span of a tensor of zeros
-MANTISSA_BITS, EXPONENT_BIAS = 23, 127  # of float32
 
 
 @jax.tree_util.register_dataclass
@@ -70,8 +70,7 @@ def update(t: Tally, x: Array, dequantized: Array, spec: TensorSpec) -> Tally:
         low, high = clip_range(spec.grid, x.min(initial=0.0), x.max(initial=0.0))
         t = replace(_grown(t, x), low=jnp.minimum(t.low, low), high=jnp.maximum(t.high, high))
     outside = (x < low * AT_BOUND) | (x > high * AT_BOUND)
-    bin_of = jnp.floor(x.reshape(-1) * (BINS // 2 * _power_of_two(-t.exponent)))
-    index = jnp.clip(bin_of, -(BINS // 2), BINS // 2 - 1).astype(jnp.int32) + BINS // 2
+    index = bin_of(x.reshape(-1), jnp.ldexp(jnp.float32(BINS // 2), -t.exponent), BINS)
     clipped = t.clipped + outside.sum(dtype=jnp.uint32)
     return replace(t, counts=t.counts.at[index].add(1), clipped=clipped, noise=add_noise(t.noise, x, dequantized))
 
@@ -79,18 +78,5 @@ def update(t: Tally, x: Array, dequantized: Array, spec: TensorSpec) -> Tally:
 def _grown(t: Tally, x: Array) -> Tally:
     """The tally over a span wide enough for the values: bins merge towards the centre."""
     largest = jnp.maximum(jnp.max(jnp.abs(x), initial=0.0), 2.0 ** (SMALLEST_EXPONENT - 1))
-    above = (jax.lax.bitcast_convert_type(largest, jnp.int32) >> MANTISSA_BITS) - (EXPONENT_BIAS - 1)
-    exponent = jnp.maximum(t.exponent, above)
-    doublings = jnp.minimum(exponent - t.exponent, 31)
-
-    def merged(counts: Array) -> Array:
-        target = (jnp.arange(-(BINS // 2), BINS // 2) >> doublings) + BINS // 2
-        return jnp.zeros_like(counts).at[target].add(counts)
-
-    counts = jax.lax.cond(doublings > 0, merged, lambda counts: counts, t.counts)
-    return replace(t, counts=counts, exponent=exponent)
-
-
-def _power_of_two(exponent: Array) -> Array:
-    """2**exponent, exactly: compiled `exp2` is off by a bit."""
-    return jax.lax.bitcast_convert_type((exponent + EXPONENT_BIAS) << MANTISSA_BITS, jnp.float32)
+    exponent = jnp.maximum(t.exponent, jnp.frexp(largest)[1])
+    return replace(t, counts=widened(t.counts, exponent - t.exponent), exponent=exponent)

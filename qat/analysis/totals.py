@@ -13,6 +13,7 @@ from qat.core.state import ClipRange
 from qat.core.tensors import Weight
 from qat.core.weights import by_channel
 from qat.numerics import QTensor
+from qat.observers.sketch import bin_of, widened
 
 SHOWN = 64  # bins of a histogram
 HALF = BINS // 2
@@ -57,7 +58,8 @@ class Counts:
 
     def __add__(self, t: Tally) -> "Counts":
         exponent = max(self.exponent, int(t.exponent))
-        counts = widened(self.counts, exponent - self.exponent) + widened(t.counts, exponent - int(t.exponent))
+        added = widened(np.asarray(t.counts, np.int64), exponent - int(t.exponent))
+        counts = widened(self.counts, exponent - self.exponent) + added
         low, high = min(self.low, float(t.low)), max(self.high, float(t.high))
         clipped, energy = self.clipped + int(t.clipped), self.energy + t.noise
         return Counts(counts, exponent, clipped, energy=energy, low=low, high=high)
@@ -94,15 +96,6 @@ def span_of(low: float, high: float) -> int:
     """The exponent of a span that holds the clip range [low, high] and its width again on either side."""
     bound = max(high, -low) + (high - low)
     return max(math.frexp(bound)[1], SMALLEST_EXPONENT) if bound > 0 else SMALLEST_EXPONENT
-
-
-def widened(counts: np.ndarray, doublings: int) -> np.ndarray:
-    """Counts over a span 2**doublings as wide: bins merge towards the centre."""
-    if not doublings:
-        return counts.astype(np.int64)
-    merged = np.zeros(BINS, np.int64)
-    np.add.at(merged, (np.arange(-HALF, HALF) >> min(doublings, 31)) + HALF, counts)
-    return merged
 
 
 PIECE = 2**22  # values that are counted at once
@@ -150,8 +143,7 @@ def _more(total: Counts, x: np.ndarray, dequantized: np.ndarray, low: np.ndarray
     energy = total.energy + Energy(_squares(x), _squares(x - dequantized))
     if not math.isfinite(energy.signal + energy.noise):
         return replace(total, energy=energy)
-    place = np.floor(x.ravel() * np.float32(math.ldexp(HALF, -total.exponent)))
-    index = np.clip(place, -HALF, HALF - 1).astype(np.int64) + HALF
+    index = bin_of(x.ravel(), np.float32(math.ldexp(HALF, -total.exponent)), BINS)
     outside = (x < low * np.float32(AT_BOUND)) | (x > high * np.float32(AT_BOUND))
     clipped = total.clipped + int(np.count_nonzero(outside))
     return replace(total, counts=total.counts + np.bincount(index, minlength=BINS), clipped=clipped, energy=energy)

@@ -1,4 +1,5 @@
-"""A histogram of a stream in bounded memory, shared by the observers percentile, histogram and mse.
+"""A histogram of a stream in bounded memory, shared by the observers percentile, histogram and mse; its binning serves
+`qat.analysis` too.
 
 Bins are equal and centred on zero; the span is a power of two and doubles when a value falls outside, so that old bins
 merge in pairs, exactly. The smallest and largest value are exact too. At most `SAMPLES` values of each channel are
@@ -7,10 +8,11 @@ a tensor again and again where the number of channels divides it.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy
 from jaxtyping import Array, Float, Int32
 
 BINS = 2048
@@ -40,7 +42,7 @@ def update(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
     bound = jnp.maximum(jnp.maximum(-low, high), 1e-30)
     span = jnp.maximum(s.span, _power_of_two(bound))
     doublings = jnp.where(s.span > 0, jnp.frexp(span)[1] - jnp.frexp(s.span)[1], 0)
-    merged = jax.vmap(_widen)(s.counts, doublings)
+    merged = jax.vmap(widened)(s.counts, doublings)
     counts = jax.vmap(_count)(merged, span, _sample(x, s.batches))
     return Sketch(counts, span, low, high, s.batches + 1)
 
@@ -65,16 +67,29 @@ def _sample(x: Array, batch: Array) -> Array:
     return x[..., place]
 
 
-def _widen(counts: Array, doublings: Array) -> Array:
-    """Counts over a span 2**doublings as wide: bins merge towards the centre."""
-    target = ((jnp.arange(BINS) - BINS // 2) >> jnp.minimum(doublings, 31)) + BINS // 2
+def widened(counts: Any, doublings: Any) -> Any:
+    """Counts over a span 2**doublings as wide, arrays of numpy or jax: bins merge towards the centre."""
+    half = counts.shape[-1] // 2
+    if not isinstance(counts, jax.Array):
+        merged = numpy.zeros_like(counts)
+        numpy.add.at(merged, (numpy.arange(-half, half) >> min(int(doublings), 31)) + half, counts)
+        return merged
+    target = (jnp.arange(-half, half) >> jnp.minimum(doublings, 31)) + half
     return jax.lax.cond(doublings > 0, lambda c: jnp.zeros_like(c).at[target].add(c), lambda c: c, counts)
+
+
+def bin_of(x: Any, per_unit: Any, bins: int) -> Any:
+    """The bin that holds each value of an array of numpy or jax, of `bins` equal ones that are centred on zero.
+
+    `per_unit`, a power of two, is how many of them span 1; values beyond are in the bins at the ends.
+    """
+    np, half = jnp if isinstance(x, jax.Array) else numpy, bins // 2
+    return np.clip(np.floor(x * per_unit), -half, half - 1).astype(np.int32) + half
 
 
 def _count(counts: Array, span: Array, x: Array) -> Array:
     """Add the counts of a batch, summed as integers first: a float32 count above 2**24 would ignore single ones."""
-    index = jnp.clip(jnp.floor(x / span * (BINS // 2)) + BINS // 2, 0, BINS - 1).astype(jnp.int32)
-    return counts + jnp.zeros(BINS, jnp.int32).at[index].add(1).astype(jnp.float32)
+    return counts + jnp.zeros(BINS, jnp.int32).at[bin_of(x, BINS // 2 / span, BINS)].add(1).astype(jnp.float32)
 
 
 def centers(s: Sketch) -> Float[Array, "channels bins"]:
