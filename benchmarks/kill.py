@@ -60,7 +60,7 @@ class Sweeps:
     def start(self, runs: Path) -> psutil.Popen:
         """Begin a sweep, or go on with it."""
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.study.parent / "compiled")}
-        command = [sys.executable, "-m", "qat.lab.cli", "sweep", str(self.study), "--runs", str(runs)]
+        command = [sys.executable, "-m", "qat", "sweep", str(self.study), "--runs", str(runs)]
         log = (runs.parent / f"{runs.name}.log").open("ab")
         with log:
             return psutil.Popen(

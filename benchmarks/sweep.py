@@ -47,7 +47,7 @@ def _alone(trial: Trial, folder: Path) -> float:
 def _seconds(*arguments: str | Path) -> float:
     """Wall time of a `qat` command."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "qat.lab.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "qat", *map(str, arguments)]
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
 

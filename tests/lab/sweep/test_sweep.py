@@ -56,7 +56,7 @@ def command(study, runs):
 def process(study, runs):
     """That command in a process of its own, which reads what the uninterrupted run compiled."""
     variables = {**os.environ, **environment(study.parent / "programs"), "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "qat.lab.cli", *command(study, runs)]
+    words = [sys.executable, "-m", "qat", *command(study, runs)]
     return subprocess.Popen(words, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -1,4 +1,4 @@
-"""Runners: where jobs run. One file each."""
+"""Runners: where jobs run. One file each; the simplest is beside their interface."""
 
 from qat.lab.jobs.runners.runner import Runner, RunnerFactory, register, runners
 from qat.registry import load_members

@@ -1,9 +1,17 @@
-"""The interface of a runner: it has room for jobs, starts them, and reports how they ended."""
+"""The interface of a runner, which has room for jobs, starts them and reports how they ended; and the simplest one, of
+jobs one after another in this process."""
 
+import contextlib
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-from qat.lab.jobs.events import Emit, JobEnd, JobRequest
+from qat.lab.jobs.events import Emit, Failed, JobEnd, JobRequest, Started
+from qat.lab.jobs.log import append_log, header, where
+from qat.lab.jobs.programs import kept
+from qat.lab.jobs.run_one import perform
+from qat.lab.jobs.threads import threads
 from qat.registry import Registry
 
 
@@ -33,3 +41,46 @@ type RunnerFactory = Callable[[Emit], Runner]
 
 runners: Registry[RunnerFactory] = Registry("runner")
 register = runners.register
+
+
+class InProcess:
+    """A job that was started runs when it is waited for; what it prints goes where this process prints."""
+
+    def __init__(self, emit: Emit):
+        self._emit = emit
+        self._next: JobRequest | None = None
+        self._programs = contextlib.ExitStack()
+        self._programs.enter_context(kept(threads()))
+
+    def room(self) -> int:
+        """One while no job waits to be run, else none."""
+        return 0 if self._next else 1
+
+    def start(self, request: JobRequest) -> None:
+        """Take the job for the next `wait`."""
+        # Not run here: the scheduler calls `start` with a state that is only consistent once it returns.
+        self._next = request
+
+    def wait(self, timeout: float) -> list[JobEnd]:
+        """Run the job to its end, whatever time it takes."""
+        if self._next is None:
+            time.sleep(timeout)
+            return []
+        request, self._next = self._next, None
+        self._emit(Started(request.job, where()))
+        end = perform(request, self._emit)
+        # A disk that refused the job would refuse the log too, and hide the first error.
+        if isinstance(end, Failed) and not end.refused:
+            append_log(Path(request.root) / request.job, header() + end.traceback)
+        return [end]
+
+    def close(self) -> None:
+        """Stop keeping compiled programs; nothing else is left to end."""
+        self._next = None
+        self._programs.close()
+
+
+@register
+def inprocess() -> RunnerFactory:
+    """This process, one job at a time."""
+    return InProcess

@@ -1,5 +1,0 @@
-"""`python -m qat.lab.cli`."""
-
-from qat.lab.cli import app
-
-app()
