@@ -34,7 +34,7 @@ show at any width.
 
 The float models miss what was aimed at, 89.5 on both splits: three epochs on 6,920 sentences end there whatever the
 pooling (the mean of all tokens: 88.0), the rate (4e-5 to 1e-4), frozen embeddings (88.3) or batches of 16 at 3e-5
-(88.1). `consistency=1.0`, which takes twice the time a step, ended at 88.9 (dev 88.5) in a trial of one seed that had
+(88.1). `r_drop=1.0`, which takes twice the time a step, ended at 88.9 (dev 88.5) in a trial of one seed that had
 88.9 (dev 88.2) without; half-way it had 89.5 (dev 88.7), and the average of its weights (`ema_decay=0.99`) had 88.7
 (dev 88.8) at the end.
 """

@@ -22,8 +22,8 @@ class Task:
     `inputs(batch)` are the model's inputs: a tuple of trees of arrays, or one such tree, a dict for example.
     `loss(outputs, batch)` gives the loss and numbers to watch; outputs may be any tree too. `examples(outputs, batch)`
     gives arrays over the examples, `summary` the metrics from those of a whole split. An array by the main metric's
-    name whose mean is that metric lets arms be compared example by example. `distill(outputs, teacher's)` is a loss of
-    outputs that are unlike those of another model; None where a task has none.
+    name whose mean is that metric lets arms be compared example by example. `distill(outputs, teacher's)` is the
+    divergence of outputs from those of another model; None where a task has none.
 
     Raises `ValueError` unless the main metric has a direction and no two metrics share a name.
     """

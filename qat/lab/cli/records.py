@@ -60,7 +60,7 @@ def detect(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the pictures and results.json.")] = Path("detected"),
     template: Annotated[Path | None, typer.Option("--template", help="The defect-free board.")] = None,
-    beside: Annotated[str | None, typer.Option("--beside", help="'float', or another trial's folder.")] = None,
+    compared: Annotated[str | None, typer.Option("--compare", help="'float', or another trial's folder.")] = None,
     threshold: Annotated[float | None, typer.Option("--threshold", help="Least score that is drawn.")] = None,
     annotations: Annotated[Path | None, typer.Option("--annotations", help="COCO file that numbers images.")] = None,
     convert: Annotated[bool, typer.Option("--convert", help="Convert images of another colour mode.")] = False,
@@ -70,7 +70,7 @@ def detect(
     with one_clear_error():
         from qat.lab.inspect.detector import detect as run_on
 
-        more = {"template": template, "beside": beside, "threshold": threshold}
+        more = {"template": template, "compare": compared, "threshold": threshold}
         done = run_on(model, images, out, **more, annotations=annotations, convert=convert, trust=trust)
         typer.echo(f"{sum(done.counts)} found on {len(done.pictures)} images, score >= {done.threshold:.2f}")
         typer.echo(str(done.results))
@@ -79,7 +79,7 @@ def detect(
 @app.command()
 def texts(
     trial: Annotated[str, typer.Argument(help="Folder of a finished trial of a text classifier, RUNS/trials/ID.")],
-    beside: Annotated[str | None, typer.Option("--beside", help="Another trial; its float model.")] = None,
+    compared: Annotated[str | None, typer.Option("--compare", help="Another trial; default: its float model.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file of all texts on which the two differ.")] = None,
     most: Annotated[int, typer.Option("--most", min=0, help="Texts that are shown.")] = 20,
     trust: Trust = False,
@@ -88,7 +88,7 @@ def texts(
     with one_clear_error():
         from qat.lab.inspect.text import compare, tables
 
-        found = compare(trial, beside, trust=trust)
+        found = compare(trial, compared, trust=trust)
         for table in tables(found, most):
             stdout().print(table)
         if out is not None:

@@ -8,7 +8,7 @@ from qat.data.problems import MissingDataError
 from qat.fileio import describe_error, place
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.quantizing import quantized
-from qat.lab.experiment.training import setting
+from qat.lab.experiment.training import workload_of
 from qat.models.pretrained import check_init
 
 
@@ -16,27 +16,27 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
     """Raise `ValueError` for data that cannot be read, and for a recipe, a checkpoint or a teacher that does not fit
     the model, its data or its task."""
     for config in _different(configs):
-        where = setting(config.model, config.data, config.engine)
-        for name in ("distillation", "consistency"):
-            if getattr(config, name) is not None and where.task.distill is None:
+        workload = workload_of(config.model, config.data, config.engine)
+        for name in ("distillation", "r_drop"):
+            if getattr(config, name) is not None and workload.task.distill is None:
                 raise ValueError(
                     f"`{name}`: {config.data!r} asks for a task that cannot compare outputs. Leave it out."
                 )
         if config.recipe is None and config.init is None:
             continue
-        variables = where.abstract_variables()
+        variables = workload.abstract_variables()
         if config.init is not None:
             check_init(config.init, variables)
         if config.rules is not None:
-            quantized(where, config.rules).inference.sites(variables, *where.example())
+            quantized(workload, config.rules).inference.sites(variables, *workload.example())
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
-    fields = ("model", "data", "recipe", "init", "distillation", "consistency")
+    fields = ("model", "data", "recipe", "init", "distillation", "r_drop")
     return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()
 
 
-DECISIVE = ("model", "data", "recipe", "init", "distillation", "consistency")
+DECISIVE = ("model", "data", "recipe", "init", "distillation", "r_drop")
 
 
 def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
@@ -62,7 +62,7 @@ def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
 
 def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
     def variables() -> Any:
-        return setting(config.model, config.data).abstract_variables()
+        return workload_of(config.model, config.data).abstract_variables()
 
     steps = {
         "data": lambda: data.load(config.data),

@@ -36,8 +36,8 @@ class ExperimentConfig(BaseModel):
     batches after training (averaged weights carry those of the weights that were averaged), with `finetune_bn_batches`
     that of the control and of QAT, there of the quantized network. `engine`
     names what multiplies integers, in training and when served. `distillation` is the part of QAT's loss that the float
-    model's outputs make. `consistency` weighs, in float training and the control, how unlike the outputs of two draws
-    of dropout are.
+    model's outputs make. `r_drop` weighs, in float training and the control, the divergence between the outputs of
+    two draws of dropout (earlier files say `consistency`).
 
     `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
     of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
@@ -61,7 +61,7 @@ class ExperimentConfig(BaseModel):
     train_bn_batches: Annotated[int, Field(ge=1)] | None = None
     finetune_bn_batches: Annotated[int, Field(ge=1)] | None = None
     distillation: Annotated[float, Field(gt=0, le=1)] | None = None
-    consistency: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    r_drop: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 256
     more_splits: tuple[Literal["train", "validation"], ...] = ()
     latency_batch_size: Annotated[int, Field(ge=1)] | None = None
@@ -89,6 +89,15 @@ class ExperimentConfig(BaseModel):
         """A short name of the recipe for tables: its text, or its name with a digest of its rules; with the
         post-training methods that follow."""
         return None if self.recipe is None else name_in_tables(self.recipe, self.ptq)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed_fields(cls, values: Any) -> Any:
+        if not (isinstance(values, Mapping) and "consistency" in values):
+            return values
+        if values.get("r_drop") is not None:
+            raise ValueError("`consistency` is the earlier name of `r_drop`. Give `r_drop` alone.")
+        return {"r_drop" if name == "consistency" else name: value for name, value in values.items()}
 
     @field_validator("model")
     @classmethod

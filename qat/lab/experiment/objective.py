@@ -15,15 +15,15 @@ from qat.tasks import Task
 
 
 @functools.lru_cache
-def float_loss(task: Task, functions: Forward, consistency: float | None = None) -> Callable[..., Any]:
+def float_loss(task: Task, functions: Forward, r_drop: float | None = None) -> Callable[..., Any]:
     """The loss of a float model for `fit`: trains `params`; `state` holds the model's other collections.
 
-    With `consistency` a batch is seen under two draws of dropout; to the mean of their losses comes this weight times
-    the mean of the two divergences between their outputs (R-Drop, Liang et al. 2021, arXiv 2106.14448).
+    With `r_drop` each batch is evaluated under two draws of dropout; the loss is the mean of their losses plus this
+    weight times the mean of the two divergences between their outputs (R-Drop, Liang et al. 2021, arXiv 2106.14448).
 
-    Raises `ValueError` for `consistency` where the task cannot compare outputs.
+    Raises `ValueError` for `r_drop` where the task cannot compare outputs.
     """
-    unlike = None if consistency is None else _unlike(task, "consistency")
+    divergence = None if r_drop is None else _divergence(task, "r_drop")
 
     def loss(params: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
         variables, inputs = {"params": params, **state}, task.arguments(batch)
@@ -32,11 +32,11 @@ def float_loss(task: Task, functions: Forward, consistency: float | None = None)
         else:
             outputs, updated = functions.training(variables, *inputs, key)
         value, watched = task.loss(outputs, batch)
-        if consistency is not None and unlike is not None and not frozen:
+        if r_drop is not None and divergence is not None and not frozen:
             others, _ = functions.training(variables, *inputs, jax.random.fold_in(key, 1))
-            apart = (unlike(outputs, others) + unlike(others, outputs)) / 2
-            value = (value + task.loss(others, batch)[0]) / 2 + consistency * apart
-            watched = {**watched, "consistency": apart}
+            mean = (divergence(outputs, others) + divergence(others, outputs)) / 2
+            value = (value + task.loss(others, batch)[0]) / 2 + r_drop * mean
+            watched = {**watched, "r_drop": mean}
         return value, ({**state, **updated}, watched)
 
     return loss
@@ -44,8 +44,8 @@ def float_loss(task: Task, functions: Forward, consistency: float | None = None)
 
 @dataclass(frozen=True)
 class Teacher:
-    """The float model that a quantized one learns from: `weight` of the loss is that of outputs unlike the teacher's,
-    the rest the task's own."""
+    """The float model that a quantized one learns from: the divergence from its outputs is `weight` of the loss, the
+    task's own loss the rest."""
 
     inference: Callable[..., Any]
     weight: float
@@ -59,7 +59,7 @@ def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher |
 
     Raises `ValueError` for a teacher where the task cannot compare outputs.
     """
-    unlike = None if teacher is None else _unlike(task, "distillation")
+    divergence = None if teacher is None else _divergence(task, "distillation")
 
     def loss(trainable: Any, state: Any, batch: Any, key: jax.Array, *, frozen: bool) -> Any:
         variables, inputs = {"params": trainable["params"], **state["model"]}, task.arguments(batch)
@@ -69,9 +69,10 @@ def simulated_loss(task: Task, training: Any, inference: Any, teacher: Teacher |
         else:
             outputs, updated = training.simulate(variables, ranges, *inputs, key)
         value, watched = task.loss(outputs, batch)
-        if teacher is not None and unlike is not None:
-            apart = unlike(outputs, teacher.inference(state["teacher"], *inputs))
-            value, watched = (1 - teacher.weight) * value + teacher.weight * apart, {**watched, "distillation": apart}
+        if teacher is not None and divergence is not None:
+            distance = divergence(outputs, teacher.inference(state["teacher"], *inputs))
+            value = (1 - teacher.weight) * value + teacher.weight * distance
+            watched = {**watched, "distillation": distance}
         return value, ({**state, "model": {**state["model"], **updated}}, watched)
 
     return loss
@@ -89,8 +90,9 @@ def served_examples(task: Task, inference: Any) -> Callable[..., Any]:
     return lambda int8, batch: task.examples(inference.serve(int8, *task.arguments(batch)), batch)
 
 
-def _unlike(task: Task, setting: str) -> Callable[[Any, Any], jax.Array]:
-    """The task's loss of outputs unlike others, which `setting` needs."""
+def _divergence(task: Task, setting: str) -> Callable[[Any, Any], jax.Array]:
+    """The task's divergence between outputs. Raises `ValueError`, naming the setting that needs it, where there is
+    none."""
     if task.distill is None:
         raise ValueError(
             f"`{setting}` needs a task that can compare outputs, got that of metric {task.metric.name!r}. Leave it out."

@@ -1,4 +1,4 @@
-"""A sentence on the making of a trial's model."""
+"""The provenance of a trial's model, in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,9 +7,11 @@ if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
 
 
-def did(config: "ExperimentConfig", raised: Sequence[str], steps: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Describe the quantization and further training of the float model; `raised` are the layers that got 8 bits,
-    `steps` the accounts of post-training methods. Empty for the float model itself.
+def provenance(
+    config: "ExperimentConfig", high_bit_layers: Sequence[str], steps: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Describe the quantization and further training of the float model; `high_bit_layers` are the sensitive layers
+    that got 8 bits, `steps` the accounts of post-training methods. Empty for the float model itself.
     """
     parts = []
     if config.train_bn_batches is not None:
@@ -17,7 +19,7 @@ def did(config: "ExperimentConfig", raised: Sequence[str], steps: Sequence[Mappi
     if config.recipe is not None:
         parts.append(f"calibrated on {config.calibration_batches} batches")
     if config.sensitive_share is not None:
-        parts.append(f"at 8 bits as sensitive: {', '.join(raised) or 'no layer'}")
+        parts.append(f"at 8 bits as sensitive: {', '.join(high_bit_layers) or 'no layer'}")
     parts += [_step(one) for one in steps]
     more = config.finetune
     if config.arm in ("control", "qat") and more is not None:
@@ -27,7 +29,7 @@ def did(config: "ExperimentConfig", raised: Sequence[str], steps: Sequence[Mappi
             parts.append(f"BatchNorm's statistics frozen from step {more.freeze_bn_step}")
     if config.arm in ("control", "qat") and config.finetune_bn_batches is not None:
         parts.append(f"then running statistics from {config.finetune_bn_batches} batches")
-    if config.arm == "control" and config.consistency is not None:
+    if config.arm == "control" and config.r_drop is not None:
         parts.append("two draws of dropout to agree")
     if config.distillation is not None:
         parts.append(f"{config.distillation:.0%} of the loss from the float model's outputs")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qat.lab.experiment.stage_results import result_of, stage_folder, trained_in
 from qat.lab.experiment.stages import Stage, stage_of
-from qat.lab.experiment.training import Report, Run, Setting, setting
+from qat.lab.experiment.training import Report, Run, Workload, workload_of
 from qat.lab.experiment.trial import measure
 from qat.lab.runs.finished import clear_stage, finish_stage, finished_trial, is_stage_finished
 from qat.lab.runs.manifest import manifest, signature_of, threads_in, write_manifest, write_signature
@@ -43,8 +43,8 @@ def run_stage(
     started, folder = time.monotonic(), stage_folder(root, stage)
     folder.mkdir(parents=True, exist_ok=True)
     clear_stage(root, folder, stage.name)
-    where = setting(config.model, config.data, config.engine)
-    _write_origin(folder, config, where, stage)
+    workload = workload_of(config.model, config.data, config.engine)
+    _write_origin(folder, config, workload, stage)
     run = Run(stage.kind, stage.key, folder, report, watch)
     write_result(folder, result_of(config, stage, root, run))
     finish_stage(folder, stage.kind, stage.key, time.monotonic() - started)
@@ -54,16 +54,16 @@ def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path
     """Measure and record the trial, its needs being finished, in `folder`; `about` is its `trial` id, `labels` and
     `lineage`."""
     folder.mkdir(parents=True, exist_ok=True)
-    where = setting(config.model, config.data, config.engine)
+    workload = workload_of(config.model, config.data, config.engine)
     write_config(folder, config.model_dump_json(indent=2))
-    _write_origin(folder, config, where, stage)
-    write_signature(folder, signature_of(where.dataset))
+    _write_origin(folder, config, workload, stage)
+    write_signature(folder, signature_of(workload.dataset))
     shared = list(dict.fromkeys(stage.walk()))[:-1]
     join_points(folder, (stage_folder(root, need) for need in shared))
     keys = {"key": stage.key, "stages": {need.kind: need.key for need in shared}}
     places = {need.kind: stage_folder(root, need) for need in shared} | {"trial": folder}
     threads = {kind: n for kind, place in places.items() if (n := threads_in(place)) is not None}
-    return measure(where, config, trained_in(root, stage.needs[0]), folder, {**about, **keys, "threads": threads})
+    return measure(workload, config, trained_in(root, stage.needs[0]), folder, {**about, **keys, "threads": threads})
 
 
 def run_experiment(
@@ -78,13 +78,13 @@ def run_experiment(
 
     `report` is told how far it is, `watch` of each training's metrics; what either raises ends the experiment.
     """
-    *shared, trial = dict.fromkeys(stage_of(config, setting(config.model, config.data).dataset.fingerprint).walk())
+    *shared, trial = dict.fromkeys(stage_of(config, workload_of(config.model, config.data).dataset.fingerprint).walk())
     for stage in shared:
         run_stage(config, stage, root, report, watch)
     return finished_trial(folder, trial.key) or run_trial(config, trial, root, folder, about)
 
 
-def _write_origin(folder: Path, config: "ExperimentConfig", where: Setting, stage: Stage) -> None:
+def _write_origin(folder: Path, config: "ExperimentConfig", workload: Workload, stage: Stage) -> None:
     """Write the environment of a stage and the parts of its key."""
-    write_manifest(folder, manifest(config.seed, where.dataset.fingerprint))
+    write_manifest(folder, manifest(config.seed, workload.dataset.fingerprint))
     write_key(folder, stage.key, stage.parts)

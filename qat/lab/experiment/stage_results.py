@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qat.core.state import as_tree, from_tree
 from qat.lab.experiment.quantizing import Calibration, calibrate, post_train, train_quantized, with_statistics
 from qat.lab.experiment.stages import Stage
-from qat.lab.experiment.training import Run, setting, train_control, train_float
+from qat.lab.experiment.training import Run, train_control, train_float, workload_of
 from qat.lab.experiment.trial import Trained
 from qat.lab.runs.files import STAGES
 from qat.lab.runs.finished import reopen_stage
@@ -32,34 +32,34 @@ def stage_folder(root: Path, stage: Stage) -> Path:
 
 def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
     """The arrays that a shared stage leaves, made from what its needs left in `root`."""
-    where, seed = setting(config.model, config.data, config.engine), config.seed
+    workload, seed = workload_of(config.model, config.data, config.engine), config.seed
     if stage.kind == "float":
-        return {"variables": train_float(where, config, run)}
+        return {"variables": train_float(workload, config, run)}
     before = trained_in(root, stage.needs[0])
     if stage.kind == "control":
-        return {"variables": train_control(where, before.variables, config, run)}
+        return {"variables": train_control(workload, before.variables, config, run)}
     assert config.rules is not None
     if stage.kind == "calibration":
         run.report("calibration", 0, config.calibration_batches, None)
         how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
-        ranges, paths = calibrate(where, config.rules, before.variables, how)
+        ranges, paths = calibrate(workload, config.rules, before.variables, how)
         write_high_bit_layers(run.folder, paths)
         if not config.ptq:
             return {"ranges": as_tree(ranges)}
         recipe = raise_bits(config.rules, tuple(paths))
-        done = post_train(where, recipe, before.variables, ranges, config.ptq, how)
+        done = post_train(workload, recipe, before.variables, ranges, config.ptq, how)
         write_ptq_steps(run.folder, [step.to_data() for step in done.steps])
         return {"variables": done.params, "ranges": as_tree(done.state)}
     assert config.finetune is not None and before.ranges is not None
-    recipe = raise_bits(config.rules, before.raised)
+    recipe = raise_bits(config.rules, before.high_bit_layers)
     taught = None
     if config.distillation is not None:  # by the float model, not by what post-training methods made of it
         taught = config.distillation, trained_in(root, stage.needs[0].needs[0]).variables
     learnt = config.finetune, seed, run, taught
-    variables, ranges = train_quantized(where, recipe, before.variables, before.ranges, *learnt)
+    variables, ranges = train_quantized(workload, recipe, before.variables, before.ranges, *learnt)
     if config.finetune_bn_batches is not None:
         how = Calibration(config.train.batch_size, config.finetune_bn_batches, seed)
-        variables = with_statistics(where, recipe, variables, ranges, how)
+        variables = with_statistics(workload, recipe, variables, ranges, how)
     return {"variables": variables, "ranges": as_tree(ranges)}
 
 
@@ -91,7 +91,7 @@ def _trained(root: Path, stage: Stage, read: Callable[[Callable[[Path], Any], Pa
     before, ranges = stage.needs[0], from_tree(found["ranges"])
     if stage.kind == "qat":
         earlier = _trained(root, before, read)
-        return Trained(found["variables"], ranges, earlier.raised, earlier.steps)
+        return Trained(found["variables"], ranges, earlier.high_bit_layers, earlier.steps)
     folder = stage_folder(root, stage)
     paths = read(read_high_bit_layers, folder)
     if "variables" not in found:

@@ -68,11 +68,11 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
 
     later = {"seed": config.seed} if config.float_seed is not None else {}
     start = None if config.init is None else pretrained.fingerprint(config.init)
-    first = _fields(config, "model", "data", "train", "consistency", "train_bn_batches")
+    first = _fields(config, "model", "data", "train", "r_drop", "train_bn_batches")
     trained = stage("float", {**first, "init": start, "seed": config.first_seed})
     last = trained
     if config.arm == "control":
-        last = stage("control", {**_fields(config, "finetune", "consistency", "finetune_bn_batches"), **later}, trained)
+        last = stage("control", {**_fields(config, "finetune", "r_drop", "finetune_bn_batches"), **later}, trained)
     if config.recipe is not None:
         how = _fields(config, "recipe", "engine", "calibration_batches", "sensitive_share")
         how["ptq"] = config.ptq or None

@@ -28,9 +28,9 @@ OTHER_ORDER = 1_000_003  # training on sees the data in another order than the f
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A model on a data set: its functions and its task; `engine` multiplies the integers of quantized functions, None
-    being the usual ones."""
+class Workload:
+    """A model on a data set: its functions and its task; `engine` names the engine that multiplies integers in
+    quantized functions, None the default ones."""
 
     dataset: data.Dataset
     task: Task
@@ -59,7 +59,7 @@ class Setting:
         return self.task.arguments(next(iter(data.in_order(self.dataset.splits["train"], size))))
 
 
-def setting(model: str, name: str, engine: str | None = None) -> Setting:
+def workload_of(model: str, name: str, engine: str | None = None) -> Workload:
     """The registered model on the registered data set.
 
     Raises `ValueError` where the data have more words than the model's embedding has rows.
@@ -72,7 +72,7 @@ def setting(model: str, name: str, engine: str | None = None) -> Setting:
             f"model {model!r} has an embedding of {rows} rows, but {name!r} has a vocabulary of {dataset.vocabulary}. "
             f"Give the model vocabulary={dataset.vocabulary}, or the data the tokenizer of the model's checkpoint."
         )
-    return Setting(dataset, tasks.build(dataset.task), functions, engine)
+    return Workload(dataset, tasks.build(dataset.task), functions, engine)
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Run:
     report: Report
     watch: Callable[[str, int, dict[str, float]], None]
 
-    def fit(self, loss: Any, start: tuple[Any, Any], where: Setting, train: TrainConfig, seed: int) -> FitResult:
-        """`qat.train.fit` on the setting's batches."""
+    def fit(self, loss: Any, start: tuple[Any, Any], workload: Workload, train: TrainConfig, seed: int) -> FitResult:
+        """`qat.train.fit` on the workload's batches."""
         self.report(self.kind, 0, train.steps, None)
 
         def on_metrics(step: int, metrics: dict[str, float]) -> None:
@@ -101,7 +101,7 @@ class Run:
         result = fit(
             loss,
             *start,
-            where.batches(train.batch_size, seed),
+            workload.batches(train.batch_size, seed),
             train.model_copy(update={"seed": seed}),
             checkpoints=self.folder / CHECKPOINTS,
             identity=self.identity,
@@ -141,28 +141,28 @@ class Undrawn:
         return self.training(variables, *inputs, jax.random.key(0))
 
 
-def with_float_statistics(where: Setting, variables: Any, count: int, size: int, seed: int) -> Any:
+def with_float_statistics(workload: Workload, variables: Any, count: int, size: int, seed: int) -> Any:
     """The variables with running statistics of the float network, estimated anew on so many batches of a size: for
     averaged weights, which carry those of the weights that were averaged."""
-    training = jax.jit(Undrawn(where.functions.training))
-    batches = FirstBatches(where.full_batches(size, seed), count, where.task.arguments)
+    training = jax.jit(Undrawn(workload.functions.training))
+    batches = FirstBatches(workload.full_batches(size, seed), count, workload.task.arguments)
     fresh = statistics_of(lambda params, inputs: training(params, *inputs)[1], variables, batches)
     return replaced(variables, fresh.values)
 
 
-def train_float(where: Setting, config: "ExperimentConfig", run: Run) -> Any:
+def train_float(workload: Workload, config: "ExperimentConfig", run: Run) -> Any:
     """Variables of the trained float model, which starts from random ones or the checkpoint `init`."""
     seed = config.first_seed
-    variables = dict(jax.jit(where.functions.init)(jax.random.key(seed), *where.example()))
+    variables = dict(jax.jit(workload.functions.init)(jax.random.key(seed), *workload.example()))
     if config.init is not None:
         variables = initial(config.init, variables)
-    trained = _train(where, variables, config.train, seed, config.consistency, run)
+    trained = _train(workload, variables, config.train, seed, config.r_drop, run)
     if config.train_bn_batches is None:
         return trained
-    return with_float_statistics(where, trained, config.train_bn_batches, config.train.batch_size, seed)
+    return with_float_statistics(workload, trained, config.train_bn_batches, config.train.batch_size, seed)
 
 
-def train_control(where: Setting, variables: Any, config: "ExperimentConfig", run: Run) -> Any:
+def train_control(workload: Workload, variables: Any, config: "ExperimentConfig", run: Run) -> Any:
     """Variables of the float model trained on, with the order of the data that quantized arms see.
 
     Groups of parameters that the float model has none of, such as learned scales, are left out.
@@ -170,16 +170,16 @@ def train_control(where: Setting, variables: Any, config: "ExperimentConfig", ru
     assert config.finetune is not None
     groups = matching(config.finetune.groups, variables["params"])
     finetune = config.finetune.model_copy(update={"groups": groups})
-    trained = _train(where, variables, finetune, config.seed + OTHER_ORDER, config.consistency, run)
+    trained = _train(workload, variables, finetune, config.seed + OTHER_ORDER, config.r_drop, run)
     if config.finetune_bn_batches is None:
         return trained
-    return with_float_statistics(where, trained, config.finetune_bn_batches, config.train.batch_size, config.seed)
+    return with_float_statistics(workload, trained, config.finetune_bn_batches, config.train.batch_size, config.seed)
 
 
-def _train(where: Setting, variables: Any, train: TrainConfig, seed: int, consistency: float | None, run: Run) -> Any:
+def _train(workload: Workload, variables: Any, train: TrainConfig, seed: int, r_drop: float | None, run: Run) -> Any:
     state = {name: part for name, part in variables.items() if name != "params"}
-    loss = float_loss(where.task, where.functions, consistency)
-    result = run.fit(loss, (variables["params"], state), where, train, seed)
+    loss = float_loss(workload.task, workload.functions, r_drop)
+    result = run.fit(loss, (variables["params"], state), workload, train, seed)
     return {"params": final(result), **result.state}
 
 

@@ -14,9 +14,9 @@ from qat import data
 from qat.analysis import layer_statistics
 from qat.core.state import QuantState
 from qat.lab.experiment.objective import float_examples, served_examples
-from qat.lab.experiment.provenance import did
+from qat.lab.experiment.provenance import provenance
 from qat.lab.experiment.quantizing import quantized
-from qat.lab.experiment.training import Setting
+from qat.lab.experiment.training import Workload
 from qat.lab.jobs.threads import cores
 from qat.lab.runs.examples import save_examples
 from qat.lab.runs.layers import write_layers
@@ -31,71 +31,75 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of training: the variables, of a quantized arm also the ranges, the layers raised to 8 bits and the
-    accounts of post-training methods."""
+    """The result of training: the variables, of a quantized arm also the ranges, the sensitive layers with 8 bits and
+    the accounts of post-training methods."""
 
     variables: Any
     ranges: QuantState | None = None
-    raised: tuple[str, ...] = ()
+    high_bit_layers: tuple[str, ...] = ()
     steps: tuple[dict[str, Any], ...] = ()
 
 
 def measure(
-    where: Setting, config: "ExperimentConfig", trained: Trained, folder: Path, about: Mapping[str, Any]
+    workload: Workload, config: "ExperimentConfig", trained: Trained, folder: Path, about: Mapping[str, Any]
 ) -> Record:
     """Write the model, its outcome on every test example and its layers into `folder`, then the record, which takes
     `about` as it is."""
     started = time.monotonic()
-    model, examples, serve = _deployed(where, config, trained, folder)
+    model, examples, serve = _deployed(workload, config, trained, folder)
     size = write_model(folder, model)
-    arrays = where.outcomes(examples, model, "test", config.evaluation_batch_size)
+    arrays = workload.outcomes(examples, model, "test", config.evaluation_batch_size)
     save_examples(folder, arrays)
-    metrics = where.task.summary(arrays)
+    metrics = workload.task.summary(arrays)
     for split in config.more_splits:
-        more = where.task.summary(where.outcomes(examples, model, split, config.evaluation_batch_size))
+        more = workload.task.summary(workload.outcomes(examples, model, split, config.evaluation_batch_size))
         metrics |= {f"{split}/{name}": value for name, value in more.items()}
-    timings = _latency(where, config, trained, model, serve)
+    timings = _latency(workload, config, trained, model, serve)
     record = Record(
         **about,
         arm=config.arm,
         recipe=config.recipe_name,
-        raised=trained.raised,
+        high_bit_layers=trained.high_bit_layers,
         ptq=trained.steps,
-        did=did(config, trained.raised, trained.steps),
+        provenance=provenance(config, trained.high_bit_layers, trained.steps),
         seed=config.seed,
-        task_metrics=where.task.metrics,
+        task_metrics=workload.task.metrics,
         metrics=metrics,
-        examples=len(where.dataset.splits["test"]),
+        examples=len(workload.dataset.splits["test"]),
         size_bytes=size,
-        program=_program(where, config, model, serve) if timings else "",
+        program=_program(workload, config, model, serve) if timings else "",
         timings={"seconds": round(time.monotonic() - started, 3), **timings},
     )
     write_record(folder, record)
     return record
 
 
-def _deployed(where: Setting, config: "ExperimentConfig", trained: Trained, folder: Path) -> tuple[Any, Any, Any]:
+def _deployed(workload: Workload, config: "ExperimentConfig", trained: Trained, folder: Path) -> tuple[Any, Any, Any]:
     """The model as it is deployed, its outcome by example, and its outputs from itself and inputs; the statistics of a
     quantized one's layers are written."""
-    float_fn = where.functions.inference
+    float_fn = workload.functions.inference
     if trained.ranges is None:
-        return trained.variables, float_examples(where.task, float_fn), jax.jit(float_fn)
+        return trained.variables, float_examples(workload.task, float_fn), jax.jit(float_fn)
     assert config.rules is not None
-    q = quantized(where, raise_bits(config.rules, trained.raised)).inference
+    q = quantized(workload, raise_bits(config.rules, trained.high_bit_layers)).inference
     if config.analysis_batches:
-        source = data.in_order(where.dataset.splits["test"], config.evaluation_batch_size)
-        inputs = [where.task.arguments(batch) for _, batch in zip(range(config.analysis_batches), source, strict=False)]
+        source = data.in_order(workload.dataset.splits["test"], config.evaluation_batch_size)
+        inputs = [
+            workload.task.arguments(batch) for _, batch in zip(range(config.analysis_batches), source, strict=False)
+        ]
         layers = layer_statistics(q, trained.variables, trained.ranges, inputs)
         write_layers(folder, layers)
-    int8 = q.convert(trained.variables, trained.ranges, *where.example(config.evaluation_batch_size))
-    return int8, served_examples(where.task, q.program), q.serve
+    int8 = q.convert(trained.variables, trained.ranges, *workload.example(config.evaluation_batch_size))
+    return int8, served_examples(workload.task, q.program), q.serve
 
 
-def _latency(where: Setting, config: "ExperimentConfig", trained: Trained, model: Any, serve: Any) -> dict[str, float]:
+def _latency(
+    workload: Workload, config: "ExperimentConfig", trained: Trained, model: Any, serve: Any
+) -> dict[str, float]:
     """Milliseconds of one call of the deployed model and of the float one, and how many times faster the first is."""
     if config.latency_batch_size is None:
         return {}
-    x, float_fn = where.example(config.latency_batch_size), jax.jit(where.functions.inference)
+    x, float_fn = workload.example(config.latency_batch_size), jax.jit(workload.functions.inference)
     calls = {"float": lambda: float_fn(trained.variables, *x)}
     if trained.ranges is not None:
         calls["served"] = lambda: serve(model, *x)
@@ -115,7 +119,7 @@ def _latency(where: Setting, config: "ExperimentConfig", trained: Trained, model
     }
 
 
-def _program(where: Setting, config: "ExperimentConfig", model: Any, serve: Any) -> str:
+def _program(workload: Workload, config: "ExperimentConfig", model: Any, serve: Any) -> str:
     """A digest of what is compiled for a timed call: bits and weights are data in it."""
-    text = jax.jit(serve).lower(model, *where.example(config.latency_batch_size or 1)).as_text()
+    text = jax.jit(serve).lower(model, *workload.example(config.latency_batch_size or 1)).as_text()
     return hashlib.sha256(text.encode()).hexdigest()[:12]

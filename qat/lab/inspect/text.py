@@ -59,23 +59,24 @@ class Comparison:
         write_atomically(path, buffer.getvalue())
 
 
-def compare(trial: str | Path, beside: str | Path | None = None, *, trust: bool = False) -> Comparison:
-    """The finished trial in a folder beside another one, by default the float model that it started from.
+def compare(trial: str | Path, other: str | Path | None = None, *, trust: bool = False) -> Comparison:
+    """Compare the finished trial in a folder with another one, by default the float model that it started from.
 
     Files of their study that they need are run where they are in the current project, or by `trust`. Raises
     `ValueError` where they are not, and for trials that are not finished, classify no texts, or were measured on other
     data.
     """
     one = read_finished(trial, *KIND, trust=trust)
-    other = read_finished(_float_trial(one.folder, one.record) if beside is None else beside, *KIND, trust=trust)
+    folder = _float_trial(one.folder, one.record) if other is None else other
+    another = read_finished(folder, *KIND, trust=trust)
     signature = one.signature
-    if signature != other.signature or one.record.examples != other.record.examples:
+    if signature != another.signature or one.record.examples != another.record.examples:
         raise ValueError(
-            f"{str(trial)!r} and {str(other.folder)!r} were measured on different data. Name trials of one study."
+            f"{str(trial)!r} and {str(another.folder)!r} were measured on different data. Name trials of one study."
         )
     split = data.load(one.config.data).splits["test"]
     texts, labels = texts_of(split), labels_of(split)
-    first, second = (_outcome(each, _arrays(each.folder, labels)) for each in (one, other))
+    first, second = (_outcome(each, _arrays(each.folder, labels)) for each in (one, another))
     differ = np.flatnonzero(first.predictions != second.predictions)
     order = np.argsort(second.predictions[differ] != labels[differ], kind="stable")
     names = tuple(signature.name(label) for label in range(signature.classes))
@@ -88,7 +89,7 @@ def _float_trial(trial: Path, record: Record) -> Path:
     if found is not None:
         return root / TRIALS / found.trial
     raise ValueError(
-        f"no finished trial in {str(root)!r} is the float model of {str(trial)!r}. Name one with --beside."
+        f"no finished trial in {str(root)!r} is the float model of {str(trial)!r}. Name one with --compare."
     )
 
 

@@ -11,7 +11,7 @@ from qat.core.state import QuantState
 from qat.data import Dataset
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, vetted
-from qat.lab.experiment.quantizing import quantized_pair
+from qat.lab.experiment.quantizing import quantized_functions
 from qat.lab.experiment.stage_results import trained_by
 from qat.lab.experiment.trial import Trained
 from qat.lab.runs.files import REDO_TRIAL, STAGES
@@ -67,8 +67,8 @@ class Trial:
         float."""
         if self.config.rules is None:
             return None
-        recipe = raise_bits(self.config.rules, self.record.raised)
-        return quantized_pair(self.functions, recipe, self.config.engine).inference
+        recipe = raise_bits(self.config.rules, self.record.high_bit_layers)
+        return quantized_functions(self.functions, recipe, self.config.engine).inference
 
     @cached_property
     def state(self) -> QuantState | None:

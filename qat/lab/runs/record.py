@@ -35,15 +35,15 @@ class Record(BaseModel):
 
     `key` is the digest of all that the outcome depends on (settings, code, data), `stages` those of the stages that it
     was made from, by kind. `metrics` are numbers on the test split, as the task measures them (fractions for
-    accuracies); `task_metrics` say of those what they are, the main one first. `raised` are the paths of the layers
-    that got 8 bits for their sensitivity; `ptq` the accounts of post-training methods, each with the `method`, what it
-    `changed` and `left`, its `figures` and its `seconds`; `did` says in words how the model was quantized and trained.
-    `size_bytes` is that of the model's file, `threads` those of XLA in each stage and in the trial itself, as last
-    digits depend on them, `timings` what depends on the machine: `seconds` of the trial, and where they were measured
-    `latency_ms` of one call, `float_latency_ms` of the float model in the same run, the `latency_batch` of both,
-    how many times `faster` the first is (median and quartiles, `faster_low` and `faster_high`, over `faster_parts`
-    of the measurement), and on how many `cores`. `program` is the digest of what was compiled for the call: where
-    it is the same, so is its time.
+    accuracies); `task_metrics` say of those what they are, the main one first. `high_bit_layers` are the paths of the
+    layers that got 8 bits for their sensitivity; `ptq` the accounts of post-training methods, each with the `method`,
+    what it `changed` and `left`, its `figures` and its `seconds`; `provenance` says in words how the model was
+    quantized and trained. `size_bytes` is that of the model's file, `threads` those of XLA in each stage and in the
+    trial itself, as last digits depend on them, `timings` what depends on the machine: `seconds` of the trial, and
+    where they were measured `latency_ms` of one call, `float_latency_ms` of the float model in the same run, the
+    `latency_batch` of both, how many times `faster` the first is (median and quartiles, `faster_low` and `faster_high`,
+    over `faster_parts` of the measurement), and on how many `cores`. `program` is the digest of what was compiled for
+    the call: where it is the same, so is its time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,9 +54,9 @@ class Record(BaseModel):
     labels: dict[str, str]
     arm: Arm
     recipe: str | None
-    raised: tuple[str, ...] = ()
+    high_bit_layers: tuple[str, ...] = ()
     ptq: tuple[dict[str, Any], ...] = ()
-    did: str = ""
+    provenance: str = ""
     seed: int
     lineage: Lineage
     stages: dict[str, str] = {}
@@ -146,13 +146,20 @@ BEFORE_3 = {name: fraction(name) for name in FRACTIONS} | ERRORS
 """Metrics by their exact names in records of schemas 1 and 2, which did not say what a metric is."""
 
 
+RENAMED = {"raised": "high_bit_layers", "did": "provenance"}
+"""Fields by the names that they had in earlier records."""
+
+
 def _upgraded(found: Any, version: Any) -> Any:
     """Convert a record's content to the present schema.
 
     Schema 1 had `seconds` in the place of timings and no keys, schemas 1 and 2 only the name of the main metric. One
     that is not known by that name is taken for what those schemas asked for: more of it is better.
     """
-    if not isinstance(found, dict) or version not in (1, 2):
+    if not isinstance(found, dict):
+        return found
+    found = {RENAMED.get(name, name): value for name, value in found.items()}
+    if version not in (1, 2):
         return found
     rest = {name: value for name, value in found.items() if name not in ("seconds", "metric")}
     if version == 1 and "seconds" in found:

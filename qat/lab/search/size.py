@@ -17,7 +17,7 @@ from qat.core.weights import reduced_shape
 from qat.export.safetensors import key_impl, serialized
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.quantizing import quantized
-from qat.lab.experiment.training import setting
+from qat.lab.experiment.training import workload_of
 from qat.lab.runs.models import serialized_variables
 from qat.recipes.recipe import QuantRecipe
 from qat.transform import Program, Quantized
@@ -25,12 +25,12 @@ from qat.transform import Program, Quantized
 
 def estimated_size(config: ExperimentConfig) -> int:
     """Bytes of the model's file that a trial of `config` will leave, as long as calibration raises no layer's bits."""
-    where = setting(config.model, config.data)
-    inputs = where.example()
-    variables = _variables(where.functions.init, structure_of(inputs))
+    workload = workload_of(config.model, config.data)
+    inputs = workload.example()
+    variables = _variables(workload.functions.init, structure_of(inputs))
     if config.rules is None:
         return len(serialized_variables(jax.tree.map(_zeros, variables)))
-    return converted_size(quantized(where, config.rules).inference, variables, *inputs)
+    return converted_size(quantized(workload, config.rules).inference, variables, *inputs)
 
 
 def converted_size(q: Quantized, params: Any, *inputs: Any) -> int:

@@ -18,7 +18,7 @@ from qat.core.plan import macs
 from qat.lab.experiment import run_experiment
 from qat.lab.experiment.config import ExperimentConfig, lineage, override, parse
 from qat.lab.experiment.quantizing import quantized
-from qat.lab.experiment.training import setting
+from qat.lab.experiment.training import workload_of
 from qat.lab.jobs.job import Job
 from qat.lab.runs.finished import seconds_of
 from qat.lab.runs.study_folder import TRIALS
@@ -138,11 +138,11 @@ def steps_of(job: Job) -> int:
 @functools.lru_cache
 def forward_macs(model: str, name: str) -> int:
     """Multiply-accumulates of a registered model's forward pass on one example of a data set."""
-    where = setting(model, name)
-    inputs = where.example()
-    variables = where.abstract_variables()
+    workload = workload_of(model, name)
+    inputs = workload.example()
+    variables = workload.abstract_variables()
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-    jaxpr, _ = trace(where.functions.inference, (variables, *inputs))
+    jaxpr, _ = trace(workload.functions.inference, (variables, *inputs))
     return max(1, sum(macs(site) * site.trip_count for site in find(jaxpr, leaves)))
 
 
@@ -153,7 +153,7 @@ def programs_of(left: Sequence[Job]) -> int:
         config = config_of(job)
         program = None
         if job.kind in QUANTIZING and config.rules is not None:
-            program = quantized(setting(config.model, config.data), config.rules).inference.program
+            program = quantized(workload_of(config.model, config.data), config.rules).inference.program
         found.add((config.model, config.data, config.train.batch_size, program))
     return len(found)
 

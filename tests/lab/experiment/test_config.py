@@ -182,3 +182,13 @@ def test_the_key_of_a_calibration_changes_with_any_field_of_a_recipe_of_rules():
     assert {stage_of(config, "data").needs[0].needs[0].key for config in bits} == {
         stage_of(PTQ, "data").needs[0].needs[0].key
     }
+
+
+def test_the_earlier_name_of_r_drop_is_still_read():
+    values = {"name": "a", "model": "cnn", "data": "digits", "train": {"steps": 10}}
+    config = parse(ExperimentConfig, {**values, "consistency": 0.5})
+    assert config == parse(ExperimentConfig, {**values, "r_drop": 0.5})
+    assert "consistency" not in config.model_dump()
+    assert override(config, {"r_drop": None}).r_drop is None
+    with pytest.raises(ValueError, match=r"`consistency` is the earlier name of `r_drop`. Give `r_drop` alone"):
+        parse(ExperimentConfig, {**values, "consistency": 0.5, "r_drop": 1.0})

@@ -11,7 +11,7 @@ from qat.lab.experiment import check
 from qat.lab.experiment.config import override
 from qat.lab.experiment.objective import Teacher, simulated_loss
 from qat.lab.experiment.quantizing import Calibration, calibrate, quantized
-from qat.lab.experiment.training import setting
+from qat.lab.experiment.training import workload_of
 from qat.recipes.presets import recipe
 from qat.tasks.classification import divergence
 
@@ -27,24 +27,24 @@ def test_divergence_is_zero_for_equal_outputs_alone_and_that_of_the_probabilitie
 
 @pytest.mark.parametrize("weight", [0.25, 1.0])
 def test_the_loss_is_the_tasks_and_the_teachers_in_parts(weight):
-    where = setting("cnn(width=4)", "digits")
-    variables = dict(jax.jit(where.functions.init)(jax.random.key(0), *where.example()))
-    ranges, _ = calibrate(where, recipe("w4a4"), variables, Calibration(16, 1, 0))
-    pair, batch = quantized(where, recipe("w4a4")), where.batches(16, 0)[0]
+    workload = workload_of("cnn(width=4)", "digits")
+    variables = dict(jax.jit(workload.functions.init)(jax.random.key(0), *workload.example()))
+    ranges, _ = calibrate(workload, recipe("w4a4"), variables, Calibration(16, 1, 0))
+    pair, batch = quantized(workload, recipe("w4a4")), workload.batches(16, 0)[0]
     teacher = jax.tree.map(lambda x: 1.1 * x, variables)
     model = {"batch_stats": variables["batch_stats"]}
     state = {"model": model, "ranges": replace(ranges, learned={}, observers={}), "teacher": teacher}
     start, key = {"params": variables["params"], "learned": ranges.learned}, jax.random.key(1)
 
     def value(teacher):
-        loss = simulated_loss(where.task, pair.training.program, pair.inference.program, teacher)
+        loss = simulated_loss(workload.task, pair.training.program, pair.inference.program, teacher)
         return loss(start, state, batch, key, frozen=True)[0]
 
-    x = where.task.inputs(batch)
+    x = workload.task.inputs(batch)
     outputs = pair.inference.simulate(variables, ranges, *x)
-    unlike = divergence(outputs, where.functions.inference(teacher, *x))
+    unlike = divergence(outputs, workload.functions.inference(teacher, *x))
     expected = (1 - weight) * value(None) + weight * unlike
-    assert float(value(Teacher(where.functions.inference, weight))) == pytest.approx(float(expected), rel=1e-6)
+    assert float(value(Teacher(workload.functions.inference, weight))) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_a_teacher_is_refused_where_nothing_is_trained_quantized_or_the_task_has_no_loss_for_it():

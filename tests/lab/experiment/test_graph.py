@@ -55,7 +55,7 @@ CHANGES = {
     "sensitive_share": (0.2, {"calibration", "qat", "trial"}),
     "calibration_batches": (3, {"calibration", "qat", "trial"}),
     "distillation": (0.5, {"qat", "trial"}),
-    "consistency": (0.5, {"float", "calibration", "qat", "trial"}),
+    "r_drop": (0.5, {"float", "calibration", "qat", "trial"}),
     "more_splits": (("validation",), {"trial"}),
     "finetune.steps": (6, {"qat", "trial"}),
     "evaluation_batch_size": (9, {"trial"}),

@@ -7,11 +7,11 @@ from studies import BASE
 
 from qat.lab.experiment.config import lineage, override
 from qat.lab.experiment.members import members
-from qat.lab.experiment.provenance import did
+from qat.lab.experiment.provenance import provenance
 from qat.lab.experiment.run import run_experiment
 from qat.lab.experiment.stage_results import trained_by
 from qat.lab.experiment.stages import stage_of
-from qat.lab.experiment.training import FirstBatches, setting, with_float_statistics
+from qat.lab.experiment.training import FirstBatches, with_float_statistics, workload_of
 from qat.lab.runs.files import MODEL_FILE
 from qat.ptq import methods
 
@@ -47,7 +47,7 @@ def test_methods_follow_calibration_and_training_starts_from_their_result(tmp_pa
     (step,) = better.ptq
     assert step["method"] == "reestimate_bn"
     assert step["changed"] == [f"batch_stats/{n}/norm/{s}" for n in ("body", "down", "stem") for s in ("mean", "var")]
-    assert "calibrated on 2 batches; reestimate_bn changed batch_stats/body/norm/mean" in better.did
+    assert "calibrated on 2 batches; reestimate_bn changed batch_stats/body/norm/mean" in better.provenance
     assert better.stages["float"] == plain.stages["float"]
     assert better.stages["calibration"] != plain.stages["calibration"]
     trained = [trained_by(tmp_path, one.stages) for one in (plain, better)]
@@ -57,7 +57,7 @@ def test_methods_follow_calibration_and_training_starts_from_their_result(tmp_pa
     qat = run(override(improved, {"arm": "qat", "finetune_bn_batches": 2}), tmp_path)
     assert qat.stages["calibration"] == better.stages["calibration"]
     assert qat.ptq == better.ptq
-    assert qat.did.endswith("then running statistics from 2 batches")
+    assert qat.provenance.endswith("then running statistics from 2 batches")
     assert (tmp_path / "trials" / str(better.recipe) / MODEL_FILE).stat().st_size == qat.size_bytes
 
 
@@ -110,16 +110,16 @@ def test_words_tell_what_a_method_changed_left_and_took():
         "figures": {"exponent": 0.5},
         "seconds": 1.25,
     }
-    told = did(SMALL, [], [step])
+    told = provenance(SMALL, [], [step])
     assert told == "calibrated on 2 batches; smooth changed a, b, c and 2 more, left f (exponent 0.5) in 1.2 s"
-    assert "changed nothing" in did(SMALL, [], [{**step, "changed": []}])
+    assert "changed nothing" in provenance(SMALL, [], [{**step, "changed": []}])
 
 
 def test_averaged_weights_get_statistics_of_their_own():
-    where = setting("cnn(width=4)", "digits")
-    variables = dict(jax.jit(where.functions.init)(jax.random.key(0), *where.example()))
-    moved = with_float_statistics(where, variables, 2, 32, 0)
-    inputs = FirstBatches(where.full_batches(32, 0), 2, where.task.arguments)
+    workload = workload_of("cnn(width=4)", "digits")
+    variables = dict(jax.jit(workload.functions.init)(jax.random.key(0), *workload.example()))
+    moved = with_float_statistics(workload, variables, 2, 32, 0)
+    inputs = FirstBatches(workload.full_batches(32, 0), 2, workload.task.arguments)
     x = np.concatenate([_stem(variables, *one) for one in inputs])
     stem = moved["batch_stats"]["stem"]["norm"]
     assert np.allclose(stem["mean"], x.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)

@@ -59,7 +59,7 @@ def test_outputs_of_a_loaded_trial_give_its_record_and_its_examples(folder):
 @pytest.mark.parametrize("arm", ["ptq", "qat"])
 def test_a_loaded_state_and_its_variables_convert_to_the_loaded_model(folders, arm):
     t = qat.lab.load_trial(folders[arm])
-    assert t.record.raised and t.state.learned
+    assert t.record.high_bit_layers and t.state.learned
     x = t.dataset.splits["train"][0]["image"][None]
     again = t.quantized.convert(t.variables, t.state, x)
     assert jax.tree.structure(again) == jax.tree.structure(t.converted)

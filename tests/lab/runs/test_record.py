@@ -88,6 +88,14 @@ VERSION_1 = """{"schema_version": 1, "trial": "a-1", "labels": {"arm": "ptq w8a8
 "metrics": {"accuracy": 0.5, "cross_entropy": 1.25}, "examples": 4, "size_bytes": 100, "seconds": 1.5}"""
 
 
+def test_fields_by_their_earlier_names_are_still_read(tmp_path):
+    now = record(high_bit_layers=("stem", "head"), provenance="calibrated on 8 batches")
+    content = json.loads(now.model_dump_json())
+    content["raised"], content["did"] = content.pop("high_bit_layers"), content.pop("provenance")
+    write_sealed(tmp_path / RECORD_FILE, content)
+    assert read_record(tmp_path) == now
+
+
 def test_a_record_of_the_first_schema_is_still_read(tmp_path):
     (tmp_path / RECORD_FILE).write_text(VERSION_1)
     found = read_record(tmp_path)

@@ -10,7 +10,7 @@ from studies import BASE
 
 import qat
 from qat.lab.experiment.quantizing import quantized
-from qat.lab.experiment.training import setting
+from qat.lab.experiment.training import workload_of
 from qat.lab.runs.models import serialized_variables
 from qat.lab.search.size import converted_size, estimated_size
 
@@ -29,16 +29,16 @@ def config(**changes):
 
 @functools.cache
 def variables():
-    where = setting("cnn(width=8)", "digits")
-    return where, started(where.functions.init, *where.example())
+    workload = workload_of("cnn(width=8)", "digits")
+    return workload, started(workload.functions.init, *workload.example())
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_estimated_size_is_that_of_the_file(recipe, tmp_path):
-    where, params = variables()
-    q = quantized(where, qat.recipe(recipe)).inference
-    state = q.calibrate(params, [where.example(8)])
-    qat.save(tmp_path / "model.safetensors", q.convert(params, state, *where.example()))
+    workload, params = variables()
+    q = quantized(workload, qat.recipe(recipe)).inference
+    state = q.calibrate(params, [workload.example(8)])
+    qat.save(tmp_path / "model.safetensors", q.convert(params, state, *workload.example()))
     size = (tmp_path / "model.safetensors").stat().st_size
     assert estimated_size(config(arm="ptq", recipe=recipe)) == size
 

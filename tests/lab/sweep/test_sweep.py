@@ -120,7 +120,7 @@ def test_the_record_says_which_layers_calibration_gave_more_bits(tiny):
     _, runs = tiny
     for record in outcome(runs).values():
         raised = runs / "stages" / f"calibration-{record.stages.get('calibration')}" / "raised.json"
-        assert list(record.raised) == (json.loads(raised.read_text()) if raised.exists() else [])
+        assert list(record.high_bit_layers) == (json.loads(raised.read_text()) if raised.exists() else [])
         assert raised.exists() == (record.recipe is not None)
 
 

@@ -41,7 +41,7 @@ def detect(
     out: Path,
     *,
     template: Path | None = None,
-    beside: str | Path | None = None,
+    compare: str | Path | None = None,
     threshold: float | None = None,
     annotations: Path | None = None,
     convert: bool = False,
@@ -53,13 +53,13 @@ def detect(
     `out` gets NAME.png of each image with the detections of a score of at least `threshold` (by default that of the
     trial's best F-score), and results.json with all of them as COCO's results, with the ids of `annotations` where that
     file is given. `template` is the defect-free twin of the boards, or a folder of twins, where they are not beside
-    them as NAME_temp; `beside` another trial's folder, or "float" for the float model that this one was made from, to
-    be drawn beside it. With `convert` images of other colours than in training are converted; with `trust` files are
-    run that the trial's study names outside of the current project. `report(done, count)` is told of each image.
-    Everything is checked before anything is written; what is wrong is a `ValueError`.
+    them as NAME_temp; `compare` is another trial's folder, or "float" for the float model that this one was made from,
+    whose detections are drawn beside these. With `convert` images of other colours than in training are converted; with
+    `trust` files are run that the trial's study names outside of the current project. `report(done, count)` is told of
+    each image. Everything is checked before anything is written; what is wrong is a `ValueError`.
     """
     files, detector = find_images(images), load_detector(model, trust=trust)
-    other, about = _other(model, detector, beside, trust), detector.signature
+    other, about = _other(model, detector, compare, trust), detector.signature
     limit = _limit(detector, threshold)
     ids = own_ids(files, about) if annotations is None else ids_of(annotations, files, about)
 
@@ -89,14 +89,14 @@ def _limit(detector: Detector, threshold: float | None) -> float:
     return limit
 
 
-def _other(model: str | Path, detector: Detector, beside: str | Path | None, trust: bool) -> Detector | None:
-    if beside is None:
+def _other(model: str | Path, detector: Detector, compare: str | Path | None, trust: bool) -> Detector | None:
+    if compare is None:
         return None
-    load, folder = (load_float_stage, model) if beside == OWN_FLOAT else (load_detector, beside)
+    load, folder = (load_float_stage, model) if compare == OWN_FLOAT else (load_detector, compare)
     other = load(folder, trust=trust)
     if other.signature != detector.signature:
         raise ValueError(
-            f"`beside` must be a detector of the same classes and images, but {str(beside)!r} has "
+            f"`compare` must be a detector of the same classes and images, but {str(compare)!r} has "
             f"{other.signature} and {str(model)!r} {detector.signature}."
         )
     return other

@@ -29,7 +29,7 @@ def table(contents: Contents) -> dict[str, list[Any]]:
         (_number("latency, ms", 3), _timing("latency_ms")),
         (_number("seconds", 1), _timing("seconds")),
         ({"name": "state", "kind": "text", "choices": True, "mark": True}, lambda trial, _: contents.state(trial)),
-        ({"name": "done", "kind": "text"}, lambda _, record: (record and record.did) or None),
+        ({"name": "done", "kind": "text"}, lambda _, record: (record and record.provenance) or None),
         ({"name": "trial", "kind": "text", "head": True}, lambda trial, _: trial),
     ]
     values = [[value(trial, contents.records.get(trial)) for _, value in columns] for trial in contents.trials]

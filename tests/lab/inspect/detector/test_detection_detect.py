@@ -57,17 +57,17 @@ def test_every_image_has_a_picture_of_its_own(runs, files, tmp_path):
     assert len(set(done.pictures)) == len(list((tmp_path / "out").glob("*.png"))) == 3
 
 
-@pytest.mark.parametrize("beside", ["float", "trial"])
-def test_the_float_model_can_be_drawn_beside_it(runs, files, tmp_path, beside):
-    other = "float" if beside == "float" else runs / "trials" / "float"
-    done = detect.detect(runs / "trials" / "ptq", [files / "0_test.png"], tmp_path, beside=other)
+@pytest.mark.parametrize("compared", ["float", "trial"])
+def test_the_float_model_can_be_drawn_beside_it(runs, files, tmp_path, compared):
+    other = "float" if compared == "float" else runs / "trials" / "float"
+    done = detect.detect(runs / "trials" / "ptq", [files / "0_test.png"], tmp_path, compare=other)
     with Image.open(done.pictures[0]) as picture:
         assert picture.width > 2 * picture.height * 0.9
 
 
 def test_a_model_beside_itself_does_not_differ(runs, files, tmp_path):
     model = runs / "trials" / "ptq"
-    assert sum(detect.detect(model, [files], tmp_path, beside=model, threshold=0.05).differing) == 0
+    assert sum(detect.detect(model, [files], tmp_path, compare=model, threshold=0.05).differing) == 0
 
 
 def test_the_default_threshold_is_that_of_the_trials_best_f_score(runs, files, tmp_path):
@@ -81,7 +81,7 @@ def test_neither_the_data_nor_the_rest_of_the_study_is_needed(runs, files, tmp_p
     shutil.copytree(runs / "trials" / "ptq", tmp_path / "alone")
     assert detect.detect(tmp_path / "alone", [files], tmp_path / "out").results.exists()
     with pytest.raises(ValueError, match="Name the folder of a float trial instead"):
-        detect.detect(tmp_path / "alone", [files], tmp_path / "out", beside="float")
+        detect.detect(tmp_path / "alone", [files], tmp_path / "out", compare="float")
 
 
 def test_ids_are_those_of_an_annotation_file(runs, files, tmp_path):

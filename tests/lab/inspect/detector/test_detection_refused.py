@@ -52,7 +52,7 @@ def test_a_model_that_does_not_fit_its_trial_is_refused(runs, files, tmp_path, t
 def test_another_class_map_beside_it_is_refused(runs, files, tmp_path):
     other = changed(runs, tmp_path, "float", SIGNATURE_FILE, {"class_names": ["hollow", "filled"]})
     with pytest.raises(ValueError, match="must be a detector of the same classes"):
-        detect.detect(runs / "trials" / "ptq", [files], tmp_path / "out", beside=other)
+        detect.detect(runs / "trials" / "ptq", [files], tmp_path / "out", compare=other)
 
 
 def test_folders_that_are_no_trial_of_a_detector_are_refused(runs, files, tmp_path):

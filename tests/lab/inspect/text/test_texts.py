@@ -34,7 +34,7 @@ def test_the_texts_that_differ_are_those_of_different_predictions_and_lost_ones_
 
 
 def test_a_model_does_not_differ_from_itself(reviews):
-    assert compare(reviews[1], beside=reviews[1]).differ == []
+    assert compare(reviews[1], other=reviews[1]).differ == []
 
 
 def test_what_is_shown_has_no_more_texts_than_asked_for_and_the_file_has_all(reviews, tmp_path):
@@ -66,7 +66,7 @@ def test_trials_that_cannot_be_compared_are_refused(reviews, tmp_path):
         compare(alone)
     (alone / "signature.json").write_text(signature.replace('"negative"', '"bad"'))
     with pytest.raises(ValueError, match="were measured on different data"):
-        compare(alone, beside=reviews[0])
+        compare(alone, other=reviews[0])
 
 
 def test_trials_on_other_texts_of_the_same_number_are_refused(reviews, tmp_path):
@@ -76,7 +76,7 @@ def test_trials_on_other_texts_of_the_same_number_are_refused(reviews, tmp_path)
         arrays = dict(found)
     np.savez(other / "examples.npz", **{**arrays, "label": arrays["label"][::-1]})
     with pytest.raises(ValueError, match="measured on 64 texts with other labels than the 64"):
-        compare(reviews[1], beside=other)
+        compare(reviews[1], other=other)
 
 
 def test_names_of_classes_are_no_markup():
