@@ -29,7 +29,6 @@ from qat.engines import engines
 from qat.numerics import dequantize
 from qat.transform import Quantized
 
-OUTPUT = "output"
 SIDES: tuple[Side, Side] = ("lhs", "rhs")
 Index = tuple[int, ...]
 
@@ -42,6 +41,15 @@ class _Totals:
     tensors: dict[tuple[str, Index], Counts]
     outputs: dict[tuple[str, Index], Energy]
     bits: dict[str, np.ndarray]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _SiteTallies:
+    """The tallies of one batch at a site: energies of its result, and counts of the activations that it counts."""
+
+    output: Noise
+    activations: dict[str, Tally]
 
 
 def layer_statistics(q: Quantized, params: Any, state: QuantState, batches: Iterable[Any]) -> Layers:
@@ -79,7 +87,7 @@ def _operands(program: Any, like: Structure, params: Any, state: QuantState) -> 
     scales = {key: w.quantized.scale for key, w in weights.items()}
     scales |= {key: a.grid.scale for key, a in grids.items() if a.grid is not None}
     about = specs(plan)
-    bases = {key: base_grid(about[key][0], state.clips[key], about[key][2]).scale for key in state.learned}
+    bases = {key: base_grid(about[key].spec, state.clips[key], about[key].ndim).scale for key in state.learned}
     values = weight_values(plan, leaves)
     computed = {key: x for key, x in values.items() if plan.weights[key].leaf is None}
     return {**weights, **grids}, computed, {key: scales[key] / base for key, base in bases.items()}
@@ -110,13 +118,13 @@ def _range(a: ActivationOperand, clip: ClipRange, stretch: Any) -> tuple[np.ndar
     return low * stretch, high * stretch
 
 
-def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
+def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, _SiteTallies]:
     """Empty tallies by site, over the spans and ranges of the totals."""
-    carried: dict[str, dict[str, Any]] = {}
+    carried: dict[str, _SiteTallies] = {}
     for site in plan.quantized.values():
         scan_lengths = site.contraction.scan_lengths
         zero = np.zeros(scan_lengths, np.float32)
-        entry = carried[site.contraction.id] = {OUTPUT: Noise(zero, zero)}
+        tallies: dict[str, Tally] = {}
         for _, a in site.own_activations:
             counted = [totals.tensors[a.key, index] for index in _layers(site)]
             exponent, low, high = (
@@ -125,38 +133,41 @@ def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, dict[str, Any]]:
             )
             counts, clipped = np.zeros((*scan_lengths, BINS), np.uint32), np.zeros(scan_lengths, np.uint32)
             noise = Noise(zero, zero)
-            entry[a.key] = Tally(counts, exponent, clipped, noise=noise, low=low, high=high)
+            tallies[a.key] = Tally(counts, exponent, clipped, noise=noise, low=low, high=high)
+        carried[site.contraction.id] = _SiteTallies(Noise(zero, zero), tallies)
     return carried
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(program: Any, params: Any, operands: Operands, carried: dict, inputs: tuple[Any, ...]) -> dict:
+def _step(
+    program: Any, params: Any, operands: Operands, carried: Any, inputs: tuple[Any, ...]
+) -> dict[str, _SiteTallies]:
     plan = make_plan(program.fn, program.recipe, params, inputs)
     sites, engine = plan.quantized, engines.build(program.engine)
 
-    def handler(c: Contraction, eqn: Any, arrays: list[Any], operands: Any, entry: Any, scope: Any):
+    def handler(c: Contraction, eqn: Any, arrays: list[Any], operands: Any, entry: _SiteTallies, scope: Any):
         site = sites[c.location]
         exact = bind(eqn, arrays)[0]
         quantized = site_result(site, plan, engine, arrays, operands, train=False, scope=scope)
-        new: dict[str, Any] = {OUTPUT: add_noise(entry[OUTPUT], exact, quantized)}
+        tallies = {}
         for side, a in site.own_activations:
             _, codes = scope[in_scope(a, arrays[side])]
-            new[a.key] = update(entry[a.key], arrays[side], dequantize(codes), a.spec)
-        return exact, new
+            tallies[a.key] = update(entry.activations[a.key], arrays[side], dequantize(codes), a.spec)
+        return exact, _SiteTallies(add_noise(entry.output, exact, quantized), tallies)
 
     rewriting = Rewriting({at: s.contraction for at, s in sites.items()}, handler, plan.slices)
     return rewrite(rewriting, plan.jaxpr, jax.tree.leaves((params, *inputs)), operands, carried)[1]
 
 
-def _more(plan: Plan, totals: _Totals, carried: dict[str, dict[str, Any]]) -> _Totals:
+def _more(plan: Plan, totals: _Totals, carried: dict[str, _SiteTallies]) -> _Totals:
     """The totals with the tallies of a batch added."""
     tensors, outputs = dict(totals.tensors), dict(totals.outputs)
     for site in plan.quantized.values():
         name = site.contraction.id
         for index in _layers(site):
-            outputs[name, index] += _at(index, carried[name][OUTPUT])
+            outputs[name, index] += _at(index, carried[name].output)
             for _, a in site.own_activations:
-                tensors[a.key, index] += _at(index, carried[name][a.key])
+                tensors[a.key, index] += _at(index, carried[name].activations[a.key])
     return replace(totals, tensors=tensors, outputs=outputs)
 
 

@@ -134,7 +134,7 @@ def _refuse_not_finite(plan: Plan, carried: Carried, first: int, last: int) -> N
 
 
 def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried: Carried) -> QuantState:
-    entries = {key: e for key, e in _entries(plan, carried).items() if not specs(plan)[key][0].dynamic}
+    entries = {key: e for key, e in _entries(plan, carried).items() if not specs(plan)[key].spec.dynamic}
     settled = {key for key, (site, _) in activations(plan).items() if site.contraction.settled}
     unreached = [key for key, e in entries.items() if key not in settled and not bool(jnp.all(e.reached))]
     if unreached:

@@ -144,7 +144,9 @@ class Converted:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _integers(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[dict, dict, dict]:
+def _integers(
+    program: Any, like: Structure, params: Any, state: QuantState
+) -> tuple[dict[str, QTensor], dict[str, ActivationGrid], dict[str, Array]]:
     """Integer weights, grids of activations, and a flag for each weight that lies far outside of its range."""
     plan, leaves = make_plan(program.fn, program.recipe, params, like.abstract), jax.tree.leaves(params)
     weights = {key: one.quantized for key, one in weight_operands(plan, leaves, state).items()}

@@ -21,7 +21,8 @@ from qat.engines import Engine
 from qat.numerics import QParams, QTensor, params_of_range, quantize
 from qat.quantizers import learning, quantizers
 
-Scope = dict[Any, Any]
+Scope = dict[Hashable, tuple[Any, QTensor]]
+"""Float values and integers of the activations that sites of one jaxpr share, by `in_scope`."""
 
 
 def weight_operands(plan: Plan, leaves: list[Any], state: QuantState) -> dict[str, WeightValues]:

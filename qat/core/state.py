@@ -5,7 +5,7 @@ All of it is data: other bit widths or clip ranges of the same rules run the sam
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,15 +90,23 @@ def activations(plan: Plan) -> dict[str, tuple[SitePlan, ActivationOperand]]:
     return {key: (s, a) for s in reversed(plan.sites) for key, (_, a) in s.activations.items()}
 
 
-def specs(plan: Plan) -> dict[str, tuple[TensorSpec, tuple[int, ...], int]]:
-    """Each tensor's key with its spec, the lengths of its scanned leading axes, and its number of axes (0 for one
-    scale).
+class TensorPlan(NamedTuple):
+    """The plan of a tensor: its spec, the lengths of its leading axes for layer scans, and the number of axes of its
+    scale (for an activation the scans alone).
     """
+
+    spec: TensorSpec
+    scan_lengths: tuple[int, ...]
+    ndim: int
+
+
+def specs(plan: Plan) -> dict[str, TensorPlan]:
+    """The plan of each quantized tensor, by its key."""
     acts = {
-        key: (a.spec, s.contraction.scan_lengths, len(s.contraction.scan_lengths))
+        key: TensorPlan(a.spec, s.contraction.scan_lengths, len(s.contraction.scan_lengths))
         for key, (s, a) in activations(plan).items()
     }
-    return {**acts, **{key: (w.spec, w.shape[: w.depth], len(w.shape)) for key, w in plan.weights.items()}}
+    return {**acts, **{key: TensorPlan(w.spec, w.shape[: w.depth], len(w.shape)) for key, w in plan.weights.items()}}
 
 
 def make_clip(

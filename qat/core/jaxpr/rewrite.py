@@ -16,7 +16,8 @@ from qat.core.jaxpr import layouts
 from qat.core.jaxpr.contraction import Contraction, Location
 
 Values = dict[str, Any]
-Handler = Callable[[Contraction, Any, list[Any], Values, Any, Values], tuple[Any, Any]]
+Scope = dict[Any, Any]
+Handler = Callable[[Contraction, Any, list[Any], Values, Any, Scope], tuple[Any, Any]]
 """(site, equation, arrays that it reads, operands, carried value of the site, scope) -> (result, new carried value).
 
 The sites of one jaxpr, and of calls in it, share `scope` while it is evaluated: a dict for values that several need."""
@@ -47,7 +48,7 @@ def rewrite(
     return _run(rewriting, jaxpr, args, (), operands, carried, {})
 
 
-def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, operands: Values, carried: Values, scope: Values):
+def _run(r: Rewriting, jaxpr: Any, args: list[Any], at: Location, operands: Values, carried: Values, scope: Scope):
     # A copy, as jax may trace a loop's body more than once from the same values.
     carried = dict(carried)
 
