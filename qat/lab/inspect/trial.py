@@ -49,7 +49,7 @@ class Trial:
     @property
     def functions(self) -> Forward:
         """The float functions of its model: `init`, `training` and `inference`."""
-        return forward(self.config.model, **(self.signature.offers or {"classes": self.signature.classes}))
+        return forward(self.config.model, **self.signature.arguments)
 
     @cached_property
     def dataset(self) -> Dataset:

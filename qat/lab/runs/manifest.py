@@ -111,6 +111,11 @@ class Signature(BaseModel):
     scale: float = 1.0
     offers: dict[str, Size] = {}
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The sizes that the model's builder is offered; files of earlier versions tell of classes alone."""
+        return dict(self.offers) or ({"classes": self.classes} if self.classes else {})
+
     def name(self, label: int) -> str:
         """The class of a label."""
         return self.class_names[label] if self.class_names else str(label)

@@ -1,4 +1,8 @@
-"""A model of your own: any Flax Linen module; it knows nothing of quantization."""
+"""A model of your own; it knows nothing of quantization.
+
+Here a Flax Linen module. A builder may as well return an NNX module, if it takes `rngs`, or a pair of functions
+`init(key, *inputs)` and `apply(params, *inputs, key)`; `qat.models.adapter` tells the contract.
+"""
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -19,8 +23,9 @@ class MLP(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch features"], train: bool) -> Float[Array, "batch classes"]:
-        """Logits of vectors; `train` is for layers that act otherwise in training, such as dropout."""
+    def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
+        """Logits of vectors. For layers that act otherwise in training, such as dropout, take `train` or
+        `deterministic` too."""
         for name in ("first", "second"):
             x = nn.relu(nn.Dense(self.width, name=name)(x))
         return nn.Dense(self.classes, name="head")(x)
