@@ -29,4 +29,4 @@ def test_the_study_of_the_page_runs(tmp_path):
     assert done.exit_code == 0, done.output
     trials = load(tmp_path / "runs")
     assert sorted(set(trials["arm"])) == ["control", "float", "ptq", "qat"]
-    assert trials["rmse"].to_numpy().max() < 0.25, "a fall takes 1 s or so, with a deviation of 0.5"
+    assert trials["metric.rmse"].to_numpy().max() < 0.25, "a fall takes 1 s or so, with a deviation of 0.5"
