@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from qat.registry import Registry
@@ -47,6 +48,39 @@ class Task:
         """The model's inputs as its positional arguments; what is no plain tuple is one."""
         found = self.inputs(batch)
         return found if type(found) is tuple else (found,)
+
+
+def check_task(task: Task, outputs: Any, batch: Batch, size: int) -> None:
+    """Raise `ValueError` where a task's loss is no number, or its examples are not one entry for each of `size`.
+
+    `outputs`, those of a model on the batch, may be abstract: nothing is computed.
+    """
+    found = jax.eval_shape(task.loss, outputs, batch)
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+        raise ValueError("a task's `loss` must return (loss, numbers to watch), a pair with a dict.")
+    numbers = {"loss": found[0], **found[1]}
+    wrong = {name: x for name, x in numbers.items() if getattr(x, "shape", None) != ()}
+    if wrong or not jnp.issubdtype(found[0].dtype, jnp.floating):
+        came = _shown(wrong or {"loss": found[0]})
+        raise ValueError(
+            f"a task's `loss` must return numbers, the loss in floating point, got {came}. "
+            "Take the mean over the batch."
+        )
+    arrays = jax.eval_shape(task.examples, outputs, batch)
+    if not isinstance(arrays, Mapping):
+        raise ValueError(f"a task's `examples` must return a dict of arrays, got a {type(arrays).__name__}.")
+    wrong = {name: x for name, x in arrays.items() if getattr(x, "shape", ())[:1] != (size,)}
+    if wrong:
+        raise ValueError(
+            f"a task's `examples` must return arrays with an entry for each of {size} examples, got {_shown(wrong)}. "
+            "Return the values before averaging over the batch."
+        )
+
+
+def _shown(arrays: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"`{name}` {getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))}" for name, x in arrays.items()
+    )
 
 
 tasks: Registry[Task] = Registry("task")

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import jax
+
 from qat import data
 from qat.data.problems import MissingDataError
 from qat.fileio import describe_error, place
@@ -10,6 +12,7 @@ from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.quantizing import quantized
 from qat.lab.experiment.training import workload_of
 from qat.models.pretrained import check_init
+from qat.tasks.task import check_task
 
 
 def check(configs: "Iterable[ExperimentConfig]") -> None:
@@ -64,13 +67,14 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
     def variables() -> Any:
         return workload_of(config.model, config.data).abstract_variables()
 
-    steps = {
-        "data": lambda: data.load(config.data),
-        "model": variables,
-        "init": lambda: config.init and check_init(config.init, variables()),
-        "recipe": lambda: check([config]),
-    }
-    for field, step in steps.items():
+    steps = (
+        ("data", lambda: data.load(config.data)),
+        ("model", variables),
+        ("data", lambda: _check_task(config)),
+        ("init", lambda: config.init and check_init(config.init, variables())),
+        ("recipe", lambda: check([config])),
+    )
+    for field, step in steps:
         try:
             step()
         except MissingDataError:
@@ -80,6 +84,15 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
             found = place(error)
             return field, f"{getattr(config, field)!r}: {said}" + (f" ({found})" if found else "")
     return None
+
+
+def _check_task(config: ExperimentConfig) -> None:
+    """Raise `ValueError` where the data set's task cannot use the model's outputs."""
+    workload = workload_of(config.model, config.data)
+    batch = next(iter(data.in_order(workload.dataset.splits["train"], 2)))
+    inputs = workload.task.arguments(batch)
+    outputs = jax.eval_shape(workload.functions.inference, workload.abstract_variables(), *inputs)
+    check_task(workload.task, outputs, batch, len(next(iter(batch.values()))))
 
 
 def missing(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
