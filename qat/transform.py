@@ -84,7 +84,7 @@ def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:
         """Specs of single layers; none where they differ from the rules' in bits alone."""
         found = tuple((pattern, _bare(spec, keep_observers)) for pattern, spec in getattr(recipe, tensors))
         usual = {getattr(r, tensors) for r in (first, last, *rules) if r is not None}
-        return () if usual == {spec for _, spec in found} else found
+        return () if len(usual) == 1 and usual == {spec for _, spec in found} else found
 
     return QuantRecipe(rules, first, last, weights=own("weights"), activations=own("activations"))
 

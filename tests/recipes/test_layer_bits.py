@@ -92,3 +92,15 @@ def test_bits_of_single_layers_serve_what_they_simulate_and_reach_the_file(name,
 def test_bits_that_no_layer_gets_are_an_error(bits, message):
     with pytest.raises(ValueError, match=message):
         quantize(model, recipe("w8a8", bits=bits)).sites(WEIGHTS, jnp.arange(3))
+
+
+def test_layers_whose_observers_are_those_of_other_rules_are_calibrated_by_their_own():
+    """Edges take minmax and the rest mse; swapped by layer, these are the same two specs, at other layers."""
+    rules = recipe("w4a4(bits={'embed': 4, 'head': (4, 4), 'encoder': (8, 8)})")
+    alone = recipe("w4a4(edges='same', bits={'head': (4, 4), 'encoder/0': (8, 8), 'encoder/1': (8, 8)})")
+    x = jnp.arange(3)
+    found, want = (quantize(model, one).calibrate(WEIGHTS, [x]) for one in (rules, alone))
+    assert found.clips.keys() == want.clips.keys()
+    for key, clip in want.clips.items():
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), clip, found.clips[key])
+        assert all(jax.tree.leaves(same)), key
