@@ -66,12 +66,12 @@ def settle(problems: Sequence[Problem], bad: str, place: str, words: Words) -> N
     """Refuse all `problems` in one `ValueError`, or where `bad` is "drop" list on stderr what is dropped."""
     if not problems:
         return
-    told = {"place": place, "count": f"{len(problems)} {words.noun}{'s' * (len(problems) != 1)}"}
+    facts = {"place": place, "count": f"{len(problems)} {words.noun}{'s' * (len(problems) != 1)}"}
     shown = problems[: words.most]
     more = [f"  and {len(problems) - len(shown)} more"] if len(shown) < len(problems) else []
     listed = "\n".join([*(f"  {problem}" for problem in shown), *more])
     if bad == "refuse":
         raise ValueError(
-            f"{words.expected.format(**told)}:\n{listed}\nMend them, or pass bad='drop' to {words.dropping}."
+            f"{words.expected.format(**facts)}:\n{listed}\nMend them, or pass bad='drop' to {words.dropping}."
         )
-    sys.stderr.write(f"Warning: {words.dropped.format(**told)}:\n{listed}\n")
+    sys.stderr.write(f"Warning: {words.dropped.format(**facts)}:\n{listed}\n")

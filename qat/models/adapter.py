@@ -275,15 +275,15 @@ def _no_form(model: str, made: Any) -> str:
     return f"model {model!r} must be {FORMS}; its builder returned a {type(made).__name__}{rngs}."
 
 
-def _writes(told: str) -> str:
+def _writes(shown: str) -> str:
     return (
-        f"a model must change none of its variables in inference, but this one does ({told}). Have it take `train` or "
+        f"a model must change none of its variables in inference, but this one does ({shown}). Have it take `train` or "
         "`deterministic`, or write where `self.is_mutable_collection(name)` alone."
     )
 
 
-def _random(told: str) -> str:
+def _random(shown: str) -> str:
     return (
-        f"a model must draw no random numbers in inference, but this one does ({told}). Have it take `train` or "
+        f"a model must draw no random numbers in inference, but this one does ({shown}). Have it take `train` or "
         "`deterministic`, and leave dropout out where it does not train."
     )

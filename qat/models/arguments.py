@@ -22,9 +22,9 @@ def accepted(model: str, offered: Mapping[str, Any]) -> dict[str, Any]:
     """
     taken, missing = _arguments(model, offered)
     if missing:
-        told = ", ".join(f"{name}={value!r}" for name, value in offered.items()) or "nothing"
+        shown = ", ".join(f"{name}={value!r}" for name, value in offered.items()) or "nothing"
         raise ValueError(
-            f"model {model!r} needs {_quoted(missing)}, and its data set tells {told}. Write it in the model's text, "
+            f"model {model!r} needs {_quoted(missing)}, and its data set tells {shown}. Write it in the model's text, "
             f"such as {parse_call(model)[0]}({missing[0]}=...), or have the data set tell it: `Dataset(sizes={{...}})`."
         )
     return taken

@@ -153,5 +153,5 @@ def test_what_is_not_finite_is_named():
 
 def test_a_state_of_another_recipe_is_refused():
     _, w, state, batches = both("w8a8")
-    with pytest.raises(ValueError, match="Calibrate with this recipe"):
+    with pytest.raises(ValueError, match="Calibrate and convert with this recipe"):
         layer_statistics(qat.quantize(product, qat.recipe("w8a8_dynamic")), w, state, batches)

@@ -89,9 +89,11 @@ def show(
     """The resolved config, the trials, and what they will cost; or what one trial's keys are made of."""
     with one_clear_error():
         if why is not None:
-            from qat.lab.sweep.why import why as told
+            from qat.lab.sweep.why import why as explain
 
-            stdout().print(told(folder_of(file), why, parsed(changes), folder_of(runs) if runs else None, trust=trust))
+            stdout().print(
+                explain(folder_of(file), why, parsed(changes), folder_of(runs) if runs else None, trust=trust)
+            )
             return
         from qat.lab.sweep.show import show as shown
         from qat.lab.sweep.study import load_any

@@ -83,9 +83,9 @@ def read_contents(root: Path) -> Contents:
 def states(contents: Contents) -> str:
     """The numbers of trials by state, in words."""
     counts = Counter(contents.state(trial) for trial in contents.trials)
-    told = [f"{counts['finished']:,} of {len(contents.trials):,} trials finished"]
-    told += [f"{counts[state]:,} {state}" for state in ("failed", "damaged") if counts[state]]
-    return ", ".join(told)
+    phrases = [f"{counts['finished']:,} of {len(contents.trials):,} trials finished"]
+    phrases += [f"{counts[state]:,} {state}" for state in ("failed", "damaged") if counts[state]]
+    return ", ".join(phrases)
 
 
 def _spoilt(folder: Path, root: Path) -> list[str]:

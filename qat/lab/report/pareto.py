@@ -39,8 +39,8 @@ class Point:
 
 def comparable(rows: Sequence[Row]) -> list[Row]:
     """Select the rows that have a number and share the first one's metric."""
-    told = [row for row in rows if row.score.n]
-    return [row for row in told if row.metric == told[0].metric]
+    scored = [row for row in rows if row.score.n]
+    return [row for row in scored if row.metric == scored[0].metric]
 
 
 def points(rows: Sequence[Row]) -> list[Point]:

@@ -8,7 +8,7 @@ import numpy as np
 from qat.lab.report.pairing import Baselines, Group, Pair, gaining
 from qat.lab.runs.examples import Examples, reader
 from qat.lab.runs.record import Arm
-from qat.lab.stats import Comparison, Evidence, Told, Verdict, compare_items, compare_seeds, judge
+from qat.lab.stats import Change, Comparison, Evidence, Verdict, compare_items, compare_seeds, judge
 from qat.tasks.metric import Metric
 
 QUESTIONS: tuple[tuple[Arm, Arm], ...] = (("ptq", "float"), ("qat", "control"), ("qat", "ptq"))
@@ -48,7 +48,7 @@ def _judge(
     examples: Examples,
 ) -> list[Verdict]:
     margin = metric.margin if margin is None else margin
-    told: Told = "gain" if baseline == "ptq" else metric.worsening
+    change: Change = "gain" if baseline == "ptq" else metric.worsening
     items = _over_items(family, metric, margin, examples)
     comparisons = [
         Comparison(
@@ -56,7 +56,7 @@ def _judge(
             second=names[pairs[0][1].lineage.group],
             seeds=compare_seeds(*gaining(pairs), margin),
             items=items.get(group.first.lineage.group),
-            told=told,
+            change=change,
         )
         for group, pairs in family
     ]

@@ -155,10 +155,10 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     frame = load(runs)
     studies = find(runs)
     if missing := sum(1 for _ in studies.trials()) - len(frame) + len(studies.damaged):
-        told = "".join(f"\n  {line}" for line in frame.attrs["damaged"])
+        listed = "".join(f"\n  {line}" for line in frame.attrs["damaged"])
         raise ValueError(
             f"`runs` must be a finished study, but {missing} of its trials are not. Run the sweep again to its end."
-            f"{told}"
+            f"{listed}"
         )
     known = [name.removeprefix("metric.") for name in frame.columns if name.startswith("metric.")]
     columns = dict(_column(metric) for metric in metrics)

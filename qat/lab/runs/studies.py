@@ -48,8 +48,8 @@ def find(path: str | Path) -> Studies:
             f"{str(path)!r} nor in the folders in it. Run `qat sweep FILE --runs FOLDER` and name FOLDER."
         )
     names = [study.name for study in found]
-    told = [one.name if names.count(one.name) == 1 else f"{one.name} ({one.root.name})" for one in found]
-    return Studies(dict(zip(told, found, strict=True)), tuple(damaged))
+    unique = [one.name if names.count(one.name) == 1 else f"{one.name} ({one.root.name})" for one in found]
+    return Studies(dict(zip(unique, found, strict=True)), tuple(damaged))
 
 
 def read_all[T](studies: Studies, read: Callable[[Path], T]) -> Iterable[tuple[str, str, T]]:

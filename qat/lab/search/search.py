@@ -203,7 +203,7 @@ def watch(asked: "Asked", trial: Trial, search: Search) -> Watch:
     it, else the loss."""
     loss_sign = -1 if search.direction == "maximize" else 1
 
-    def told(stage: str, step: int, values: Mapping[str, float]) -> None:
+    def observe(stage: str, step: int, values: Mapping[str, float]) -> None:
         if stage != trial.config.arm:
             return
         name = search.objective or "accuracy"
@@ -211,4 +211,4 @@ def watch(asked: "Asked", trial: Trial, search: Search) -> Watch:
         if asked.should_prune():
             raise Pruned(f"at step {step} of {stage} others had come further")
 
-    return told
+    return observe

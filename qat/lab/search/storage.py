@@ -89,16 +89,16 @@ def points(study: "Study") -> list[Point]:
 
 
 def _point(trial: "FrozenTrial") -> Point:
-    told = trial.user_attrs.get("told", {})
-    outcome = told.get("outcome", "lost") if trial.state.is_finished() else "running"
+    saved = trial.user_attrs.get("told", {})
+    outcome = saved.get("outcome", "lost") if trial.state.is_finished() else "running"
     return Point(
         number=trial.number,
         values=trial.params,
         outcome=outcome,
-        trial=told.get("trial"),
+        trial=saved.get("trial"),
         value=trial.value if outcome == "finished" else None,
-        size_bytes=told.get("size_bytes"),
-        error=told.get("error"),
+        size_bytes=saved.get("size_bytes"),
+        error=saved.get("error"),
         over={name: value for name, value in trial.constraints.items() if value > 0},
     )
 

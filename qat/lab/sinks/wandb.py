@@ -32,7 +32,7 @@ def wandb(project: str | None = None, entity: str | None = None, mode: str | Non
         raise ValueError(f"`mode` of sink wandb must be 'online', 'offline' or 'disabled', got {chosen!r}.")
 
     def start(origin: Origin) -> Run:
-        return _told(_open(origin, project, entity, chosen, timeout))
+        return _described(_open(origin, project, entity, chosen, timeout))
 
     return start
 
@@ -76,7 +76,7 @@ def _open(origin: Origin, project: str | None, entity: str | None, mode: Any, ti
     )
 
 
-def _told(run: Any) -> Run:
+def _described(run: Any) -> Run:
     """Wrap an open run of wandb as the run of a sink."""
     known: dict[str, Any] = dict(run.summary) if run.resumed else {}  # what the server has is not sent again
     seen: set[str] = set()

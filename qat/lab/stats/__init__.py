@@ -7,10 +7,11 @@ items would be answered otherwise (`compare_items`). `judge` says of many compar
 from qat.lab.stats.estimates import FEW, Doubt, Estimate, Evidence, Kind, estimate, paired_difference
 from qat.lab.stats.items import McNemar, compare_items, mcnemar, paired_bootstrap
 from qat.lab.stats.seeds import Equivalence, compare_seeds, detectable, equivalence, seeds_needed
-from qat.lab.stats.verdict import Comparison, Told, Verdict, holm, judge
+from qat.lab.stats.verdict import Change, Comparison, Verdict, holm, judge
 
 __all__ = [
     "FEW",
+    "Change",
     "Comparison",
     "Doubt",
     "Equivalence",
@@ -18,7 +19,6 @@ __all__ = [
     "Evidence",
     "Kind",
     "McNemar",
-    "Told",
     "Verdict",
     "compare_items",
     "compare_seeds",

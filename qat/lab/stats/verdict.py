@@ -22,23 +22,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
-type Told = Literal["gain", "drop", "rise"]
-"""The word for a difference, and its direction: a gain tells how much better the first is, a drop, or a rise of what is
-better low, how much worse."""
+type Change = Literal["gain", "drop", "rise"]
+"""The word for a difference, and its direction: a gain says how much better the first is; a drop, or a rise where lower
+is better, how much worse."""
 
 P_VALUES = ("p_difference", "p_equivalence", "p_not_better", "p_not_worse")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms by name and the evidence about them: over seeds, and over items where arrays of them were at hand; and
-    how their difference is `told`."""
+    """Two arms by name and the evidence about them: over seeds, and over items where arrays of them exist; and the
+    word for their difference."""
 
     first: str
     second: str
     seeds: Evidence | None = None
     items: Evidence | None = None
-    told: Told = "gain"
+    change: Change = "gain"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Verdict:
     in the seeds that there are. Several seeds decide it; the items do for a single seed. `margin`, in `unit`, is the
     difference that does not matter (None: no equivalence was asked for), `largest` the largest that there can be (None:
     any); numbers have so many `decimals` (None: four significant digits). In words the difference is a gain, a drop or
-    a rise, as `told` says; the evidence holds how much better the first is.
+    a rise, as `change` says; the evidence holds how much better the first is.
     """
 
     first: str
@@ -62,7 +62,7 @@ class Verdict:
     unit: str
     largest: float | None = None
     decimals: int | None = None
-    told: Told = "gain"
+    change: Change = "gain"
 
     @property
     def deciding(self) -> Evidence:
@@ -99,7 +99,7 @@ def judge(
 
     Differences and equivalences are corrected as families of their own, since of one arm only one can be claimed
     falsely; and so are those over seeds and over items, which are other questions. A difference smaller than the
-    margin counts as equivalent even where it is surely not zero; none is told to be more than `largest`, and all in
+    margin counts as equivalent even where it is surely not zero; none is reported as more than `largest`, and all in
     `unit` with so many `decimals`. Evidence is of differences that are positive where the first is better. Raises
     `ValueError` where a comparison has no evidence.
     """
@@ -121,7 +121,7 @@ def _verdict(one: Comparison, seeds: Evidence | None, items: Evidence | None) ->
     kind = found[0].kind if found else "undecided"
     shown = kind in ("better", "worse", "equivalent")
     covers: list[Doubt] = [evidence.over for evidence in found if shown and evidence.kind == kind]
-    return Verdict(one.first, one.second, kind, tuple(covers), seeds, items, None, "", told=one.told)
+    return Verdict(one.first, one.second, kind, tuple(covers), seeds, items, None, "", change=one.change)
 
 
 def _corrected(evidence: Sequence[Evidence | None]) -> list[Evidence | None]:
@@ -195,7 +195,7 @@ def _excludes_zero(evidence: Evidence) -> str:
     low, high = evidence.difference.low, evidence.difference.high
     if evidence.arms == 1 or low is None or high is None or low <= 0 <= high or low == high:
         return ""
-    if evidence.difference.points:  # no interval is told
+    if evidence.difference.points:  # no interval is reported
         return ""
     return f"; that the interval excludes zero is not enough for one of {evidence.arms} arms"
 
@@ -257,7 +257,7 @@ def _side(verdict: Verdict) -> int:
     open as a gain, a drop or a rise."""
     if verdict.kind in ("better", "worse"):
         return 1 if verdict.kind == "better" else -1
-    return 1 if verdict.told == "gain" else -1
+    return 1 if verdict.change == "gain" else -1
 
 
 def _within(verdict: Verdict, bound: float) -> float:
@@ -281,7 +281,7 @@ def _sample(evidence: Evidence) -> str:
 def _difference(verdict: Verdict, evidence: Evidence) -> str:
     """`a drop of +0.17 points`: positive is worse in a drop or a rise, and better in a gain."""
     value = _number(verdict, _side(verdict) * evidence.difference.mean)
-    return f"a {verdict.told} of {'' if value.startswith('-') else '+'}{value}"
+    return f"a {verdict.change} of {'' if value.startswith('-') else '+'}{value}"
 
 
 def _margin(verdict: Verdict) -> str:

@@ -140,8 +140,8 @@ def table(found: Replay) -> Table:
     shown = Table("", "recorded", "again", "", title=Text(f"{found.trial}: {verdict}"), title_justify="left")
     for number in found.numbers:
         shown.add_row(number.name, number.recorded, number.again, "same" if number.same else "[red]differs[/]")
-    told = {**{f"manifest: {name}": pair for name, pair in found.surroundings.items()}, **found.changed}
-    for name, (old, new) in told.items():
+    changes = {**{f"manifest: {name}": pair for name, pair in found.surroundings.items()}, **found.changed}
+    for name, (old, new) in changes.items():
         shown.add_row(Text(name), Text(str(old)), Text(str(new)), "")
     if not found.same:
         shown.caption = Text(f"It may be because {'; because '.join(found.causes)}.")

@@ -27,8 +27,8 @@ def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
     make_room()
     keep_freed_memory()
     place = Path(root)
-    told = all(parse_call(text)[0] in sinks for text in payload["sinks"])
-    register(payload["config"], payload["imports"], told)
+    with_sinks = all(parse_call(text)[0] in sinks for text in payload["sinks"])
+    register(payload["config"], payload["imports"], with_sinks)
     config, stage = _planned(payload)
     if stage.kind == "trial":
         _trial(config, stage, place, payload)

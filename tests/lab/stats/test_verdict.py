@@ -128,10 +128,12 @@ def test_what_items_show_of_equal_seeds_is_said_and_is_no_sign_of_its_own():
 
 def test_a_drop_is_told_with_the_sign_of_a_drop():
     seeds, items = over_seeds([0.5, -0.2, 0.3, 0.0]), over_items(12, 6)
-    gain, drop = (judge([Comparison("a", "b", seeds, items, told)], 0.3, **POINTS)[0].text for told in ("gain", "drop"))
+    gain, drop = (
+        judge([Comparison("a", "b", seeds, items, change)], 0.3, **POINTS)[0].text for change in ("gain", "drop")
+    )
     assert "a gain of +0.15 points over 4 seeds (95 % interval -0.34 to 0.64" in gain
     assert "a drop of -0.15 points over 4 seeds (95 % interval -0.64 to 0.34" in drop
-    worse = judge([Comparison("a", "b", over_seeds([-1.2, -1.1, -1.35, -1.25]), told="gain")], 0.3, **POINTS)[0]
+    worse = judge([Comparison("a", "b", over_seeds([-1.2, -1.1, -1.35, -1.25]), change="gain")], 0.3, **POINTS)[0]
     assert worse.text.startswith("a is worse than b by 1.22 points over 4 seeds (95 % interval 1.06 to 1.39")
 
 

@@ -66,5 +66,5 @@ def _curve(stage: str, points: Sequence[Entry]) -> Curve:
     found = {name for point in points for name in point} - {STAGE, STEP}
     names = sorted(found, key=lambda name: (name != "loss", name))
     values = ((name, tuple(short(point.get(name)) for point in points)) for name in names)
-    told = tuple((name, of) for name, of in values if any(value is not None for value in of))
-    return Curve(stage, tuple(point[STEP] for point in points), told)
+    measured = tuple((name, of) for name, of in values if any(value is not None for value in of))
+    return Curve(stage, tuple(point[STEP] for point in points), measured)

@@ -27,12 +27,12 @@ def tag(name: str, /, *children: str, **attributes: str | bool) -> Html:
     `class_` and the like name attributes that are words of Python; an underscore within a name is a dash. True is an
     attribute without a value, False none.
     """
-    told = "".join(
+    written = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
         for key, value in attributes.items()
         if value is not False
     )
-    return Html(f"<{name}{told}>" + ("" if name in VOID else f"{join(*children)}</{name}>"))
+    return Html(f"<{name}{written}>" + ("" if name in VOID else f"{join(*children)}</{name}>"))
 
 
 def join(*parts: str) -> Html:

@@ -112,8 +112,9 @@ def fronts(points: Sequence[Point]) -> Html:
 
 def single_trials(left_out: Mapping[str, int]) -> Html:
     """Charts of the trials that the reader chooses."""
-    told = [f"{what} of {count:,} trials" for what, count in left_out.items() if count]
-    note = f"Left out to keep the page small: {', '.join(told)}; the files are in the trials' folders." if told else ""
+    omitted = [f"{what} of {count:,} trials" for what, count in left_out.items() if count]
+    listed = f"Left out to keep the page small: {', '.join(omitted)}; the files are in the trials' folders."
+    note = listed if omitted else ""
     return join(
         tag(
             "div",

@@ -64,20 +64,20 @@ def _arms(contents: Contents) -> dict[str, tuple[Arm | None, str | None]]:
         for label in contents.trials[trial].items():
             seen.setdefault(label, set()).add((record.arm, record.recipe))
     telling = {label: next(iter(arms)) for label, arms in seen.items() if len(arms) == 1}
-    told = {}
+    found = {}
     for trial, labels in contents.trials.items():
         record = contents.records.get(trial)
         guess = next((telling[label] for label in labels.items() if label in telling), (None, None))
-        told[trial] = (record.arm, record.recipe) if record else guess
-    return told
+        found[trial] = (record.arm, record.recipe) if record else guess
+    return found
 
 
 def _axes(contents: Contents, arms: Mapping[str, tuple[Arm | None, str | None]]) -> list[str]:
     """The axes that say more than the columns of arm and recipe."""
     names = dict.fromkeys(axis for labels in contents.trials.values() for axis in labels)
-    told = {trial: {arm, recipe, f"{arm} {recipe}"} for trial, (arm, recipe) in arms.items()}
+    shown = {trial: {arm, recipe, f"{arm} {recipe}"} for trial, (arm, recipe) in arms.items()}
     return [
-        name for name in names if any(labels.get(name) not in told[trial] for trial, labels in contents.trials.items())
+        name for name in names if any(labels.get(name) not in shown[trial] for trial, labels in contents.trials.items())
     ]
 
 
@@ -161,8 +161,8 @@ def provenance(manifests: Mapping[str, Mapping[str, Any]]) -> Provenance:
             different.append(Difference(name, {value: tuple(ids) for value, ids in trials.items()}))
         else:
             common[name] = next(iter(trials)) or ""
-    told = (TELLING.get(one.name) or TELLING.get(one.name.split(".")[0]) for one in different)
-    parts = dict.fromkeys(part for part in told if part)
+    telling = (TELLING.get(one.name) or TELLING.get(one.name.split(".")[0]) for one in different)
+    parts = dict.fromkeys(part for part in telling if part)
     warnings = [f"Trials ran under different {part}: compare their numbers with care." for part in parts]
     return Provenance(common, tuple(different), tuple(warnings))
 

@@ -62,9 +62,9 @@ def _counted(found: Sequence[Verdict]) -> Html:
     """Count the verdicts of each kind, and the undecided ones that are decided for the models as trained alone."""
     counts = Counter(one.kind for one in found)
     alone = Counter(one.of_these_models for one in found if one.kind == "undecided")
-    told = [_badge(kind, counts[kind], kind) for kind in KINDS if counts[kind]]
-    told += [_badge(kind, alone[kind], f"of them {kind} for these models alone") for kind in KINDS if alone[kind]]
-    return join(*told)
+    badges = [_badge(kind, counts[kind], kind) for kind in KINDS if counts[kind]]
+    badges += [_badge(kind, alone[kind], f"of them {kind} for these models alone") for kind in KINDS if alone[kind]]
+    return join(*badges)
 
 
 def _badge(kind: Kind, count: int, text: str) -> Html:
@@ -119,13 +119,13 @@ def _compared(row: Row, value: Estimate | None, baseline: Arm) -> str:
     if value is None or not value.n:
         return ""
     fewer = f" (n = {value.n})" if value.n != row.score.n else ""
-    told = shown(row, value, difference=True) + fewer
+    text = shown(row, value, difference=True) + fewer
     verdict = row.verdicts.get(baseline)
     if verdict is None:
-        return told
+        return text
     alone = verdict.of_these_models
     title = f"{alone}, of these models alone" if alone else verdict.kind
-    return join(tag("abbr", mark(verdict), title=title, class_=f"sign {alone or verdict.kind}"), f" {told}")
+    return join(tag("abbr", mark(verdict), title=title, class_=f"sign {alone or verdict.kind}"), f" {text}")
 
 
 def _name(row: Row) -> Html:

@@ -44,9 +44,9 @@ function draw(id, traces, layout, options = {}) {
 }
 
 function describe(point) {
-  const told = (value) => (data.decimals === null ? String(Number(value.toPrecision(4))) : value.toFixed(data.decimals)), spread = point.low === null ? "" : `, 95 % interval ${told(point.low)} to ${told(point.high)}`;
-  const lines = [`<b>${plain(point.label)}</b>`, `${plain(data.metric)}: ${told(point.value)}${spread} (n = ${point.n})`];
-  if (point.seeds.length) lines.push(`seed by seed ${point.seeds.map(told).join(", ")}`);
+  const formatted = (value) => (data.decimals === null ? String(Number(value.toPrecision(4))) : value.toFixed(data.decimals)), spread = point.low === null ? "" : `, 95 % interval ${formatted(point.low)} to ${formatted(point.high)}`;
+  const lines = [`<b>${plain(point.label)}</b>`, `${plain(data.metric)}: ${formatted(point.value)}${spread} (n = ${point.n})`];
+  if (point.seeds.length) lines.push(`seed by seed ${point.seeds.map(formatted).join(", ")}`);
   if (point.size !== null) lines.push(`${point.size.toLocaleString("en", { maximumFractionDigits: 1 })} kB`);
   if (point.latency !== null) lines.push(`${point.latency.toPrecision(3)} ms`);
   return lines.join("<br>");

@@ -95,10 +95,10 @@ async function drawLayers() {
       const found = seeds.map((i) => noise(i, name)).filter((value) => value !== null);
       return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : null;
     });
-    const told = x.map((value, k) => `<b>${plain(group.label)}</b>, seeds: ${seeds.length}<br>${plain(sites[k])}<br>${value?.toFixed(1)} dB`);
+    const hover = x.map((value, k) => `<b>${plain(group.label)}</b>, seeds: ${seeds.length}<br>${plain(sites[k])}<br>${value?.toFixed(1)} dB`);
     return {
       type: "scatter", mode: "lines+markers", name: plain(group.label), x, y: sites.map(plain), customdata: sites,
-      line: { width: 1, ...look.get(group) }, marker: { size: 9, symbol: SYMBOLS[group.arm] }, hovertext: told, hoverinfo: "text",
+      line: { width: 1, ...look.get(group) }, marker: { size: 9, symbol: SYMBOLS[group.arm] }, hovertext: hover, hoverinfo: "text",
     };
   });
   find("layers").style.minHeight = "";
