@@ -35,7 +35,6 @@ SEARCH = Search(
     space={f"bits:{layer}": [2, 3, 4, 6, 8] for layer in ("stem", "down", "body", "head")},
     trials=40,
     objective="cross_entropy",
-    direction="minimize",
     budget={"size_bytes": 9000},
     pruner="median(startup=8, warmup_steps=50)",
 )

@@ -1,7 +1,6 @@
 """The result of a search: its points, the best of them, and both as a table."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -9,9 +8,10 @@ from rich.text import Text
 
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.runs.record import Record
-from qat.lab.search.storage import Point, open_journal, points
+from qat.lab.search.storage import Point
 from qat.lab.sweep.space import Search, key_of, trial_of
 from qat.lab.sweep.study import Trial
+from qat.tasks.metric import Metric
 
 SHOWN = 10
 ABLE = "finished"
@@ -25,16 +25,17 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """The points of a search in their order."""
+    """The points of a search in their order, and the `objective` that it goes by."""
 
     search: Search
+    objective: Metric
     points: tuple[Point, ...]
 
     @property
     def ranking(self) -> list[Point]:
         """The finished points within the budget, the best first and of equal ones the smallest."""
-        sign = -1 if self.search.direction == "maximize" else 1
         able = [(p.value, p) for p in self.points if p.outcome == ABLE and not p.over and p.value is not None]
+        sign = -self.objective.sign
         return [p for _, p in sorted(able, key=lambda pair: (sign * pair[0], pair[1].size_bytes or 0, pair[1].number))]
 
     @property
@@ -52,37 +53,29 @@ class Found:
         return _table(self)
 
 
-def found(search: Search, base: ExperimentConfig, root: Path, identity: str = "") -> Found:
-    """Read the result so far of the search in `root`."""
-    return Found(search, tuple(points(open_journal(root, search, base, identity))))
-
-
-def number_of(record: Record, name: str | None) -> float:
-    """A number of a record by name: a metric (None is the main one), `size_bytes`, a time. Raises `ValueError` with the
-    known names."""
+def number_of(record: Record, name: str) -> float:
+    """A number of a record by name: a metric, `size_bytes`, a time. Raises `ValueError` with the known names."""
     numbers = {**record.timings, "size_bytes": float(record.size_bytes), **record.metrics}
-    name = name or record.metric.name
     if name not in numbers:
         raise ValueError(f"a record has no number {name!r}. Known: {', '.join(sorted(numbers))}.")
     return numbers[name]
 
 
 def _table(found: Found) -> Table:
-    search = found.search
-    objective = search.objective or "main metric"
+    search, objective = found.search, found.objective
     budget = "".join(f", {name} <= {limit:,.10g}" for name, limit in search.budget.items())
-    table = Table(
-        title=Text(f"best {objective}{budget}"), title_justify="left", caption_justify="left", box=SIMPLE_HEAD
-    )
+    title = Text(f"best {objective.name} ({objective.better} is better){budget}")
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     for name in search.space:
         table.add_column(Text(name), overflow="fold")
-    table.add_column(objective, justify="right")
+    table.add_column(objective.heading, justify="right")
     table.add_column("size, kB", justify="right")
     table.add_column("trial", overflow="fold")
     for point in found.ranking[:SHOWN]:
         size = "" if point.size_bytes is None else f"{point.size_bytes / 1000:,.1f}"
+        value = "" if point.value is None else objective.text(objective.shown(point.value))
         values = [Text(str(point.values.get(name))) for name in search.space]
-        table.add_row(*values, f"{point.value:.4g}", size, Text(point.trial or ""))
+        table.add_row(*values, value, size, Text(point.trial or ""))
     table.caption = Text(_counts(found))
     return table
 

@@ -73,7 +73,7 @@ class _Trials:
         self._share(trial)
         about = {"trial": trial.id, "labels": trial.labels, "lineage": lineage(config)}
         record = run_experiment(config, self.root, place, about, watch=watch)
-        origin = Origin(self.name, trial.id, key, trial.labels, config, self.root)
+        origin = Origin(self.name, trial.id, key, trial.labels, config, self.root, record.task_metrics)
         self.send(origin).finish(record, place)
         return record
 

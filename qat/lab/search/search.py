@@ -16,8 +16,9 @@ from qat.lab.runs.study_folder import TRIALS
 from qat.lab.search.neighbours import instead
 from qat.lab.search.result import Found, number_of
 from qat.lab.search.storage import FARTHEST, Point, ask, open_journal, points, take_up, tell
-from qat.lab.sweep.space import Search, check_space, key_of, pruners, samplers, trial_of
+from qat.lab.sweep.space import Search, check_space, key_of, objective_of, pruners, samplers, trial_of
 from qat.lab.sweep.study import Trial
+from qat.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -47,12 +48,14 @@ def run_search(
     is suggested anew. `size_of` estimates the bytes of a config's model, by default
     `qat.lab.search.size.estimated_size`.
     `on_point` is told of each point. A process that is killed at any moment loses nothing; several may work at once.
-    Raises `ValueError` where no point fits the budget, or three trials in a row fail.
+    Raises `ValueError` where no point fits the budget, three trials in a row fail, or nothing tells which way of the
+    objective is better.
     """
     check_space(search, base)
-    study, me = open_journal(root, search, base, identity), this_process("search")
+    objective, me = objective_of(search, base), this_process("search")
+    study = open_journal(root, search, base, objective=objective, identity=identity)
     study.pruner = pruners.build(search.pruner)
-    step = _Step(study, search, base, root, me, size_of or _estimated_size)
+    step = _Step(study, search, objective, base, root, me, size_of or _estimated_size)
     with present(root, me, dict):
         while True:
             take_up(study, root, me)
@@ -65,7 +68,7 @@ def run_search(
             if point.outcome in ("repeated", "infeasible") and not step.suggest_instead(point, known):
                 break
     _refuse_nothing_feasible(points(study), search, step.sizes)
-    return Found(search, tuple(points(study)))
+    return Found(search, objective, tuple(points(study)))
 
 
 def load_search(path: Path) -> Search:
@@ -85,6 +88,7 @@ class _Step:
 
     study: "Study"
     search: Search
+    objective: Metric
     base: ExperimentConfig
     root: Path
     me: ProcessId
@@ -140,8 +144,8 @@ class _Step:
         """Run a trial, and tell what came of it."""
         facts = {"trial": trial.id}
         try:
-            record = run_trial(trial, watch(asked, trial, self.search))
-            value, over = _outcome(record, self.search)
+            record = run_trial(trial, watch(asked, trial, self.objective))
+            value, over = _outcome(record, self.search, self.objective)
         except Pruned as pruned:
             mark_pruned(self.root / TRIALS / trial.id, trial.id, trial.labels, str(pruned))
             return tell(self.study, asked, "pruned", None, {}, **facts)
@@ -164,11 +168,11 @@ def _estimated_size(config: ExperimentConfig) -> int:
     return estimated_size(config)
 
 
-def _outcome(record: Record, search: Search) -> tuple[float, dict[str, float]]:
+def _outcome(record: Record, search: Search, objective: Metric) -> tuple[float, dict[str, float]]:
     """The objective, and by how much each budget is broken, in parts of it."""
-    value = number_of(record, search.objective)
+    value = number_of(record, objective.name)
     if not math.isfinite(value):
-        raise ValueError(f"`objective` {search.objective or record.metric!r} must be finite, got {value}.")
+        raise ValueError(f"`objective` {objective.name!r} must be finite, got {value}.")
     return value, {name: number_of(record, name) / limit - 1 for name, limit in search.budget.items()}
 
 
@@ -198,16 +202,15 @@ class Pruned(Exception):  # noqa: N818
     """A trial that the search stopped, because others had come further at the same step. It did not fail."""
 
 
-def watch(asked: "Asked", trial: Trial, search: Search) -> Watch:
+def watch(asked: "Asked", trial: Trial, objective: Metric) -> Watch:
     """Tells the pruner of the trial's own training, not of stages that it shares: the objective where training watches
-    it, else the loss."""
-    loss_sign = -1 if search.direction == "maximize" else 1
+    it, else the loss, with its sign changed where more of the objective is better."""
 
     def observe(stage: str, step: int, values: Mapping[str, float]) -> None:
         if stage != trial.config.arm:
             return
-        name = search.objective or "accuracy"
-        asked.report(float(values[name] if name in values else loss_sign * values["loss"]), step)
+        name = objective.name
+        asked.report(float(values[name] if name in values else -objective.sign * values["loss"]), step)
         if asked.should_prune():
             raise Pruned(f"at step {step} of {stage} others had come further")
 

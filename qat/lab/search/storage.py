@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qat.lab.experiment.config import ExperimentConfig, digest
 from qat.lab.jobs.presence import ProcessId, clock, is_dead, process_id_from
-from qat.lab.sweep.space import Choice, Range, Search
+from qat.lab.sweep.space import DIRECTIONS, Choice, Range, Search
+from qat.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -42,8 +43,11 @@ class Point:
     over: dict[str, float]
 
 
-def open_journal(root: Path, search: Search, base: ExperimentConfig, identity: str) -> "Study":
-    """The search's storage in `root`: another one once its space, goal, base or `identity` (code and data) change."""
+def open_journal(root: Path, search: Search, base: ExperimentConfig, *, objective: Metric, identity: str) -> "Study":
+    """The search's storage in `root`: another one once its space, goal, base or `identity` (code and data) change.
+
+    `objective` is the number that it goes by.
+    """
     optuna = require_optuna()
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -52,11 +56,14 @@ def open_journal(root: Path, search: Search, base: ExperimentConfig, identity: s
     path = str((root / JOURNAL).absolute())  # the lock is a symbolic link to it
     lock = JournalFileSymlinkLock(path, LOCK_SECONDS)
     _mend(Path(path), lock)
-    goal = search.model_dump_json(include={"space", "objective", "direction", "budget"})
+    direction = DIRECTIONS[objective.better or "higher"]
+    goal = search.model_copy(update={"direction": direction}).model_dump_json(
+        include={"space", "objective", "direction", "budget"}
+    )
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(path, lock)),
         study_name=digest(goal, base, identity),
-        direction=search.direction,
+        direction=direction,
         load_if_exists=True,
     )
 

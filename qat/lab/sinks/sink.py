@@ -9,6 +9,7 @@ from typing import Any
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.runs.record import Record
 from qat.registry import Registry
+from qat.tasks.metric import Metric
 
 type Row = Mapping[str, Any]
 """An operand of a site of the model, with its numbers; see `qat.lab.runs.layers.operands_in`."""
@@ -17,7 +18,7 @@ type Row = Mapping[str, Any]
 @dataclass(frozen=True)
 class Origin:
     """The trial that a run belongs to: a trial of a study in the folder `root`; `key` changes with whatever its result
-    depends on.
+    depends on, `metrics` are its task's.
     """
 
     study: str
@@ -26,6 +27,7 @@ class Origin:
     labels: Mapping[str, str]
     config: ExperimentConfig
     root: Path
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 import netrc
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -12,8 +12,11 @@ from urllib.parse import urlparse
 from qat.lab.experiment.config import digest
 from qat.lab.runs.record import Record
 from qat.lab.sinks.sink import Origin, Row, Run, Sink, final_numbers, flat_config, register, require
+from qat.tasks.metric import Metric, find_metric
 
 LONGEST_TAG, LONGEST_NAME = 64, 128
+LOSS = Metric("loss", "lower")
+BEST = {"higher": "max", "lower": "min"}
 SERVER = "https://api.wandb.ai"
 
 
@@ -32,7 +35,7 @@ def wandb(project: str | None = None, entity: str | None = None, mode: str | Non
         raise ValueError(f"`mode` of sink wandb must be 'online', 'offline' or 'disabled', got {chosen!r}.")
 
     def start(origin: Origin) -> Run:
-        return _described(_open(origin, project, entity, chosen, timeout))
+        return _described(_open(origin, project, entity, chosen, timeout), origin.metrics)
 
     return start
 
@@ -76,8 +79,8 @@ def _open(origin: Origin, project: str | None, entity: str | None, mode: Any, ti
     )
 
 
-def _described(run: Any) -> Run:
-    """Wrap an open run of wandb as the run of a sink."""
+def _described(run: Any, known_metrics: Sequence[Metric]) -> Run:
+    """Wrap an open run of wandb as the run of a sink; of a curve whose direction is known its best value counts."""
     known: dict[str, Any] = dict(run.summary) if run.resumed else {}  # what the server has is not sent again
     seen: set[str] = set()
 
@@ -86,6 +89,8 @@ def _described(run: Any) -> Run:
             seen.add(stage)
             run.define_metric(f"{stage}/step", hidden=True)
             run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+            for name, best in _best(values, known_metrics).items():
+                run.define_metric(f"{stage}/{name}", step_metric=f"{stage}/step", summary=best)
         if step > known.get(f"{stage}/step", -math.inf):
             run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
 
@@ -100,6 +105,12 @@ def _described(run: Any) -> Run:
         run.finish(exit_code=1)
 
     return Run(metrics, finish, failed)
+
+
+def _best(names: Iterable[str], metrics: Sequence[Metric]) -> dict[str, str]:
+    """The summary of each curve that has a direction: `min` or `max`."""
+    found = {name: find_metric((*metrics, LOSS), name) for name in names}
+    return {name: BEST[one.better] for name, one in found.items() if one is not None and one.better is not None}
 
 
 def _table(rows: Sequence[Row]) -> Any:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from qat import data, tasks
 from qat.lab.experiment.config import SCHEMAS, ExperimentConfig, explain, override
 from qat.lab.sweep.study import Trial
 from qat.numerics import MAX_BITS, MIN_BITS
 from qat.recipes.layer_bits import with_layer_bits
 from qat.registry import Registry, did_you_mean, parse_call
+from qat.tasks.metric import Metric, find_metric
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -66,6 +68,7 @@ def halving(least: int = 1, factor: int = 4) -> "BasePruner":
 
 BITS = "bits:"
 type Choice = str | int | float | bool | None
+type Direction = Literal["maximize", "minimize"]
 
 
 class Range(BaseModel):
@@ -100,11 +103,12 @@ class Search(BaseModel):
 
     `space` has for each parameter a list of choices or a `Range`. A parameter is a path such as `train.learning_rate`,
     or `bits:<regex>`: the bits of the weights of the layers whose path the expression matches, set in the recipe.
-    `trials` are to be run; what breaks the budget before it is run does not count. The best is the one with the most
-    (or, by `direction`, the least) `objective`, by default the task's metric, among those within the `budget`: upper
-    bounds by name. Both name numbers of a record, such as `size_bytes`, which is checked before any work, `latency_ms`
-    or `cross_entropy`. `sampler` and `pruner` name registered functions, such as `"tpe(startup=5)"`; a pruner stops
-    trainings whose metrics fall behind those of earlier ones.
+    `trials` are to be run; what breaks the budget before it is run does not count. The best is the one with the best
+    `objective`, by default the task's main metric, among those within the `budget`: upper bounds by name. Whether most
+    or least is best the metric says; `direction` is needed for a number that no metric describes. Both name numbers of
+    a record, such as `size_bytes`, which is checked before any work, `latency_ms` or `cross_entropy`. `sampler` and
+    `pruner` name registered functions, such as `"tpe(startup=5)"`; a pruner stops trainings whose metrics fall behind
+    those of earlier ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,7 +116,7 @@ class Search(BaseModel):
     space: Annotated[dict[str, Range | list[Choice]], Field(min_length=1)]
     trials: Annotated[int, Field(ge=1)]
     objective: str | None = None
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Direction | None = None
     budget: dict[str, Annotated[float, Field(gt=0)]] = {}
     sampler: str = "tpe"
     pruner: str = "none"
@@ -185,6 +189,38 @@ def check_space(search: Search, base: ExperimentConfig) -> None:
                 mistakes.update(dict.fromkeys(str(error).splitlines(), name))
     if mistakes:
         raise ValueError("\n".join(f"{line} (`space` {name!r})" for line, name in mistakes.items()))
+
+
+MEASURED: dict[str, Metric] = {
+    **{name: Metric(name, "lower") for name in ("size_bytes", "seconds", "latency_ms", "float_latency_ms")},
+    **{name: Metric(name) for name in ("faster", "faster_low", "faster_high")},
+}
+"""Numbers of a record beside the task's metrics."""
+DIRECTIONS: dict[str, Direction] = {"higher": "maximize", "lower": "minimize"}
+
+
+def objective_of(search: Search, base: ExperimentConfig) -> Metric:
+    """The number that a search goes by. Raises `ValueError` where nothing tells which way of it is better, and where
+    the search's `direction` is the other one."""
+    metrics = tasks.build(data.load(base.data).task).metrics
+    name = search.objective
+    found = metrics[0] if name is None else find_metric(metrics, name) or MEASURED.get(name)
+    told = found and found.better and DIRECTIONS[found.better]
+    if found is not None and told is not None and search.direction in (told, None):
+        return found
+    if found is not None and told is not None:
+        raise ValueError(
+            f"`direction`: of {found.name!r} {found.better} is better, but the search is to {search.direction} it. "
+            "Leave `direction` out."
+        )
+    assert name is not None  # a main metric has a direction
+    if search.direction is None:
+        known = ", ".join([*(one.name for one in metrics if one.better), *MEASURED])
+        raise ValueError(
+            f"`objective` {name!r} has no direction that is known. Give `direction`, or one of these: {known}."
+            f"{did_you_mean(name, [one.name for one in metrics])}"
+        )
+    return Metric(name, "higher" if search.direction == "maximize" else "lower")
 
 
 def _range(name: str, fields: Mapping[str, Any]) -> Range:

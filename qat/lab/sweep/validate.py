@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from qat.data.problems import MissingDataError
 from qat.lab.experiment.check import misfits, missing
 from qat.lab.experiment.config import ExperimentConfig, override
 from qat.lab.experiment.plugins import run_file, unreadable
@@ -146,13 +147,15 @@ def _valid_steps(
 
 
 def _search(path: Path, found: Mapping[str, Any]) -> Outcome:
-    from qat.lab.sweep.space import Search, check_space, first_values, trial_of
+    from qat.lab.sweep.space import Search, check_space, first_values, objective_of, trial_of
 
     search, base = found["SEARCH"], found.get("BASE")
     if not isinstance(search, Search) or not isinstance(base, ExperimentConfig):
         return [], [Problem(path, "SEARCH", "must be a Search, and `BASE` beside it an ExperimentConfig.")]
     try:
         check_space(search, base)
+        with suppress(MissingDataError):
+            objective_of(search, base)
         return [trial_of(base, first_values(search)).config], []
     except ValueError as error:
         return [], _problems(path, error)

@@ -59,7 +59,7 @@ def _trial(config: ExperimentConfig, stage: Stage, root: Path, payload: Mapping[
     about = {name: payload[name] for name in ("trial", "labels", "lineage")}
     record = run_trial(config, stage, root, place, about)
     if payload["sinks"]:
-        origin = Origin(payload["study"], record.trial, record.key, record.labels, config, root)
+        origin = Origin(payload["study"], record.trial, record.key, record.labels, config, root, record.task_metrics)
         _send(tuple(payload["sinks"]))(origin).finish(record, place)
 
 

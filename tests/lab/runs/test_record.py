@@ -184,3 +184,33 @@ def test_cpu_features_are_read_from_the_system(tmp_path):
 
 def test_a_folder_outside_git_has_no_revision(tmp_path):
     assert revision(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "numbers", "found"),
+    [
+        ("accuracy", ("cross_entropy", "f1/cat"), {"accuracy": "higher", "cross_entropy": "lower", "f1": "higher"}),
+        ("perplexity", (), {"perplexity": "lower"}),
+        ("map50_95", ("deeppcb_threshold",), {"map50_95": "higher", "deeppcb_threshold": None}),
+        ("psnr_db", ("accuracy",), {"psnr_db": "higher", "accuracy": "higher"}),
+    ],
+)
+def test_a_record_of_the_second_schema_gets_its_metrics_by_their_exact_names(tmp_path, metric, numbers, found):
+    write_record(tmp_path, record(metrics=dict.fromkeys((metric, *numbers), 0.5)))
+    old = json.loads((tmp_path / RECORD_FILE).read_text())
+    del old["task_metrics"]
+    write_sealed(tmp_path / RECORD_FILE, {**old, "schema_version": 2, "metric": metric})
+    read = read_record(tmp_path)
+    assert read is not None
+    assert {one.name: one.better for one in read.task_metrics} == found
+    assert (read.metric.name, read.metrics[read.metric.name]) == (metric, 0.5)
+    assert (read.metric.unit, read.metric.margin) == (("%", 0.3) if metric in ("accuracy", "map50_95") else ("", None))
+
+
+def test_a_record_without_a_main_metric_is_damaged(tmp_path):
+    write_record(tmp_path, record())
+    content = json.loads((tmp_path / RECORD_FILE).read_text())
+    for metrics in ([], [{"name": "accuracy", "better": None}], [{"name": "accuracy", "better": "more"}]):
+        write_sealed(tmp_path / RECORD_FILE, {**content, "task_metrics": metrics})
+        with pytest.raises(ValueError, match=r"is damaged \(task_metrics"):
+            read_record(tmp_path)

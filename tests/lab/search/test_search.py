@@ -11,7 +11,7 @@ from qat.lab.runs.files import PRUNED_FILE
 from qat.lab.runs.record import read_record
 from qat.lab.search.result import Found, number_of
 from qat.lab.search.search import Pruned, load_search, run_search
-from qat.lab.sweep.space import Range, Search
+from qat.lab.sweep.space import Range, Search, objective_of
 
 pytest.importorskip("optuna", reason="the extra search is not installed")
 
@@ -37,7 +37,7 @@ def test_a_finished_search_runs_nothing_again_and_more_trials_go_on_from_it(tmp_
 def test_another_space_goal_base_or_code_starts_anew(tmp_path):
     go(SEARCH, tmp_path, Runs())
     smaller = Search(space={"bits:head": [2, 4]}, trials=2)
-    changed = SEARCH.model_copy(update={"direction": "minimize"})
+    changed = SEARCH.model_copy(update={"objective": "size_bytes"})
     base = PTQ.model_copy(update={"calibration_batches": 3})
     for search, start, identity in ((smaller, PTQ, ""), (changed, PTQ, ""), (SEARCH, base, ""), (SEARCH, PTQ, "new")):
         runs = Runs()
@@ -133,7 +133,7 @@ def test_three_failures_in_a_row_end_the_search_with_the_last(tmp_path):
 
 def test_an_unknown_objective_names_those_that_are_known():
     record = record_of(type("T", (), {"id": "t", "labels": {}, "config": PTQ}), 0.5)
-    assert number_of(record, None) == 0.5
+    assert number_of(record, "accuracy") == 0.5
     with pytest.raises(ValueError, match=r"no number 'speed'. Known: accuracy, latency_ms, seconds, size_bytes"):
         number_of(record, "speed")
 
@@ -144,8 +144,9 @@ def test_the_table_has_the_best_first_and_counts_the_rest(tmp_path):
     found = go(SEARCH.model_copy(update={"budget": {"size_bytes": 1300.0}}), tmp_path, Runs())
     assert isinstance(found, Found)
     text = as_text(found)
-    assert "best main metric, size_bytes <= 1,300" in text and "12 trials finished" in text
-    assert f"{found.best.value:.4g}" in text if found.best else False
+    assert "best accuracy (higher is better), size_bytes <= 1,300" in text and "12 trials finished" in text
+    assert found.best is not None and found.best.value is not None
+    assert f"{100 * found.best.value:.2f}" in text
 
 
 def test_the_trials_of_a_search_are_those_of_an_ordinary_study(tmp_path):
@@ -178,3 +179,36 @@ def test_a_file_without_a_search_says_what_it_lacks(tmp_path):
     path.write_text("AXES = {}\n")
     with pytest.raises(ValueError, match="must define `SEARCH`, a Search, beside `BASE`, got NoneType"):
         load_search(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({}, ("accuracy", "higher")),
+        ({"objective": "cross_entropy"}, ("cross_entropy", "lower")),
+        ({"objective": "validation/cross_entropy"}, ("validation/cross_entropy", "lower")),
+        ({"objective": "latency_ms"}, ("latency_ms", "lower")),
+        ({"objective": "faster"}, ("faster", "higher")),
+        ({"objective": "my_number", "direction": "minimize"}, ("my_number", "lower")),
+    ],
+    ids=str,
+)
+def test_a_search_goes_the_way_that_its_objective_says(fields, found):
+    objective = objective_of(SEARCH.model_copy(update=fields), PTQ)
+    assert (objective.name, objective.better) == found
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"direction": "minimize"}, "of 'accuracy' higher is better, but the search is to minimize it"),
+        ({"objective": "size_bytes", "direction": "maximize"}, "of 'size_bytes' lower is better"),
+        ({"objective": "cross_entropi"}, "no direction that is known.*Did you mean 'cross_entropy'"),
+    ],
+    ids=str,
+)
+def test_a_search_that_goes_the_wrong_way_or_no_known_one_is_refused_before_it_runs(tmp_path, fields, said):
+    runs = Runs()
+    with pytest.raises(ValueError, match=said):
+        go(SEARCH.model_copy(update=fields), tmp_path, runs)
+    assert runs.ran == [] and not any(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from sinkfiles import LABELS, POINTS, offline_runs, record, values
 
 from qat.lab import sinks
 from qat.lab.sinks.wandb import logged_in, run_id
+from qat.tasks.metric import Metric
 
 
 @pytest.fixture
@@ -103,3 +104,15 @@ def test_a_switched_off_wandb_leaves_nothing(origin, folder, alone, service, mon
     run.metrics(*POINTS[0])
     run.finish(record(), folder)
     assert list(origin.root.glob("**/*.wandb")) == []
+
+
+def test_a_curve_counts_by_its_best_value_where_its_direction_is_known(origin, folder, alone, service):
+    metrics = (Metric("accuracy"), Metric("rmse", "lower"), Metric("threshold", None))
+    run = sinks.together(["wandb"], pytest.fail)(replace(origin, key="of its own", metrics=metrics))
+    for step, value in enumerate((0.5, 0.9, 0.7), start=1):
+        run.metrics("qat", step, dict.fromkeys(("loss", "accuracy", "rmse", "threshold"), value))
+    run.failed("stopped")
+    (offline,) = offline_runs(origin.root)
+    summary = offline.summary
+    best = {name: summary[f"qat/{name}"] for name in ("accuracy", "rmse", "loss", "threshold")}
+    assert best == {"accuracy": {"max": 0.9}, "rmse": {"min": 0.5}, "loss": {"min": 0.5}, "threshold": 0.7}
