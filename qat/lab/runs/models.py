@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors.numpy import load as deserialize
+from safetensors import deserialize
 from safetensors.numpy import save as serialize
 
 from qat.core.convert import Converted
@@ -46,7 +47,19 @@ def read_variables(folder: Path) -> Any:
     with refusing_damage(path, REDO_TRIAL):
         content = path.read_bytes()
         check_content(io.BytesIO(content))
-        return unflatten_dict(deserialize(content), sep="/")
+        arrays = {
+            name: np.frombuffer(x["data"], _dtype(x["dtype"])).reshape(x["shape"]) for name, x in deserialize(content)
+        }
+        return unflatten_dict(arrays, sep="/")
+
+
+OTHER_DTYPES = {"BF16": "bfloat16", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+USUAL_DTYPES = {"F": "float", "I": "int", "U": "uint"}
+
+
+def _dtype(name: str) -> np.dtype:
+    """A dtype by the format's name for it, such as F32; numpy itself does not know all of them."""
+    return jnp.dtype(OTHER_DTYPES.get(name) or f"{USUAL_DTYPES[name[0]]}{name[1:]}")
 
 
 def model_digest(folder: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 import qat
 from qat.core.state import as_tree, from_tree
 from qat.export.trees import load_tree, save_tree
+from qat.lab.runs.models import read_variables, write_model
 
 TREE = {
     "params": {"dense": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3, jnp.bfloat16)}},
@@ -66,3 +67,17 @@ def test_equal_models_are_equal_files(tmp_path):
         qat.save(tmp_path / str(number), model)
         contents.add((tmp_path / str(number)).read_bytes())
     assert len(contents) == 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16, jnp.int32, jnp.uint8, jnp.bool])
+def test_float_models_keep_the_dtypes_of_their_variables(tmp_path, dtype):
+    variables = {
+        "params": {"dense": {"kernel": jnp.arange(6).reshape(2, 3).astype(dtype)}},
+        "state": {"n": jnp.int32(3)},
+    }
+    write_model(tmp_path, variables)
+    found = read_variables(tmp_path)
+    assert jax.tree.structure(found) == jax.tree.structure(variables)
+    for one, other in zip(*map(jax.tree.leaves, (found, variables)), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
