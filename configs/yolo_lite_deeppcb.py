@@ -12,7 +12,7 @@ def get_config() -> ExperimentConfig:
     return ExperimentConfig(
         name="yolo",
         model="yolo_lite(width=48)",
-        data="deeppcb(held_out=0.01, jitter=2)",
+        data="deeppcb(jitter=2)",
         arm="qat",
         recipe="w8a8(observer='mse')",
         train=TrainConfig(

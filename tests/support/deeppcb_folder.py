@@ -7,6 +7,7 @@ from qat import data
 from qat.data.boards import board
 
 TRAINVAL, TEST = 6, 2
+GROUPS = (1, 1, 1, 1, 2, 2, 1, 3)  # of each board; those of test come last
 
 
 def draw():
@@ -19,16 +20,16 @@ def write(folder, drawn):
         lines = []
         for index in range(first, last):
             image, template, objects = drawn[index]
-            name = f"group1/1/1{index:03}"
+            name = name_of(index)
             path = folder / "PCBData" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             save(image, f"{path}_test.jpg")
             save(template, f"{path}_temp.jpg")
             text = [f"{x1:.0f} {y1:.0f} {x2:.0f} {y2:.0f} {label + 1}" for (x1, y1, x2, y2), label in listed(objects)]
-            annotations = folder / "PCBData" / "group1" / "1_not" / f"1{index:03}.txt"
-            annotations.parent.mkdir(exist_ok=True)
-            annotations.write_text("\n".join(text))
-            lines.append(f"{name}.jpg group1/1_not/1{index:03}.txt")
+            file = annotations(folder, index)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("\n".join(text))
+            lines.append(f"{name}.jpg {file.relative_to(folder / 'PCBData')}")
         (folder / "PCBData" / f"{list_name}.txt").write_text("\n".join(lines))
 
 
@@ -44,12 +45,30 @@ def build(folder, **arguments):
     return data.build("deeppcb", folder=str(folder), **arguments)
 
 
+def name_of(index):
+    """The name of a board: `group1/1/1000` is the first."""
+    group = GROUPS[index]
+    return f"group{group}/{group}/{group}{index:03}"
+
+
 def annotations(folder, index):
-    return folder / "PCBData" / "group1" / "1_not" / f"1{index:03}.txt"
+    group = GROUPS[index]
+    return folder / "PCBData" / f"group{group}" / f"{group}_not" / f"{group}{index:03}.txt"
 
 
 def image_file(folder, index, kind="test"):
-    return folder / "PCBData" / "group1" / "1" / f"1{index:03}_{kind}.jpg"
+    return folder / "PCBData" / f"{name_of(index)}_{kind}.jpg"
+
+
+def rename(folder, index, name):
+    """Give a board another name, in its list too; returns the paths of its image and its template."""
+    root, old = folder / "PCBData", name_of(index)
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    for kind in ("test", "temp"):
+        (root / f"{old}_{kind}.jpg").rename(root / f"{name}_{kind}.jpg")
+    file = root / ("trainval.txt" if index < TRAINVAL else "test.txt")
+    file.write_text(file.read_text().replace(f"{old}.jpg", f"{name}.jpg"))
+    return root / f"{name}_test.jpg", root / f"{name}_temp.jpg"
 
 
 def spoil(folder):
@@ -66,7 +85,7 @@ def spoil(folder):
     Image.new("CMYK", (640, 640)).save(image_file(folder, 4))
     image_file(folder, 6).write_bytes(image_file(folder, 6).read_bytes()[:5000])
     with (folder / "PCBData" / "trainval.txt").open("a") as file:
-        file.write("\ngroup1/1/1005.jpg group1/1_not/1005.txt\nnonsense")
+        file.write("\ngroup2/2/2005.jpg group2/2_not/2005.txt\nnonsense")
     return [
         f"{name}:{lines + 1}: box (600, 10, 641, 40) reaches outside the image of 640 x 640 pixels",
         f"{name}:{lines + 2}: box (-1, 0, 20, 20) reaches outside",
@@ -79,8 +98,8 @@ def spoil(folder):
         "group1/1/1001_test.jpg: the image cannot be read: No such file or directory (listed in trainval.txt:2)",
         "group1/1_not/1002.txt: the annotations cannot be read: No such file or directory (listed in trainval.txt:3)",
         "group1/1/1003_temp.jpg: expected an image of 640 x 640 pixels, got 640 x 320 (listed in trainval.txt:4)",
-        "group1/1/1004_test.jpg: expected a grey image (mode L, or RGB without colours), got mode CMYK",
-        "trainval.txt:7: group1/1/1005.jpg is listed before",
+        "group2/2/2004_test.jpg: expected a grey image (mode L, or RGB without colours), got mode CMYK",
+        "trainval.txt:7: group2/2/2005.jpg is listed before",
         "trainval.txt:8: expected `IMAGE.jpg ANNOTATIONS.txt`, got 'nonsense'",
         "group1/1/1006_test.jpg: the image is cut off (listed in test.txt:1)",
     ]

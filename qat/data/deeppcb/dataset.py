@@ -8,6 +8,7 @@ import numpy as np
 from qat import data
 from qat.data.dataset import Dataset
 from qat.data.deeppcb.files import CLASSES, REMEDY, SIDE, VARIABLE, Listing, published
+from qat.data.deeppcb.split import check_split, split
 from qat.data.deeppcb.tfds_builder import prepared_folder, read_prepared
 from qat.data.images.alignment import aligned
 from qat.data.images.augment import Augmentation, check_fits
@@ -23,12 +24,13 @@ def deeppcb(
     folder: str | None = None,
     template: bool = True,
     held_out: float = 0.1,
-    seed: int = 0,
+    seed: int | None = None,
     crop: int | None = 320,
     bad: str = "refuse",
     mosaic: float = 0.0,
     align: bool = True,
     jitter: int = 0,
+    flawed: str = "drop",
 ) -> Dataset:
     """Boards `image` uint8[640, 640, 2], 0 where there is copper: the image under test, and where it differs from its
     template (Tang et al. 2019, arXiv 1902.06197); without `template` the image alone. Every fourth template lies
@@ -37,29 +39,30 @@ def deeppcb(
     `folder` is the published one, or what `qat.data.deeppcb.tfds_builder.prepare` made of it; by default that in
     QAT_DEEPPCB. `boxes` float32[rows, 4] are (x1, y1, x2, y2) in pixels, 0 beyond the objects; `labels` int32[rows]
     are 0 open, 1 short, 2 mousebite, 3 spur, 4 copper, 5 pin-hole, and -1 beyond the objects; `scale` is 1.
-    Validation is `held_out` of trainval, drawn by `seed`; boards of one design can be in both. Training batches are
-    cropped to `crop` pixels (None: not at all), turned and flipped, `mosaic` of them joined from four crops, and the
-    templates of half of them moved by up to `jitter` pixels.
+    Validation is for every choice, so it is whole groups of trainval (boards of a group share templates), at least
+    `held_out` of its boards: the groups that have the fewest boards in test come first. All seven groups of trainval
+    are in test too; the tenth that is held out by default is `group77000`, 100 boards, with 7 boards of its group among
+    the 500 of test. With a `seed` single boards are drawn by it, and boards of one group are in train and validation.
+
+    Four published boards are left out, and named on stderr (`qat.data.deeppcb.files.FLAWED`): test image
+    group44000/44000/44000020 has its annotations painted into it, so that it tells what is to be found, and the
+    templates 20085159, 20085167 and 20085168 are blank, so that the boards differ from them in all their copper;
+    without `template` these three stay. `flawed` "keep" leaves the lists as published, 1,000 and 500 boards.
+
+    Training batches are cropped to `crop` pixels (None: not at all), turned and flipped, `mosaic` of them joined from
+    four crops, and the templates of half of them moved by up to `jitter` pixels.
     With `bad` "drop" a wrong annotation costs its box, an image that is missing or of another kind its example, and
     all are listed on stderr; by default they are refused. A split is decoded at first use.
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"`held_out` must be in (0, 1), got {held_out}. It is the part of trainval for validation.")
+    check_split(held_out, flawed)
     check_bad(bad, "annotations")
     shape = (SIDE, SIDE, 2 if template else 1)
     augment = Augmentation(crop, mosaic=mosaic, jitter=jitter)
     check_fits(augment, shape)
     lists = _open(folder or os.environ.get(VARIABLE), template, bad)
-    order = np.random.default_rng(seed).permutation(lists["trainval"].count)
-    count = max(1, round(held_out * len(order)))
-    if count >= len(order) or not lists["test"].count:
-        raise ValueError(
-            f"`folder` must hold boards to train on, to validate and to test, got {len(order)} in trainval and "
-            f"{lists['test'].count} in test."
-        )
-    parts = {"train": order[count:], "validation": order[:count], "test": np.arange(lists["test"].count)}
+    parts = split(lists, template, flawed, held_out, seed)
     splits = {
-        name: _images(name, lists["test" if name == "test" else "trainval"], np.sort(part), shape, align)
+        name: _images(name, lists["test" if name == "test" else "trainval"], part, shape, align)
         for name, part in parts.items()
     }
     return Dataset(
@@ -67,7 +70,7 @@ def deeppcb(
         splits,
         classes=len(CLASSES),
         input_shape=shape,
-        fingerprint=fingerprint(*(one.content for one in lists.values()), order[:count], str(shape), str(align)),
+        fingerprint=fingerprint(*(one.content for one in lists.values()), *parts.values(), str(shape), str(align)),
         task=f"detection(class_names={CLASSES!r})",
         augment=augment,
         class_names=CLASSES,

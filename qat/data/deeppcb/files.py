@@ -1,6 +1,6 @@
 """The folder of DeepPCB as it is published: lists of pairs, annotation files, images, and what is wrong with them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from qat.data.images.binary import binary
 from qat.data.images.pictures import Objects, most, wrong_box
-from qat.data.images.reading import header
+from qat.data.images.reading import broken, header, open_image
 from qat.data.problems import IMAGES, Problem, held, settle
 from qat.data.source import fingerprint
 
@@ -21,29 +21,62 @@ REMEDY = (
     "the data set `boards` draws boards of its own and needs no folder."
 )
 
+COLOURED = 64  # grey levels between the channels of a pixel that is no grey
+PAINTED = 0.002  # share of such pixels from which an image has annotations in it; grey ones with three channels have 0
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """A published board with a flaw: the image that has it, "test" or "template", and what it is."""
+
+    image: str
+    what: str
+
+
+_BLANK = Flaw("template", "its template is blank, so that it would differ from it in all its copper")
+FLAWED = {
+    "group44000/44000/44000020": Flaw(
+        "test", "its annotations, boxes and names of classes, are painted into the image"
+    ),
+    **{f"group20085/20085/{number}": _BLANK for number in (20085159, 20085167, 20085168)},
+}
+"""The flawed boards of the published set, by name; where their images have been mended they are used."""
+
 type Board = tuple[np.ndarray, np.ndarray | None, Objects]
 """The image under test and its template, bool[640, 640] and true where there is background, and the defects."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image under test and its defect-free template, the sizes of both files in bytes, and the annotations."""
+    """An image under test and its defect-free template, the sizes of both files in bytes, and the annotations; `flaw`
+    is "test" or "template" where that image is flawed, see `FLAWED`.
+    """
 
     name: str
     images: tuple[Path, ...]
     sizes: tuple[int, ...]
     text: str
     objects: Objects
+    flaw: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """One list of the set: `count` boards with at most `rows` defects; `content` is a digest that changes with them."""
+    """One list of the set: boards by `names` with at most `rows` defects; `content` is a digest that changes with them.
 
-    count: int
+    `flaws` has the flawed image, "test" or "template", of boards that have one.
+    """
+
+    names: tuple[str, ...]
+    flaws: Mapping[str, str]
     rows: int
     content: str
     read: Callable[[int], Board]
+
+    @property
+    def count(self) -> int:
+        """The number of boards."""
+        return len(self.names)
 
 
 def published(folder: Path, template: bool, bad: str) -> dict[str, Listing]:
@@ -51,8 +84,20 @@ def published(folder: Path, template: bool, bad: str) -> dict[str, Listing]:
     pairs = read_pairs(folder, template, bad)
     rows = most([pair.objects for listed in pairs.values() for pair in listed])
     return {
-        name: Listing(len(listed), rows, content(listed, template), _reader(listed)) for name, listed in pairs.items()
+        name: Listing(
+            names=tuple(pair.name for pair in listed),
+            flaws=flaws(listed),
+            rows=rows,
+            content=content(listed, template),
+            read=_reader(listed),
+        )
+        for name, listed in pairs.items()
     }
+
+
+def flaws(pairs: Sequence[Pair]) -> dict[str, str]:
+    """The flawed image of each pair that has one, by the pair's name."""
+    return {pair.name: pair.flaw for pair in pairs if pair.flaw}
 
 
 def content(pairs: Sequence[Pair], template: bool) -> str:
@@ -136,7 +181,23 @@ def _read_pair(
     if unusable:
         return None, unusable + wrong
     sizes = tuple(size for size in found if isinstance(size, int))
-    return Pair(stem, tuple(root / name for name in names), sizes, text, objects), wrong
+    images = tuple(root / name for name in names)
+    return Pair(stem, images, sizes, text, objects, _flaw(stem, images)), wrong
+
+
+def _flaw(name: str, images: tuple[Path, ...]) -> str:
+    """The flawed image of a board that is known for one; empty where it is another board, or has been mended."""
+    known = FLAWED.get(name)
+    if known is None or (known.image == "template" and len(images) < 2):
+        return ""
+    try:
+        with open_image(images[known.image == "template"]) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except broken():
+        return ""  # named when it is read
+    if known.image == "template":
+        return known.image if pixels.min() == pixels.max() else ""
+    return known.image if np.mean(np.ptp(pixels, axis=-1) > COLOURED) > PAINTED else ""
 
 
 def _file_size(path: Path) -> int | str:

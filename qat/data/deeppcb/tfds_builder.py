@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from qat.data.deeppcb.files import CLASSES, SIDE, Board, Listing, Pair, content, read_pairs
+from qat.data.deeppcb.files import CLASSES, SIDE, Board, Listing, Pair, content, flaws, read_pairs
 from qat.data.images.binary import binary
 from qat.data.images.pictures import Objects, most
 from qat.data.images.reading import open_image
 
 NAME = "deeppcb"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 DESCRIPTION = "Binarised images of circuit boards with six kinds of defects (Tang et al. 2019, arXiv 1902.06197)."
 KINDS = ("test", "template")
 
@@ -68,8 +68,11 @@ def read_prepared(folder: Path, template: bool) -> dict[str, Listing]:
 
 
 def _listing(records: Any, facts: Mapping[str, Any], template: bool) -> Listing:
-    if len(records) != facts["count"]:
-        raise ValueError(f"of {facts['count']} records there are {len(records)}")
+    if "names" not in facts:
+        raise ValueError("it is of an earlier version, without the names of the boards")
+    names = tuple(facts["names"])
+    if len(records) != len(names):
+        raise ValueError(f"of {len(names)} records there are {len(records)}")
     _ = records[len(records) - 1]
 
     def read(index: int) -> Board:
@@ -78,7 +81,9 @@ def _listing(records: Any, facts: Mapping[str, Any], template: bool) -> Listing:
         board, *more = (binary(io.BytesIO(record[kind]), f"{name} ({kind})") for kind in KINDS[: 1 + template])
         return board, more[0] if more else None, Objects.of(record["boxes"], record["labels"])
 
-    return Listing(facts["count"], facts["rows"], facts["content"]["pair" if template else "test"], read)
+    digest = facts["content"]["pair" if template else "test"]
+    flawed = {name: image for name, image in facts["flaws"].items() if template or image != "template"}
+    return Listing(names=names, flaws=flawed, rows=facts["rows"], content=digest, read=read)
 
 
 @functools.cache
@@ -122,11 +127,14 @@ def _builder_class() -> Any:
 
 
 def _facts(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, Any]:
-    """Facts that are stored beside the records: counts, the most defects on a board, digests of the published files."""
+    """Facts that are stored beside the records: names of boards, their flawed images, the most defects on a board, and
+    digests of the published files.
+    """
     rows = most([pair.objects for listed in pairs.values() for pair in listed])
     return {
         name: {
-            "count": len(listed),
+            "names": [pair.name for pair in listed],
+            "flaws": flaws(listed),
             "rows": rows,
             "content": {"test": content(listed, template=False), "pair": content(listed, template=True)},
         }

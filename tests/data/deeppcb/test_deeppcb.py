@@ -53,7 +53,7 @@ def test_without_templates_the_image_is_the_board_alone_and_no_template_is_neede
     assert alone.fingerprint == build(original, template=False).fingerprint != with_template.fingerprint
 
 
-def test_validation_is_drawn_from_trainval_by_the_seed(original):
+def test_with_a_seed_validation_is_drawn_from_trainval_board_by_board(original):
     def images(seed):
         splits = build(original, seed=seed, held_out=1 / 3).splits
         return {name: {split[i]["image"].tobytes() for i in range(len(split))} for name, split in splits.items()}
@@ -116,11 +116,6 @@ def test_the_fingerprint_is_that_of_the_files_and_the_split_and_decodes_nothing(
 @pytest.mark.skipif(not REAL.is_dir(), reason="the published images of DeepPCB are not beside the project")
 def test_the_published_images_are_read_as_they_are():
     dataset = build(REAL)
-    assert {name: len(split) for name, split in dataset.splits.items()} == {
-        "train": 900,
-        "validation": 100,
-        "test": 500,
-    }
     split = dataset.splits["validation"]
     inside = outside = 0.0
     for index in range(len(split)):

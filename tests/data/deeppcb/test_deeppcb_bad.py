@@ -46,6 +46,11 @@ def test_images_that_are_broken_inside_or_not_binarised_are_named_when_read(fold
     ("arguments", "message"),
     [
         ({"held_out": 1.0}, r"`held_out` must be in \(0, 1\)"),
+        (
+            {"held_out": 0.6},
+            "`held_out` must leave a group of boards to train on, but 4 of 6 boards .* take all 2 groups",
+        ),
+        ({"flawed": "mend"}, "`flawed` must be 'drop' or 'keep', got 'mend'"),
         ({"bad": "ignore"}, "`bad` must be 'refuse' or 'drop', got 'ignore'"),
         ({"crop": 672}, "`crop` must be at most the images' sides, 640 x 640"),
         ({"crop": 300}, "`crop` must be a multiple of 32"),

@@ -19,7 +19,7 @@ def prepared(original, drawn, tmp_path_factory):
     save(drawn[0][0], image_file(published, 0), "RGB")
     folder = tmp_path_factory.mktemp("tfds")
     version = deeppcb_builder.prepare(published, folder)
-    assert version == folder / "deeppcb" / "1.0.0"
+    assert version == folder / "deeppcb" / "1.1.0"
     return published, folder
 
 
@@ -27,7 +27,7 @@ def prepared(original, drawn, tmp_path_factory):
 def test_prepared_data_give_the_examples_of_the_published_folder_without_tensorflow(prepared, template):
     published, folder = prepared
     expected = build(published, template=template)
-    for place in (folder, folder / "deeppcb" / "1.0.0"):
+    for place in (folder, folder / "deeppcb" / "1.1.0"):
         found = build(place, template=template)
         assert found.fingerprint == expected.fingerprint
         for name, split in expected.splits.items():
@@ -41,7 +41,7 @@ def test_prepared_data_give_the_examples_of_the_published_folder_without_tensorf
 def test_prepared_records_declare_images_boxes_and_labels(prepared, drawn):
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder_from_directory(prepared[1] / "deeppcb" / "1.0.0")
+    builder: Any = tfds.builder_from_directory(prepared[1] / "deeppcb" / "1.1.0")
     record = builder.as_data_source(split="trainval")[1]
     image, template, objects = drawn[1]
     np.testing.assert_array_equal(record["test"][..., 0] >= 128, image)
@@ -51,14 +51,17 @@ def test_prepared_records_declare_images_boxes_and_labels(prepared, drawn):
     assert record["name"] == b"group1/1/1001"
 
 
-@pytest.mark.parametrize("broken", ["cut", "gone", "other"])
+@pytest.mark.parametrize("broken", ["cut", "gone", "other", "earlier"])
 def test_prepared_data_that_cannot_be_read_are_refused(prepared, tmp_path, broken):
-    folder = Path(shutil.copytree(prepared[1] / "deeppcb" / "1.0.0", tmp_path / "1.0.0"))
+    folder = Path(shutil.copytree(prepared[1] / "deeppcb" / "1.1.0", tmp_path / "1.1.0"))
     file = next(folder.glob("deeppcb-test*"))
     if broken == "cut":
         file.write_bytes(file.read_bytes()[:1000])
     elif broken == "gone":
         file.unlink()
+    elif broken == "earlier":
+        metadata = folder / "metadata.json"
+        metadata.write_text(metadata.read_text().replace('"names"', '"count"'))
     else:
         info = folder / "dataset_info.json"
         info.write_text(info.read_text().replace('"deeppcb"', '"mnist"'))
