@@ -74,11 +74,8 @@ def _tell(lists: Mapping[str, Listing], use: Mapping[str, np.ndarray]) -> None:
     dropped = [(name, i) for name, listing in lists.items() for i in np.setdiff1d(_all(listing), use[name]).tolist()]
     if dropped:
         lines = [f"  {lists[name].names[i]} of {name}: {FLAWED[lists[name].names[i]].what}" for name, i in dropped]
-        sys.stderr.write(
-            f"DeepPCB: {len(lines)} published boards are left out (flawed='keep' keeps them):\n"
-            + "\n".join(lines)
-            + "\n"
-        )
+        count = f"{len(lines)} published board{'s' * (len(lines) != 1)}"
+        sys.stderr.write("\n".join([f"DeepPCB without {count} (flawed='keep' keeps what is flawed):", *lines, ""]))
 
 
 def check_split(held_out: float, flawed: str) -> None:
