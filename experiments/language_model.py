@@ -7,7 +7,10 @@ module with a `deterministic` argument; its builder asks for `vocabulary`, which
 
     qat sweep experiments/language_model.py        # add --fast to try it first
 
-Cost: some 3 minutes on 2 cores, 18 trials.
+Cost: some ten minutes on 2 cores, 18 trials; the fast edition a tenth of it.
+
+Of PTQ so far, means of 3 seeds: the float model has a perplexity of 3.53 (none can have less than 3.03), w8a8 the same
+in a file 3.2 times smaller, w4a8 3.60 in one 4.8 times smaller.
 """
 
 from collections.abc import Mapping
