@@ -155,8 +155,8 @@ class Registry[T]:
             raise
         except (Exception, SystemExit) as error:
             said = str(error) if isinstance(error, TypeError) else missing_extra(error) or describe_error(error)
-            where = place(error)
-            raise ValueError(f"{self.kind} {text!r}: {said}{f' ({where})' if where else ''}.") from error
+            line = place(error)
+            raise ValueError(f"{self.kind} {text!r}: {said}{f' ({line})' if line else ''}.") from error
 
 
 def missing_extra(error: BaseException, extra: str | None = None) -> str | None:

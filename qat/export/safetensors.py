@@ -187,13 +187,13 @@ def load(path: str | Path, like: Any = None) -> Converted:
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """
-    where = folder(path)
-    if not where.is_file():
-        raise ValueError(f"there is no model at {str(where)!r}. `qat.save(path, converted)` writes one.")
-    with refusing_damage(where, REMEDY):
-        metadata, tensors, index = _read(where)
-    refuse_another_kind(where, metadata, MODEL)
-    with refusing_damage(where, REMEDY):
+    file = folder(path)
+    if not file.is_file():
+        raise ValueError(f"there is no model at {str(file)!r}. `qat.save(path, converted)` writes one.")
+    with refusing_damage(file, REMEDY):
+        metadata, tensors, index = _read(file)
+    refuse_another_kind(file, metadata, MODEL)
+    with refusing_damage(file, REMEDY):
         leaves, weights, grids, avals = _loaded(tensors, index)
     tree, label = tree_of(index["tree"], like), index.get("recipe")
     if tree.num_leaves != len(avals):

@@ -29,9 +29,9 @@ def load_state(path: str | Path) -> QuantState:
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """
-    where = folder(path)
-    if not where.is_file():
-        raise ValueError(f"there is no calibration at {str(where)!r}. `qat.save_state(path, state)` writes one.")
-    tree = load_tree(where, STATE, REMEDY)
-    with refusing_damage(where, REMEDY):
+    file = folder(path)
+    if not file.is_file():
+        raise ValueError(f"there is no calibration at {str(file)!r}. `qat.save_state(path, state)` writes one.")
+    tree = load_tree(file, STATE, REMEDY)
+    with refusing_damage(file, REMEDY):
         return from_tree(tree)

@@ -261,8 +261,8 @@ def _check_variables(variables: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         names = [part.key if isinstance(part, jax.tree_util.DictKey) else None for part in path]
         if not all(isinstance(name, str) and "/" not in name for name in names):
-            where = jax.tree_util.keystr(path)
-            raise ValueError(f"variables must be nested dicts whose keys are text without '/', got {where}. {SOWN}")
+            leaf_path = jax.tree_util.keystr(path)
+            raise ValueError(f"variables must be nested dicts whose keys are text without '/', got {leaf_path}. {SOWN}")
         if names[0] == "params" and not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(
                 f"`params` must hold floating-point arrays, got {leaf.dtype} at {'/'.join(map(str, names))}. "

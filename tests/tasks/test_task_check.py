@@ -8,7 +8,7 @@ import pytest
 from ownparts import forgotten
 
 from qat import data, tasks
-from qat.lab.experiment.check import misfits
+from qat.lab.experiment.check import mismatches
 from qat.lab.experiment.config import ExperimentConfig
 from qat.tasks.task import check_task
 from qat.train import TrainConfig
@@ -67,6 +67,6 @@ def test_a_misfit_of_a_task_is_told_with_the_data_that_ask_for_it():
         tasks.register(mean_alone)
         data.register(digits_alike)
         config = ExperimentConfig(name="x", model="cnn(width=4)", data="digits_alike", train=TrainConfig(steps=2))
-        [(field, said)] = misfits([config])
+        [(field, said)] = mismatches([config])
     assert field == "data"
     assert "an entry for each of 2 examples, got `error`" in said

@@ -245,8 +245,8 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     slices = [sliced(x, here) for x in xs]
     inside = scope.enter(index, "call", eqn, trip_count=scope.trip_count * s.length)
 
-    def body(c: list[Info], where: Scope) -> list[Info]:
-        return _jaxpr(walk, s.body, _anew([*consts, *c, *slices]), where)
+    def body(c: list[Info], inner: Scope) -> list[Info]:
+        return _jaxpr(walk, s.body, _anew([*consts, *c, *slices]), inner)
 
     # Which scans slice weights is known only after this first walk, and decides what the second walk records.
     carry = _settle(lambda c: body(c, replace(inside, record=False))[: s.carry], carry)

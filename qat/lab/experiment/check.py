@@ -43,13 +43,13 @@ DECISIVE = ("model", "data", "recipe", "init", "distillation", "r_drop")
 
 
 def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
-    """Raise `ValueError` with every misfit, one a line."""
-    found = [f"`{field}`: {said}" for field, said in misfits(configs)]
+    """Raise `ValueError` with every mismatch, one on each line."""
+    found = [f"`{field}`: {said}" for field, said in mismatches(configs)]
     if found:
         raise ValueError("\n".join(found))
 
 
-def misfits(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
+def mismatches(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
     """List the models, data sets and recipes that do not fit, each with the field to blame and what is wrong; data that
     are not here are passed over, and what should fit them.
     """
@@ -103,4 +103,4 @@ def missing(configs: Iterable[ExperimentConfig]) -> Iterator[tuple[str, str]]:
         except MissingDataError as error:
             yield "data", f"{name!r} is not here, and nothing was checked against it: {error}"
         except (Exception, SystemExit):
-            continue  # a misfit
+            continue  # a mismatch

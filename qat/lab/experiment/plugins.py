@@ -44,12 +44,12 @@ def unreadable(path: Path, error: BaseException) -> str:
     if isinstance(error, SystemExit):
         first += '. Put what is for the command line alone under `if __name__ == "__main__":`'
     if found is not None and found.file.resolve() == path.resolve():
-        where = f", line {found.line}"
+        line = f", line {found.line}"
         first += f" (`{found.text}`)" if found.text else ""
     else:
-        where = ""
+        line = ""
         first += f" ({found})" if found else ""
-    return "\n".join([f"{str(path)!r}{where} could not be run: {first}", *more])
+    return "\n".join([f"{str(path)!r}{line} could not be run: {first}", *more])
 
 
 def register(values: Mapping[str, Any], files: Iterable[str], also: bool = True) -> None:

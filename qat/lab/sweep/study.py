@@ -171,9 +171,9 @@ def _is_wanted(wanted: Wanted, labels: dict[str, str]) -> bool:
     try:
         return bool(wanted(labels))
     except (Exception, SystemExit) as error:
-        where = place(error)
+        line = place(error)
         raise ValueError(
-            f"`wanted` must take labels such as {labels}, but {describe_error(error)}{f' ({where})' if where else ''}."
+            f"`wanted` must take labels such as {labels}, but {describe_error(error)}{f' ({line})' if line else ''}."
         ) from error
 
 

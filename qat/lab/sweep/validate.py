@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qat.data.problems import MissingDataError
-from qat.lab.experiment.check import misfits, missing
+from qat.lab.experiment.check import mismatches, missing
 from qat.lab.experiment.config import ExperimentConfig, override
 from qat.lab.experiment.plugins import run_file, unreadable
 from qat.lab.sweep.study import Study, load_study, make_study
@@ -87,7 +87,7 @@ def check_file(path: Path) -> Checked:
         configs, mistakes = parts[part](path, found)
         trials += len(configs) if part != "search" else 0
         small, wrong = _fast(path, found) if part == "experiment" else ([], [])
-        problems += [*mistakes, *wrong, *(Problem(path, *misfit) for misfit in misfits([*configs, *small]))]
+        problems += [*mistakes, *wrong, *(Problem(path, *mismatch) for mismatch in mismatches([*configs, *small]))]
         unchecked += [Problem(path, *one) for one in missing(configs)]
     return Checked(path, defines, trials, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(unchecked)))
 
@@ -134,7 +134,7 @@ def _fast(path: Path, found: Mapping[str, Any]) -> Outcome:
 def _valid_steps(
     base: ExperimentConfig, axes: Mapping[str, Any], more: Mapping[str, Any]
 ) -> Iterator[ExperimentConfig]:
-    """Yield the base changed by a single step of one axis, where that is valid: some of their misfits show already."""
+    """Yield the base changed by a single step of one axis, where that is valid: some mismatches show already."""
     steps = [*more.values()]
     for name, values in axes.items():
         if isinstance(values, Mapping):
