@@ -41,7 +41,8 @@ def test_layers_with_a_constant_flag_are_calibrated_in_the_branches_they_take(fl
 
 def test_a_branch_that_an_input_chooses_and_no_batch_takes_is_refused():
     fn = lambda w, x: lax.cond(x.sum() > 1e6, lambda x: x @ w[0], lambda x: x @ w[1], x)  # noqa: E731
-    with pytest.raises(ValueError, match=r"no calibration batch reached .* make its activations dynamic, or leave them in float"):
+    message = r"no calibration batch reached .* make its activations dynamic, or leave them in float"
+    with pytest.raises(ValueError, match=message):
         qat.quantize(fn, qat.recipe("w8a8")).calibrate(W, [X])
 
 
