@@ -6,6 +6,7 @@ Codes of every width are stored as int8 in [-128, 127]. An unsigned or affine gr
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -135,21 +136,36 @@ def _valued_tangent(primals: Any, tangents: Any):
     return valued(*primals), tangents[1]
 
 
-@jax.custom_jvp
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def clip_passing(x: Array, low: Array, high: Array, beyond: float) -> Array:
+    """Clip to [low, high], all in steps; the gradient to `x` is one as far as `beyond` outside of it, else zero."""
+    del beyond
+    return jnp.clip(x, low, high)
+
+
+@clip_passing.defjvp
+def _clip_tangent(beyond: float, primals: Any, tangents: Any):
+    x, low, high = primals
+    inside = (x >= low - beyond) & (x <= high + beyond)
+    return clip_passing(x, low, high, beyond), jnp.where(inside, tangents[0], jnp.zeros_like(x))
+
+
 def clip_closed(x: Array, low: Array, high: Array) -> Array:
     """Clip to [low, high]; the gradient to `x` is one on the closed interval, so a value exactly at the bound
     still learns.
 
     `x` is in steps: a value at the bound may be a few units in the last place beyond it, and counts as inside.
     """
-    return jnp.clip(x, low, high)
+    return clip_passing(x, low, high, ROUNDING)
 
 
-@clip_closed.defjvp
-def _clip_tangent(primals: Any, tangents: Any):
-    x, low, high = primals
-    inside = (x >= low - ROUNDING) & (x <= high + ROUNDING)
-    return clip_closed(x, low, high), jnp.where(inside, tangents[0], jnp.zeros_like(x))
+def clip_rounded(x: Array, low: Array, high: Array) -> Array:
+    """Clip to [low, high]; the gradient to `x` is one up to half a step outside as well, where it rounds to the bound.
+
+    A grid with a zero point holds zero because the calibrated range is shifted by up to half a step: values at one end
+    of that range are beyond the outermost code, but rounded to it rather than clipped.
+    """
+    return clip_passing(x, low, high, 0.5 + ROUNDING)
 
 
 @jax.custom_jvp
@@ -187,10 +203,10 @@ def dequantize(q: QTensor, dtype: Any = jnp.float32) -> Float[Array, "..."]:
     return (codes.astype(jnp.float32) * expand(q.scale, q.codes.shape)).astype(dtype)
 
 
-def fake_quant(x: Float[Array, "..."], p: QParams) -> Float[Array, "..."]:
-    """`dequantize(quantize(x))` with gradients: the identity for `x` inside the clip range, zero outside, and the chain
-    rule for `p.scale`. Stop the gradient of a scale that does not learn."""
-    return (_steps(x, p, clip_closed, round_ste) * expand(p.scale, x.shape)).astype(x.dtype)
+def fake_quant(x: Float[Array, "..."], p: QParams, clip: Callable[..., Array] = clip_closed) -> Float[Array, "..."]:
+    """`dequantize(quantize(x))` with gradients: the identity for `x` where `clip(x, low, high)`, in steps, passes it,
+    zero elsewhere, and the chain rule for `p.scale`. Stop the gradient of a scale that does not learn."""
+    return (_steps(x, p, clip, round_ste) * expand(p.scale, x.shape)).astype(x.dtype)
 
 
 def broadcast_params(p: QParams, ndim: int) -> QParams:

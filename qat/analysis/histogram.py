@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy
 from jaxtyping import Array, Float, Int32, UInt32
 
-from qat.observers.sketch import bin_of, widened
+from qat.observers.equal_bins import bin_of, widened
 from qat.recipes.recipe import TensorSpec
 
 BINS = 4096

@@ -13,7 +13,7 @@ from qat.core.state import ClipRange
 from qat.core.tensors import Weight
 from qat.core.weights import by_channel
 from qat.numerics import QTensor
-from qat.observers.sketch import bin_of, widened
+from qat.observers.equal_bins import bin_of, widened
 
 SHOWN = 64  # bins of a histogram
 HALF = BINS // 2

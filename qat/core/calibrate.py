@@ -63,6 +63,7 @@ def observe_operand(spec: TensorSpec, entry: Observations, x: Array) -> Observat
 def _observed(spec: TensorSpec, entry: Observations, x: Array) -> Observations:
     values = jax.lax.stop_gradient(x).astype(jnp.float32).reshape(1, -1)
     finite = jnp.isfinite(values.min(-1)) & jnp.isfinite(values.max(-1))  # most observers compute the extremes anyway
+    values = jnp.maximum(values, 0.0) if spec.grid == "unsigned" else values  # as the grid represents them
     observer = None if spec.dynamic else observers.build(spec.observer).update(entry.observer, values)
     return Observations(entry.finite & finite[0], jnp.array(True), observer)
 

@@ -1,4 +1,4 @@
-"""The smallest and largest observed value."""
+"""The smallest and largest value seen."""
 
 import jax.numpy as jnp
 
@@ -7,7 +7,8 @@ from qat.observers.observer import Observer, register
 
 @register
 def minmax() -> Observer:
-    """The range of all observed values (Jacob et al. 2018, arXiv 1712.05877)."""
+    """Take the range of all values seen (Jacob et al. 2018, arXiv 1712.05877). State: two numbers a channel. Cost of a
+    batch: its extremes."""
     return Observer(
         init=lambda channels: (jnp.full(channels, jnp.inf), jnp.full(channels, -jnp.inf)),
         update=lambda s, x: (jnp.minimum(s[0], x.min(-1)), jnp.maximum(s[1], x.max(-1))),

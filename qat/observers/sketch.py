@@ -1,138 +1,87 @@
-"""A histogram of a stream in bounded memory, shared by the observers percentile, histogram and mse; its binning serves
-`qat.analysis` too.
+"""A histogram of a stream in bounded memory with bins as fine as the values are small, for `percentile` and `mse`.
 
-Bins are equal and centred on zero; the span is a power of two and doubles when a value falls outside, so that old bins
-merge in pairs, exactly. The smallest and largest value are exact too. At most `SAMPLES` values of each channel are
-counted from a batch, one at a scattered place in each of equal stretches: an even stride would hit the same channel of
-a tensor again and again where the number of channels divides it.
+Bins are the leading bits of a float32, its sign, its exponent and the first bits of its fraction: all bins of an octave
+are equally wide, and a bin's width is at most a fixed share of its values (as in DDSketch with a linear mapping:
+Masson, Rim, Lee 2019, arXiv 1908.10693). So many octaves below the largest value are kept; smaller values share the
+bins at zero. When a larger value comes, bins move down, exactly: none is ever split. The smallest and largest value are
+kept exactly. Every value counts, at about the cost of two more passes over the batch.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy
 from jaxtyping import Array, Float, Int32
 
-BINS = 2048
-SAMPLES = 8192
-GOLDEN = 2654435769  # 2**32 over the golden ratio: its multiples scatter evenly (Knuth)
+FRACTION_BITS = 23  # of a float32
+UNIT_EXPONENTS = 27, 253  # biased: 2**-100, less is as good as zero, and 2**126, the largest with a normal reciprocal
 
 
 class Sketch(NamedTuple):
-    """Counts of equal bins over [-span, span], exact extremes, and the number of batches added."""
+    """Counts of bins from the most negative to the most positive, exact extremes, and the biased exponent of the
+    largest size."""
 
     counts: Float[Array, "channels bins"]
-    span: Float[Array, " channels"]
+    exponent: Int32[Array, " channels"]
     low: Float[Array, " channels"]
     high: Float[Array, " channels"]
-    batches: Int32[Array, ""]
 
 
-def empty(channels: int) -> Sketch:
-    """A sketch of no values; its range is empty (low above high)."""
-    full = jnp.full(channels, jnp.inf)
-    return Sketch(jnp.zeros((channels, BINS)), jnp.zeros(channels), full, -full, jnp.zeros((), jnp.int32))
+@dataclass(frozen=True)
+class Bins:
+    """The resolution of a sketch: 2**`bits` bins an octave, of `octaves` octaves on each side of zero."""
+
+    bits: int
+    octaves: int
+
+    @property
+    def side(self) -> int:
+        """The number of bins on one side of zero."""
+        return self.octaves << self.bits
+
+    def empty(self, channels: int) -> Sketch:
+        """Make a sketch of nothing; its range is empty (low above high)."""
+        full = jnp.full(channels, jnp.inf)
+        return Sketch(jnp.zeros((channels, 2 * self.side)), jnp.zeros(channels, jnp.int32), full, -full)
+
+    def update(self, s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
+        """Add a batch of values."""
+        low, high = jnp.minimum(s.low, x.min(-1)), jnp.maximum(s.high, x.max(-1))
+        exponent = jnp.maximum(s.exponent, _as_integer(jnp.maximum(-low, high)) >> FRACTION_BITS)
+        moved = jax.vmap(self._moved)(s.counts, (exponent - s.exponent) << self.bits)
+        return Sketch(jax.vmap(self._count)(moved, exponent, x), exponent, low, high)
+
+    def edges(self, s: Sketch) -> tuple[Float[Array, "channels bins"], Float[Array, "channels bins"]]:
+        """The lower and the upper edge of each bin, within the smallest and largest value seen."""
+        first = ((s.exponent + 1) << self.bits)[:, None] - self.side
+        code = jnp.maximum(first + jnp.arange(self.side + 1), 0) << (FRACTION_BITS - self.bits)
+        size = jax.lax.bitcast_convert_type(code, jnp.float32).at[:, 0].set(0.0)
+        edge = jnp.concatenate([-size[:, :0:-1], size], -1)
+        edge = jnp.clip(edge, s.low[:, None], s.high[:, None])
+        return edge[:, :-1], edge[:, 1:]
+
+    def _moved(self, counts: Array, by: Array) -> Array:
+        """The counts with each bin `by` bins nearer to zero, and no nearer than the bins at zero."""
+        place = jnp.arange(self.side)
+        below, above = counts[: self.side][::-1], counts[self.side :]
+        target = jnp.maximum(place - by, 0)
+        sides = [jnp.zeros_like(c).at[target].add(c) for c in (below, above)]
+        return jnp.where(by > 0, jnp.concatenate([sides[0][::-1], sides[1]]), counts)
+
+    def _count(self, counts: Array, exponent: Array, x: Array) -> Array:
+        """Add the counts of a batch, summed as integers first: a float32 count above 2**24 would ignore single ones."""
+        size = _as_integer(jnp.abs(x)) >> (FRACTION_BITS - self.bits)
+        place = jnp.clip(size - ((exponent + 1) << self.bits) + self.side, 0, self.side - 1)
+        index = jnp.where(x < 0, self.side - 1 - place, self.side + place)
+        return counts + jnp.zeros(2 * self.side, jnp.int32).at[index].add(1).astype(jnp.float32)
 
 
-def update(s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
-    """The sketch with a batch of values added."""
-    low, high = jnp.minimum(s.low, x.min(-1)), jnp.maximum(s.high, x.max(-1))
-    bound = jnp.maximum(jnp.maximum(-low, high), 1e-30)
-    span = jnp.maximum(s.span, _power_of_two(bound))
-    doublings = jnp.where(s.span > 0, jnp.frexp(span)[1] - jnp.frexp(s.span)[1], 0)
-    merged = jax.vmap(widened)(s.counts, doublings)
-    counts = jax.vmap(_count)(merged, span, _sample(x, s.batches))
-    return Sketch(counts, span, low, high, s.batches + 1)
+def unit_of(s: Sketch) -> Float[Array, " channels"]:
+    """The power of two next below the largest size: values divided by it can be squared, however large or small."""
+    return jax.lax.bitcast_convert_type(jnp.clip(s.exponent, *UNIT_EXPONENTS) << FRACTION_BITS, jnp.float32)
 
 
-def _power_of_two(bound: Array) -> Array:
-    """The smallest power of two not below `bound`, exactly: the compiled `exp2` and `log2` are off by a bit.
-
-    At most 2**126, whose reciprocal is a normal number; values beyond it count in the outermost bins.
-    """
-    mantissa, exponent = jnp.frexp(bound)
-    return jnp.ldexp(jnp.ones_like(bound), jnp.minimum(jnp.where(mantissa == 0.5, exponent - 1, exponent), 126))
-
-
-def _sample(x: Array, batch: Array) -> Array:
-    n = x.shape[-1]
-    if n <= SAMPLES:
-        return x
-    number = jnp.arange(SAMPLES, dtype=jnp.int32)
-    start = number * (n // SAMPLES) + number * (n % SAMPLES) // SAMPLES
-    scattered = (number + batch * SAMPLES).astype(jnp.uint32) * jnp.uint32(GOLDEN) >> 16
-    place = start + (scattered % -(-n // SAMPLES)).astype(jnp.int32)
-    return x[..., place]
-
-
-def widened(counts: Any, doublings: Any) -> Any:
-    """Counts over a span 2**doublings as wide, arrays of numpy or jax: bins merge towards the centre."""
-    half = counts.shape[-1] // 2
-    if not isinstance(counts, jax.Array):
-        merged = numpy.zeros_like(counts)
-        numpy.add.at(merged, (numpy.arange(-half, half) >> min(int(doublings), 31)) + half, counts)
-        return merged
-    target = (jnp.arange(-half, half) >> jnp.minimum(doublings, 31)) + half
-    return jax.lax.cond(doublings > 0, lambda c: jnp.zeros_like(c).at[target].add(c), lambda c: c, counts)
-
-
-def bin_of(x: Any, per_unit: Any, bins: int) -> Any:
-    """The bin that holds each value of an array of numpy or jax, of `bins` equal ones that are centred on zero.
-
-    `per_unit`, a power of two, is how many of them span 1; values beyond are in the bins at the ends.
-    """
-    np, half = jnp if isinstance(x, jax.Array) else numpy, bins // 2
-    return np.clip(np.floor(x * per_unit), -half, half - 1).astype(np.int32) + half
-
-
-def _count(counts: Array, span: Array, x: Array) -> Array:
-    """Add the counts of a batch, summed as integers first: a float32 count above 2**24 would ignore single ones."""
-    return counts + jnp.zeros(BINS, jnp.int32).at[bin_of(x, BINS // 2 / span, BINS)].add(1).astype(jnp.float32)
-
-
-def centers(s: Sketch) -> Float[Array, "channels bins"]:
-    """The value that represents each bin: its middle, clipped to the extremes, or an extreme that lies beyond the
-    span."""
-    middle = ((jnp.arange(BINS, dtype=jnp.float32) + 0.5) / (BINS // 2) - 1.0)[None] * s.span[:, None]
-    middle = middle.at[:, 0].min(jnp.where(s.low < -s.span, s.low, 0.0))
-    middle = middle.at[:, -1].max(jnp.where(s.high > s.span, s.high, 0.0))
-    return jnp.clip(middle, s.low[:, None], s.high[:, None])
-
-
-def quantile(s: Sketch, fraction: Float[Array, ""] | float) -> Float[Array, " channels"]:
-    """The value below which the given fraction of all values lies, to within a bin and never beyond the extremes."""
-    cumulative = jnp.cumsum(s.counts, -1)
-    index = jnp.argmax(cumulative >= fraction * cumulative[:, -1:], -1)
-    edge = index + (jnp.asarray(fraction) > 0.5).astype(index.dtype)
-    value = jnp.clip((edge.astype(jnp.float32) / (BINS // 2) - 1.0) * s.span, s.low, s.high)
-    return jnp.where(edge >= BINS, s.high, jnp.where(edge <= 0, s.low, value))
-
-
-SMALLEST = 0.1  # fraction of the full range that is tried
-Cost = Callable[[Float[Array, " bins"], Float[Array, " bins"], Array, Array, Array], Array]
-"""(bin centers, counts, low, high, steps) -> the cost of clipping to [low, high]."""
-
-
-def least_cost_range(cost: Cost, s: Sketch, steps: Array, symmetric: bool, candidates: int) -> tuple[Array, Array]:
-    """Each channel's observed range, widened to hold zero, times the fraction in [0.1, 1] of least cost. For a
-    symmetric grid the range is first widened to be symmetric about zero."""
-    fractions = jnp.linspace(1.0, SMALLEST, candidates)
-
-    def channel(center: Array, count: Array, span: Array, low: Array, high: Array) -> tuple[Array, Array]:
-        low, high = jnp.minimum(low, 0.0), jnp.maximum(high, 0.0)
-        if symmetric:
-            low, high = jnp.minimum(low, -high), jnp.maximum(high, -low)
-        c, a, b = center / span, low / span, high / span  # squares of very large values would overflow
-        costs = jax.lax.map(lambda f: cost(c, count, a * f, b * f, steps), fractions)
-        best = fractions[jnp.argmin(costs)]
-        return low * best, high * best
-
-    return jax.vmap(channel)(centers(s), s.counts, s.span, s.low, s.high)
-
-
-def code_of(center: Array, low: Array, high: Array, steps: Array) -> tuple[Array, Array]:
-    """The step of the grid over [low, high], and how many steps from `low` each center is rounded to."""
-    step = jnp.maximum((high - low) / steps, 1e-30)
-    return step, jnp.round((jnp.clip(center, low, high) - low) / step)
+def _as_integer(size: Array) -> Array:
+    """The bits of floats that are not negative: integers in the same order."""
+    return jax.lax.bitcast_convert_type(size.astype(jnp.float32), jnp.int32)

@@ -3,20 +3,30 @@
 from dataclasses import replace
 
 import jax
+from jaxtyping import Array, Float
 
-from qat.numerics import fake_quant
-from qat.quantizers.quantizer import Quantizer, register
+from qat.numerics import QParams, clip_closed, clip_rounded, fake_quant
+from qat.quantizers.quantizer import Learned, Quantizer, register
+
+
+def _fake_quant(x: Float[Array, "..."], p: QParams, values: Learned) -> Float[Array, "..."]:
+    del values
+    clip = clip_closed if p.zero_point is None else clip_rounded
+    return fake_quant(x, replace(p, scale=jax.lax.stop_gradient(p.scale)), clip)
 
 
 @register
 def ste() -> Quantizer:
-    """Pass gradients straight through rounding (Bengio et al. 2013, arXiv 1308.3432).
+    """Rounding passes the gradient as it is, clipping zeroes it, the scale is fixed (Bengio et al. 2013, arXiv
+    1308.3432).
 
-    They are zero where values are clipped; the scale stays fixed.
+    On a grid with a zero point the gradient passes half a step beyond the outermost codes as well, to all values that
+    round to them: zero is made a code by moving the calibrated range, whose smallest or largest values, often many at
+    once, would never learn.
     """
     return Quantizer(
         learned=(),
         init=lambda p: {},
         grid=lambda p, values: p,
-        fake_quant=lambda x, p, values: fake_quant(x, replace(p, scale=jax.lax.stop_gradient(p.scale))),
+        fake_quant=_fake_quant,
     )

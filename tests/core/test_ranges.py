@@ -165,3 +165,12 @@ def test_a_range_too_wide_for_its_grid_is_refused_with_the_place():
     x = X.at[0, 0].set(3e38)
     with pytest.raises(ValueError, match=r"':dot_general:0/lhs' are too large for a grid of 2 bits.*3e\+38.*Check"):
         calibrated(product, "w8a2", x=x)
+
+
+@pytest.mark.parametrize("observer", observers.names())
+def test_an_unsigned_grid_takes_its_range_from_the_values_above_zero(observer):
+    x = array(32, 8) - 0.5
+    spec = TensorSpec(4, grid="unsigned", observer=observer)
+    recipe = QuantRecipe((QuantRule(activations=spec),))
+    with_negative, above = (calibrated(product, recipe, jnp.eye(8), v)[1] for v in (x, jnp.maximum(x, 0)))
+    jax.tree.map(np.testing.assert_array_equal, with_negative.clips, above.clips)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qat.observers.sketch import bin_of, widened
+from qat.observers.equal_bins import bin_of, widened
 
 BINS = 64
 RNG = np.random.default_rng(0)
@@ -36,3 +36,13 @@ def test_a_wider_span_merges_bins_as_if_it_had_been_there_from_the_start(doublin
     narrow, wide = (np.bincount(bin_of(x, np.float32(n), BINS), minlength=BINS) for n in (32, 32 / 2.0**doublings))
     np.testing.assert_array_equal(widened(narrow, doublings), wide)
     np.testing.assert_array_equal(jax.jit(widened)(jnp.asarray(narrow), jnp.int32(doublings)), wide)
+
+
+def test_bins_may_begin_at_zero():
+    x = np.array([-1.0, 0.0, 0.3, 0.99, 7.0], np.float32)
+    found = bin_of(x, np.float32(8), 8, first=0)
+    np.testing.assert_array_equal(found, [0, 0, 2, 7, 7])
+    np.testing.assert_array_equal(jax.jit(bin_of, static_argnums=(2, 3))(x, np.float32(8), 8, 0), found)
+    counts = np.arange(8)
+    np.testing.assert_array_equal(widened(counts, 1, first=0), [1, 5, 9, 13, 0, 0, 0, 0])
+    np.testing.assert_array_equal(widened(jnp.asarray(counts), jnp.int32(1), first=0), [1, 5, 9, 13, 0, 0, 0, 0])

@@ -11,7 +11,7 @@ from qat.lab.experiment.training import Run, train_float, workload_of
 from qat.recipes.layer_bits import raise_bits
 from qat.recipes.presets import recipe
 
-LOW = recipe("w2a2(edges='same')")
+LOW = recipe("w2a2(edges='same', observer='minmax')")
 TRAINED = {"train.steps": 80, "train.batch_size": 32, "train.learning_rate": 1e-2}
 
 
