@@ -1,6 +1,7 @@
 """Tables for the terminal."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,11 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _bits(s: Any) -> str:
     return "float" if s.reason else f"w{s.weight_bits or 32} a{s.activation_bits or 32}"
+
+
+def shares_text(found: Mapping[str, float]) -> str:
+    """Shares in words: `77 % 4x4, 23 % 8x8`; of less than half a percent with one decimal."""
+    return ", ".join(f"{100 * share:.{0 if share >= 0.005 else 1}f} % {name}" for name, share in found.items())
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ def _sites_table(sites: Any, folded: int | None) -> Table:
         f"MMACs; weights {sum(s.bytes for s in sites) / 1e3:.1f} kB of "
         f"{sum(s.float_bytes for s in sites) / 1e3:.1f} kB"
     )
+    if found := sites.operations:
+        caption = f"multiplications by bits of weights x activations: {shares_text(found)}\n{caption}"
     if joining := [s.path for s in done if s.joins]:
         caption += (
             f"\none range for several joined arrays: {', '.join(joining[:3])}{', ...' if len(joining) > 3 else ''}; "

@@ -3,15 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qat.core.tables import shares_text
+
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
 
 
 def provenance(
-    config: "ExperimentConfig", high_bit_layers: Sequence[str], steps: Sequence[Mapping[str, Any]] = ()
+    config: "ExperimentConfig",
+    high_bit_layers: Sequence[str],
+    steps: Sequence[Mapping[str, Any]] = (),
+    operations: Mapping[str, float] | None = None,
 ) -> str:
     """Describe the quantization and further training of the float model; `high_bit_layers` are the sensitive layers
-    that got 8 bits, `steps` the accounts of post-training methods. Empty for the float model itself.
+    that got 8 bits, `steps` the accounts of post-training methods, `operations` the shares of multiplications by their
+    bits. Empty for the float model itself.
     """
     parts = []
     if config.train_bn_batches is not None:
@@ -20,6 +26,8 @@ def provenance(
         parts.append(f"calibrated on {config.calibration_batches} batches")
     if config.sensitive_share is not None:
         parts.append(f"at 8 bits as sensitive: {', '.join(high_bit_layers) or 'no layer'}")
+    if operations:
+        parts.append(f"multiplications by bits of weights x activations: {shares_text(operations)}")
     parts += [_step(one) for one in steps]
     more = config.finetune
     if config.arm in ("control", "qat") and more is not None:

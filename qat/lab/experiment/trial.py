@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from qat import data
-from qat.analysis import layer_statistics
+from qat.analysis import layer_statistics, operations
 from qat.core.state import QuantState
 from qat.lab.experiment.objective import float_examples, served_examples
 from qat.lab.experiment.provenance import provenance
@@ -24,6 +24,7 @@ from qat.lab.runs.models import write_model
 from qat.lab.runs.record import Record, write_record
 from qat.recipes.layer_bits import raise_bits
 from qat.runtime import shortest
+from qat.transform import Quantized
 
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
@@ -54,6 +55,7 @@ def measure(
     for split in config.more_splits:
         more = workload.task.summary(workload.outcomes(examples, model, split, config.evaluation_batch_size))
         metrics |= {f"{split}/{name}": value for name, value in more.items()}
+    bits = _operations(workload, config, trained)
     timings = _latency(workload, config, trained, model, serve)
     record = Record(
         **about,
@@ -61,7 +63,8 @@ def measure(
         recipe=config.recipe_name,
         high_bit_layers=trained.high_bit_layers,
         ptq=trained.steps,
-        provenance=provenance(config, trained.high_bit_layers, trained.steps),
+        operations=bits,
+        provenance=provenance(config, trained.high_bit_layers, trained.steps, bits),
         seed=config.seed,
         task_metrics=workload.task.metrics,
         metrics=metrics,
@@ -80,8 +83,7 @@ def _deployed(workload: Workload, config: "ExperimentConfig", trained: Trained, 
     float_fn = workload.functions.inference
     if trained.ranges is None:
         return trained.variables, float_examples(workload.task, float_fn), jax.jit(float_fn)
-    assert config.rules is not None
-    q = quantized(workload, raise_bits(config.rules, trained.high_bit_layers)).inference
+    q = _quantized(workload, config, trained)
     if config.analysis_batches:
         source = data.in_order(workload.dataset.splits["test"], config.evaluation_batch_size)
         inputs = [
@@ -91,6 +93,19 @@ def _deployed(workload: Workload, config: "ExperimentConfig", trained: Trained, 
         write_layers(folder, layers)
     int8 = q.convert(trained.variables, trained.ranges, *workload.example(config.evaluation_batch_size))
     return int8, served_examples(workload.task, q.program), q.serve
+
+
+def _quantized(workload: Workload, config: "ExperimentConfig", trained: Trained) -> Quantized:
+    assert config.rules is not None
+    return quantized(workload, raise_bits(config.rules, trained.high_bit_layers)).inference
+
+
+def _operations(workload: Workload, config: "ExperimentConfig", trained: Trained) -> dict[str, float]:
+    """The share of multiplications at each pair of bits, for one example; empty of a model in float."""
+    if trained.ranges is None:
+        return {}
+    q = _quantized(workload, config, trained)
+    return operations(q, trained.variables, trained.ranges, *workload.example())
 
 
 def _latency(

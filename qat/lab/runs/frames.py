@@ -36,7 +36,8 @@ def load(path: str | Path) -> pd.DataFrame:
     """One row for each finished trial, in the studies' order; `path` is a study's folder, or one that holds several.
 
     Columns: `study`, `trial`, `arm`, `recipe`, `seed`; `label.<axis>`; `main_metric` (its name), `main_metric_better`
-    (`higher` or `lower`) and `metric.<name>` in the task's own units; `examples`, `size_bytes`, `timing.<name>`;
+    (`higher` or `lower`) and `metric.<name>` in the task's own units; `examples`, `size_bytes`; `high_bit_layers`,
+    with blanks between; `operations.<bits>`, the share of multiplications at bits such as `4x8`; `timing.<name>`;
     `config.<dotted.path>` of every setting that is not the same in all trials; `lineage.float_stage`,
     `lineage.control`, `lineage.group`, `key`, `schema`; and `folder`. What a trial does not have is missing.
 
@@ -107,6 +108,8 @@ def _columns(names: Sequence[tuple[str, str]], trials: Sequence[Trial]) -> dict[
         **_spread("metric", [record.metrics for record in records]),
         "examples": [record.examples for record in records],
         "size_bytes": [record.size_bytes for record in records],
+        "high_bit_layers": [" ".join(record.high_bit_layers) for record in records],
+        **_spread("operations", [record.operations for record in records]),
         **_spread("timing", [record.timings for record in records]),
         **_spread("config", _differing([trial.config for trial in trials])),
         "lineage.float_stage": [record.lineage.float_stage for record in records],
@@ -149,7 +152,9 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     Columns: `arm` (the label on the axis of this name, where the study has it), `recipe`, `seed`, the `metrics` in the
     task's own units, each under its name or, written `column=name`, under another, `size_bytes`, `float_size_bytes` of
     the model that the trial started from, and `latency_ratio`, a call's time by that of the float model in the same
-    run (empty where it was not measured). `attrs["damaged"]` of what is returned names damaged files. Raises
+    run (empty where it was not measured); where trials have them also `operations`, the shares of multiplications by
+    bits of weights and activations, such as `4x4=0.77 8x8=0.23`, and `high_bit_layers`, those that got 8 bits for
+    their sensitivity, with blanks between. `attrs["damaged"]` of what is returned names damaged files. Raises
     `ValueError` for unfinished trials, and for a metric that they lack.
     """
     frame = load(runs)
@@ -174,12 +179,27 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
             "size_bytes": frame["size_bytes"],
             "float_size_bytes": pd.array([sizes.get(row["lineage.float_stage"]) for row in rows], "Int64"),
             "latency_ratio": [_ratio(row) for row in rows],
+            **{name: column for name, column in _bits(rows).items() if any(column)},
         }
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     kept.attrs = {"damaged": frame.attrs["damaged"]}
     write_atomically(file, kept.to_csv(index=False, lineterminator="\n"))
     return kept
+
+
+def _bits(rows: Sequence[Mapping[Hashable, Any]]) -> dict[str, list[str]]:
+    """Columns on the bits of each trial's layers."""
+    prefix = "operations."
+    shares = [
+        sorted(
+            ((str(name).removeprefix(prefix), value) for name, value in row.items() if str(name).startswith(prefix)),
+            key=lambda share: -share[1],
+        )
+        for row in rows
+    ]
+    told = [" ".join(f"{name}={value:.3g}" for name, value in row if value == value) for row in shares]  # NaN: none
+    return {"operations": told, "high_bit_layers": [str(row["high_bit_layers"]) for row in rows]}
 
 
 def _column(metric: str) -> tuple[str, str]:

@@ -215,6 +215,19 @@ def test_the_kept_table_has_a_row_for_each_arm_and_seed(tmp_path):
     ]
 
 
+def test_the_kept_table_tells_the_bits_of_layers_where_trials_have_them(tmp_path):
+    records = [
+        make_record("float", None, 0, 0.9),
+        make_record("ptq", "w4a4", 0, 0.8, operations={"8x8": 0.25, "4x4": 0.75}, high_bit_layers=("a/b", "c")),
+    ]
+    runs = write_study(tmp_path / "runs", records)
+    kept = keep(runs, tmp_path / "table.csv", ["accuracy"])
+    assert kept["operations"].tolist() == ["", "4x4=0.75 8x8=0.25"]
+    assert kept["high_bit_layers"].tolist() == ["", "a/b c"]
+    frame = load(runs)
+    assert frame["operations.8x8"].tolist()[1] == 0.25 and frame["operations.8x8"].isna().tolist() == [True, False]
+
+
 def test_the_kept_table_names_arms_by_their_labels_and_metrics_as_asked(tmp_path):
     records = [
         make_record("float", None, 0, 0.9, labels={"trial": "float"}),

@@ -120,6 +120,8 @@ def test_the_record_says_which_layers_calibration_gave_more_bits(tiny):
     _, runs = tiny
     for record in outcome(runs).values():
         raised = runs / "stages" / f"calibration-{record.stages.get('calibration')}" / "raised.json"
+        assert sum(record.operations.values()) == pytest.approx(1 if record.recipe else 0)
+        assert (f"% {next(iter(record.operations), '')}" in record.provenance) == (record.recipe is not None)
         assert list(record.high_bit_layers) == (json.loads(raised.read_text()) if raised.exists() else [])
         assert raised.exists() == (record.recipe is not None)
 
