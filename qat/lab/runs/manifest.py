@@ -113,8 +113,9 @@ class Signature(BaseModel):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The sizes that the model's builder is offered; files of earlier versions tell of classes alone."""
-        return dict(self.offers) or ({"classes": self.classes} if self.classes else {})
+        """The sizes that the model's builder is offered; those with a field of their own are taken from it."""
+        own = {"classes": self.classes, "input_shape": self.input_shape}
+        return {**self.offers, **{name: value for name, value in own.items() if value}}
 
     def name(self, label: int) -> str:
         """The class of a label."""
