@@ -84,12 +84,34 @@ def moving(update: Update, params: Any, inputs: tuple[Any, ...]) -> tuple[dict[s
     left = {path: why for path, why in found.items() if isinstance(why, str)}
     if len(left) == len(found):
         others = "".join(f" {path!r} is moved, but {why}." for path, why in left.items())
-        raise ValueError(
-            "there are no running statistics to estimate anew: the training function moves no leaf of `params` as an "
-            f"average of batches.{others} It is for models with BatchNorm or the like, before their norms are folded "
-            "into weights. Leave it out; the method `bias_correction` works without them."
-        )
+        raise ValueError(_none(others))
     return {path: momentum for path, momentum in found.items() if not isinstance(momentum, str)}, left
+
+
+def require_moved(training: Callable[..., Any], params: Any, inputs: tuple[Any, ...]) -> None:
+    """Raise `ValueError` where `training(params, *inputs)` does not return (outputs, statistics), or hands back all
+    leaves of `params` as they came. Arguments may be abstract: nothing is computed."""
+    traced, result = jax.make_jaxpr(training, return_shape=True)(params, *inputs)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise ValueError(
+            "`training` must return (outputs, statistics): outputs and a tree of the running statistics anew, such "
+            f'as `module.apply(..., train=True, mutable=["batch_stats"])` gives; got a {type(result).__name__}.'
+        )
+    first = len(jax.tree.leaves(result[0]))
+    given = set(map(id, traced.jaxpr.invars))
+    numbers = jax.tree.unflatten(jax.tree.structure(result[1]), range(len(traced.jaxpr.outvars) - first))
+    moved = {path: traced.jaxpr.outvars[first + n] for path, n in by_path(numbers).items()}
+    shaped = {path: v for path, v in moved.items() if id(v) not in given}
+    if not any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in shaped.values()):
+        raise ValueError(_none(""))
+
+
+def _none(others: str) -> str:
+    return (
+        "there are no running statistics to estimate anew: the training function moves no leaf of `params` as an "
+        f"average of batches.{others} It is for models with BatchNorm or the like, before their norms are folded "
+        "into weights. Leave it out; the method `bias_correction` works without them."
+    )
 
 
 def _evaluated(

@@ -10,7 +10,7 @@ is adding a file with a registered function.
 
 from qat.ptq.estimates import Estimates, estimate
 from qat.ptq.groups import Group, Width
-from qat.ptq.method import Applied, Method, Outcome, Step, Subject, apply, composition, methods, register
+from qat.ptq.method import Applied, Method, Outcome, Step, Subject, apply, check_methods, composition, methods, register
 from qat.ptq.mixed_precision import Sensitivity, most_sensitive, raise_layers, sensitivities
 from qat.ptq.sensitivity import Change, Setup, measure, set_up
 from qat.registry import load_members
@@ -30,6 +30,7 @@ __all__ = [
     "Subject",
     "Width",
     "apply",
+    "check_methods",
     "composition",
     "estimate",
     "measure",

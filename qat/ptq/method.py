@@ -59,7 +59,8 @@ class Method:
 
     `needs` names the fields of `Subject` that it cannot do without. `check(subject, params, state, inputs)` raises
     `ValueError`, before any method runs, where the function has nothing that the method works on; `inputs` are those of
-    the first batch. A method that `rounds` chooses on which grid point each weight lies; one that `rescales`
+    the first batch. Before an experiment trains anything it is asked too, with abstract `params` and an empty state. A
+    method that `rounds` chooses on which grid point each weight lies; one that `rescales`
     leaves the float function equal, and so comes before all that change it. `never_after` names methods whose work it
     would undo or do twice.
     """
@@ -131,6 +132,15 @@ def apply(
         seconds = round(time.monotonic() - started, 3)
         steps.append(Step(text, tuple(found.changed), dict(found.left), figures=dict(found.figures), seconds=seconds))
     return Applied(params, state, tuple(steps))
+
+
+def check_methods(texts: Sequence[str], subject: Subject, params: Any, inputs: tuple[Any, ...]) -> None:
+    """Raise `ValueError` for methods that cannot work on a function, as shapes tell; `params` may be abstract."""
+    built = composition(texts)
+    _require(built, subject)
+    for _, method in built:
+        if method.check is not None:
+            method.check(subject, params, QuantState({}), inputs)
 
 
 def composition(texts: Sequence[str]) -> list[tuple[str, Method]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from qat.core.state import QuantState
-from qat.core.statistics import Update, moving, replaced, statistics_of
+from qat.core.statistics import Update, moving, replaced, require_moved, statistics_of
 from qat.ptq.method import Batches, Method, Outcome, Subject, register
 from qat.ptq.ranges import activation_ranges_anew
 from qat.transform import Quantized
@@ -36,7 +36,9 @@ def reestimate_bn(ranges: bool = True) -> Method:
 
 def _check(subject: Subject, params: Any, state: QuantState, inputs: tuple[Any, ...]) -> None:
     assert subject.training is not None
-    moving(simulated_update(subject.training, state), params, inputs)
+    require_moved(subject.training.fn, params, inputs)
+    if state.clips:
+        moving(simulated_update(subject.training, state), params, inputs)
 
 
 def simulated_update(training: Quantized, state: QuantState) -> Update:

@@ -9,15 +9,16 @@ from qat import data
 from qat.data.problems import MissingDataError
 from qat.fileio import describe_error, place
 from qat.lab.experiment.config import ExperimentConfig
-from qat.lab.experiment.quantizing import quantized
+from qat.lab.experiment.quantizing import quantized, subject_of
 from qat.lab.experiment.training import workload_of
 from qat.models.pretrained import check_init
+from qat.ptq import check_methods
 from qat.tasks.task import check_task
 
 
 def check(configs: "Iterable[ExperimentConfig]") -> None:
-    """Raise `ValueError` for data that cannot be read, and for a recipe, a checkpoint or a teacher that does not fit
-    the model, its data or its task."""
+    """Raise `ValueError` for data that cannot be read, and for a recipe, a post-training method, a checkpoint or a
+    teacher that does not fit the model, its data or its task."""
     for config in _different(configs):
         workload = workload_of(config.model, config.data, config.engine)
         for name in ("distillation", "r_drop"):
@@ -32,14 +33,15 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
             check_init(config.init, variables)
         if config.rules is not None:
             quantized(workload, config.rules).inference.sites(variables, *workload.example())
+            check_methods(config.ptq, subject_of(workload, config.rules), variables, workload.example())
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
-    fields = ("model", "data", "recipe", "init", "distillation", "r_drop")
+    fields = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop")
     return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()
 
 
-DECISIVE = ("model", "data", "recipe", "init", "distillation", "r_drop")
+DECISIVE = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop")
 
 
 def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
@@ -72,7 +74,8 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
         ("model", variables),
         ("data", lambda: _check_task(config)),
         ("init", lambda: config.init and check_init(config.init, variables())),
-        ("recipe", lambda: check([config])),
+        ("recipe", lambda: check([config.model_copy(update={"ptq": ()})])),
+        ("ptq", lambda: check([config])),
     )
     for field, step in steps:
         try:

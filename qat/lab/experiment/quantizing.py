@@ -97,14 +97,14 @@ def post_train(
 ) -> Applied:
     """Variables and ranges after these post-training methods, on the batches of calibration."""
     source = workload.full_batches(how.batch_size, how.seed)
-    subject = Subject(
-        q=quantized(workload, recipe).inference,
-        training=_undrawn(workload, recipe),
-        loss=_loss(workload.task),
-        targets=FirstBatches(source, how.batches),
-        seed=how.seed,
-    )
+    subject = replace(subject_of(workload, recipe), targets=FirstBatches(source, how.batches), seed=how.seed)
     return apply(methods, subject, variables, ranges, FirstBatches(source, how.batches, workload.task.arguments))
+
+
+def subject_of(workload: Workload, recipe: QuantRecipe) -> Subject:
+    """The workload's functions for post-training methods, with no batch yet."""
+    q, training = quantized(workload, recipe).inference, _undrawn(workload, recipe)
+    return Subject(q, training, loss=_loss(workload.task), targets=())
 
 
 def with_statistics(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from studies import BASE
 
+from qat.lab.experiment.check import misfits
 from qat.lab.experiment.config import lineage, override
 from qat.lab.experiment.members import members
 from qat.lab.experiment.provenance import provenance
@@ -94,6 +95,18 @@ def test_the_float_model_knows_no_quantization():
 def test_settings_that_cannot_work_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         override(SMALL, changes)
+
+
+def test_a_method_that_the_model_has_nothing_for_is_refused_before_training():
+    bert = {
+        "model": "bert(size='tiny', layers=1, width=32, heads=2, hidden=64, vocabulary=120)",
+        "data": "sentiment",
+        "recipe": "w8a8",
+    }
+    [(field, said)] = misfits([override(SMALL, {**bert, "ptq": ("reestimate_bn", "bias_correction")})])
+    assert field == "ptq"
+    assert "there are no running statistics to estimate anew" in said
+    assert list(misfits([override(SMALL, {"ptq": ("equalize", "smooth", "reestimate_bn", "bias_correction")})])) == []
 
 
 def test_tables_name_a_recipe_with_its_methods():
