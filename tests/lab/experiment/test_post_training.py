@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from studies import BASE
 
-from qat.lab.experiment.check import misfits
+from qat.lab.experiment.check import mismatches
 from qat.lab.experiment.config import lineage, override
 from qat.lab.experiment.members import members
 from qat.lab.experiment.provenance import provenance
@@ -103,10 +103,12 @@ def test_a_method_that_the_model_has_nothing_for_is_refused_before_training():
         "data": "sentiment",
         "recipe": "w8a8",
     }
-    [(field, said)] = misfits([override(SMALL, {**bert, "ptq": ("reestimate_bn", "bias_correction")})])
+    [(field, said)] = mismatches([override(SMALL, {**bert, "ptq": ("reestimate_bn", "bias_correction")})])
     assert field == "ptq"
     assert "there are no running statistics to estimate anew" in said
-    assert list(misfits([override(SMALL, {"ptq": ("equalize", "smooth", "reestimate_bn", "bias_correction")})])) == []
+    assert (
+        list(mismatches([override(SMALL, {"ptq": ("equalize", "smooth", "reestimate_bn", "bias_correction")})])) == []
+    )
 
 
 def test_tables_name_a_recipe_with_its_methods():
