@@ -136,13 +136,13 @@ def read_sealed_record(folder: Path) -> tuple[Record, Digests] | None:
 
 FRACTIONS = (
     *("accuracy", "top5_accuracy", "f1", "macro_f1", "precision", "recall"),
-    *("ap", "map", "mAP", "map50", "map50_95", "deeppcb_ap", "deeppcb_f"),
+    *("ap", "map", "mAP", "map50", "map50_95", "map33", "f33"),
 )
 ERRORS = {
     "cross_entropy": Metric("cross_entropy", "lower", unit="nats", range=(0.0, None)),
     **{name: Metric(name, "lower", range=(0.0, None)) for name in ("loss", "mae", "mse", "rmse")},
     "perplexity": Metric("perplexity", "lower", range=(1.0, None)),
-    "deeppcb_threshold": Metric("deeppcb_threshold", None, range=(0.0, 1.0)),
+    "f33_threshold": Metric("f33_threshold", None, range=(0.0, 1.0)),
 }
 BEFORE_3 = {name: fraction(name) for name in FRACTIONS} | ERRORS
 """Metrics by their exact names in records of schemas 1 and 2, which did not say what a metric is."""
@@ -150,6 +150,9 @@ BEFORE_3 = {name: fraction(name) for name in FRACTIONS} | ERRORS
 
 RENAMED = {"raised": "high_bit_layers", "did": "provenance"}
 """Fields by the names that they had in earlier records."""
+
+LOOSE: dict[str, str] = {"deeppcb_ap": "map33", "deeppcb_f": "f33", "deeppcb_threshold": "f33_threshold"}
+"""Metrics of detectors by the names that they had before these named the published criterion of the set."""
 
 
 def _upgraded(found: Any, version: Any) -> Any:
@@ -160,7 +163,7 @@ def _upgraded(found: Any, version: Any) -> Any:
     """
     if not isinstance(found, dict):
         return found
-    found = {RENAMED.get(name, name): value for name, value in found.items()}
+    found = _loose({RENAMED.get(str(name), str(name)): value for name, value in found.items()})
     if version not in (1, 2):
         return found
     rest = {name: value for name, value in found.items() if name not in ("seconds", "metric")}
@@ -172,6 +175,16 @@ def _upgraded(found: Any, version: Any) -> Any:
     names = dict.fromkeys(name.partition("/")[0] for name in numbers if name != main)
     metrics = (BEFORE_3.get(main) or Metric(main), *(BEFORE_3[name] for name in names if name in BEFORE_3))
     return {**rest, "schema_version": SCHEMA_VERSION, "task_metrics": tuple(dict.fromkeys(metrics))}
+
+
+def _loose(found: dict[str, Any]) -> dict[str, Any]:
+    """Rename the metrics of `LOOSE` in a record of the time before; a later one has `map33` too."""
+    numbers, metrics = found.get("metrics"), found.get("task_metrics", [])
+    if not isinstance(numbers, dict) or not isinstance(metrics, list) or "map33" in numbers:
+        return found
+    renamed = {"/".join(LOOSE.get(part, part) for part in str(name).split("/")): x for name, x in numbers.items()}
+    named = [{**one, "name": LOOSE.get(one["name"], one["name"])} for one in metrics if "name" in one]
+    return {**found, "metrics": renamed} | ({"task_metrics": named} if "task_metrics" in found else {})
 
 
 def _damaged(path: Path, why: str) -> str:

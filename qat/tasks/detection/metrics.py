@@ -1,10 +1,16 @@
-"""Metrics of a detector: COCO's average precision, and DeepPCB's criterion, by faster-coco-eval.
+"""Metrics of a detector: COCO's average precision by faster-coco-eval, the like at a loose overlap, and DeepPCB's own.
 
-`map50_95` and `map50` are COCO's (Lin et al. 2014, arXiv 1405.0312). DeepPCB's criterion (Tang et al. 2019, arXiv
-1902.06197) takes a box for found where a detection of its class overlaps it by an IoU above 0.33: `deeppcb_ap` is the
-mean over the classes of the average precision at that, and `deeppcb_f` the best F-score that one confidence threshold
-for all classes together, `deeppcb_threshold`, can reach. A class's own numbers follow as `map50_95/NAME` and so on, its
-F-score at the common threshold; a class without any object in the ground truth has none, and does not count.
+`map50_95` and `map50` are COCO's (Lin et al. 2014, arXiv 1405.0312). `map33` is the same, the mean over the classes of
+101 interpolated precisions, where a detection of an object's class overlaps it by an IoU above 0.33, and `f33` the best
+F-score that one confidence threshold for all classes together, `f33_threshold`, can reach at that. DeepPCB's published
+script is stricter, and another one: see `qat.tasks.detection.pooled` for `deeppcb_ap`, `deeppcb_f` and
+`deeppcb_threshold`. Figures of `deeppcb_ap` compare with other works on the set, `map33` with none.
+
+All see every detection: one box may be there once for each class that it has a score of (`Suppression`), the best one
+first. Such second guesses raise the metrics that match within a class; by the published script they are mistakes.
+
+A class's own numbers follow as `map50_95/NAME` and so on, its `f33` at the common threshold; a class without any object
+in the ground truth has none, and does not count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from qat.tasks.detection.objects import Objects
+from qat.tasks.detection.pooled import OVERLAP, best_f, pooled
+
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-LOOSE = np.array([np.nextafter(0.33, 1)])  # COCO asks for at least, DeepPCB for more than
+LOOSE = np.array([np.nextafter(OVERLAP, 1)])  # COCO asks for at least, DeepPCB for more than
 PER_CLASS = 100  # detections of a class in an image that count, the best
 
 type Arrays = Mapping[str, np.ndarray]
@@ -35,48 +44,15 @@ def metrics(arrays: Arrays, names: Sequence[str] = ()) -> dict[str, float]:
     loose = _evaluated(targets, found, images, known, LOOSE)
     precision, ap = _precisions(strict), _precisions(loose)[0]
     f = _f_scores(targets, found, _is_right(found, loose), len(known))
-    common = {"map50_95": precision.mean(0), "map50": precision[0], "deeppcb_ap": ap}
+    common = {"map50_95": precision.mean(0), "map50": precision[0], "map33": ap}
     present = np.unique(targets.labels)
     result = {name: float(values[present].mean()) for name, values in common.items()}
-    result |= {"deeppcb_f": f.best, "deeppcb_threshold": f.threshold}
-    for name, values in {**common, "deeppcb_f": f.by_class}.items():
+    result |= {"f33": f.best, "f33_threshold": f.threshold}
+    own = pooled(targets, found)
+    result |= {"deeppcb_ap": own.ap, "deeppcb_f": own.f, "deeppcb_threshold": own.threshold}
+    for name, values in {**common, "f33": f.by_class}.items():
         result |= {f"{name}/{known[label]}": float(values[label]) for label in present}
     return result
-
-
-@dataclass(frozen=True)
-class Objects:
-    """Boxes of many images one after the other: of `images[i]`, (x, y, width, height) in pixels, a class, a score."""
-
-    images: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-
-    @classmethod
-    def of(cls, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray | None = None) -> "Objects":
-        """Drop padding (label -1) from corners [images, objects, 4] and labels [images, objects]."""
-        images, places = np.nonzero(labels >= 0)
-        corners = boxes[images, places].astype(np.float64)
-        size = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], -1)
-        score = np.ones(len(images)) if scores is None else scores[images, places].astype(np.float64)
-        return cls(images, size, labels[images, places].astype(np.int64), score)
-
-    def annotations(self) -> list[dict[str, Any]]:
-        """Convert to COCO's annotations; ids count from 1."""
-        columns = (self.images.tolist(), self.boxes.tolist(), self.labels.tolist(), self.scores.tolist())
-        return [
-            {
-                "id": i,
-                "image_id": image,
-                "category_id": label,
-                "bbox": box,
-                "area": box[2] * box[3],
-                "score": score,
-                "iscrowd": 0,
-            }
-            for i, (image, box, label, score) in enumerate(zip(*columns, strict=True), start=1)
-        ]
 
 
 @dataclass(frozen=True)
@@ -135,14 +111,10 @@ def _is_right(found: Objects, evaluated: Mapping[str, Any]) -> np.ndarray:
 def _f_scores(targets: Objects, found: Objects, right: np.ndarray, classes: int) -> FScores:
     if not right.any():
         return FScores(0.0, 1.0, np.zeros(classes))
-    order = np.argsort(-found.scores, kind="stable")
-    scores = found.scores[order]
-    last = np.append(scores[1:] != scores[:-1], True)  # of equal scores all are above a threshold, or none
-    f = 2 * np.cumsum(right[order]) / (np.arange(1, len(order) + 1) + len(targets.labels))
-    best = int(np.argmax(np.where(last, f, 0.0)))
-    above = found.scores >= scores[best]
+    best, threshold = best_f(found.scores, right, len(targets.labels))
+    above = found.scores >= threshold
     taken, hits, there = (
         np.bincount(labels, minlength=classes)
         for labels in (found.labels[above], found.labels[above & right], targets.labels)
     )
-    return FScores(float(f[best]), float(scores[best]), 2 * hits / np.maximum(taken + there, 1))
+    return FScores(best, threshold, 2 * hits / np.maximum(taken + there, 1))

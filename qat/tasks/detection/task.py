@@ -16,8 +16,8 @@ from qat.tasks.task import Batch, Task, register
 
 LOSS = DetectionLoss()
 METRICS = (
-    *map(fraction, ("map50_95", "map50", "deeppcb_ap", "deeppcb_f")),
-    Metric("deeppcb_threshold", None, range=(0.0, 1.0)),
+    *map(fraction, ("map50_95", "map50", "map33", "f33", "deeppcb_ap", "deeppcb_f")),
+    *(Metric(name, None, range=(0.0, 1.0)) for name in ("f33_threshold", "deeppcb_threshold")),
 )
 
 

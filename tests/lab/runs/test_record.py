@@ -12,6 +12,7 @@ from qat.lab.runs.files import write_sealed
 from qat.lab.runs.manifest import cpu_features, manifest, revision
 from qat.lab.runs.record import RECORD_FILE, Record, read_record, write_record
 from qat.tasks.classification import METRICS
+from qat.tasks.metric import fraction
 from qat.train import TrainConfig
 
 CONFIG = ExperimentConfig(
@@ -191,7 +192,7 @@ def test_a_folder_outside_git_has_no_revision(tmp_path):
     [
         ("accuracy", ("cross_entropy", "f1/cat"), {"accuracy": "higher", "cross_entropy": "lower", "f1": "higher"}),
         ("perplexity", (), {"perplexity": "lower"}),
-        ("map50_95", ("deeppcb_threshold",), {"map50_95": "higher", "deeppcb_threshold": None}),
+        ("map50_95", ("deeppcb_threshold",), {"map50_95": "higher", "f33_threshold": None}),
         ("psnr_db", ("accuracy",), {"psnr_db": "higher", "accuracy": "higher"}),
     ],
 )
@@ -214,3 +215,16 @@ def test_a_record_without_a_main_metric_is_damaged(tmp_path):
         write_sealed(tmp_path / RECORD_FILE, {**content, "task_metrics": metrics})
         with pytest.raises(ValueError, match=r"is damaged \(task_metrics"):
             read_record(tmp_path)
+
+
+def test_a_record_of_before_the_published_criterion_gets_the_names_of_today(tmp_path):
+    metrics = {"map50_95": 0.7, "deeppcb_ap": 0.9, "deeppcb_ap/open": 0.8, "validation/deeppcb_f": 0.6}
+    old = (fraction("map50_95"), fraction("deeppcb_ap"), fraction("deeppcb_f"))
+    write_record(tmp_path, record(metrics=metrics, task_metrics=old))
+    read = read_record(tmp_path)
+    assert read is not None
+    assert read.metrics == {"map50_95": 0.7, "map33": 0.9, "map33/open": 0.8, "validation/f33": 0.6}
+    assert read.task_metrics == (fraction("map50_95"), fraction("map33"), fraction("f33"))
+    write_record(tmp_path, record(metrics={**metrics, "map33": 0.95}, task_metrics=(*old, fraction("map33"))))
+    read = read_record(tmp_path)
+    assert read is not None and (read.metrics["deeppcb_ap"], read.metrics["map33"]) == (0.9, 0.95)

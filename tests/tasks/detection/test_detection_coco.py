@@ -41,42 +41,42 @@ TRUE = [(A, 0), (B, 1), (C, 2)]
 
 def test_what_is_found_exactly_scores_one():
     found = metrics(arrays([([(b, 0.9, label) for b, label in TRUE], TRUE)]), NAMES)
-    assert {found[name] for name in ("map50_95", "map50", "deeppcb_ap", "deeppcb_f")} == {1.0}
-    assert found["map50_95/spur"] == found["deeppcb_f/open"] == 1.0
-    assert found["deeppcb_threshold"] == pytest.approx(0.9)
+    assert {found[name] for name in ("map50_95", "map50", "map33", "f33")} == {1.0}
+    assert found["map50_95/spur"] == found["f33/open"] == 1.0
+    assert found["f33_threshold"] == pytest.approx(0.9)
 
 
 def test_average_precision_of_a_hand_case():
     # Two objects; the right one comes after a wrong one: precision 1/2 up to recall 1/2, that is 51 of 101 recalls.
     images = [([(C, 0.9, 0), (A, 0.8, 0)], [(A, 0), (B, 0)])]
     found = metrics(arrays(images), NAMES)
-    assert [found[name] for name in ("map50_95", "map50", "deeppcb_ap")] == pytest.approx([0.5 * 51 / 101] * 3)
-    assert found["deeppcb_f"] == pytest.approx(2 * 0.5 * 0.5 / (0.5 + 0.5))
+    assert [found[name] for name in ("map50_95", "map50", "map33")] == pytest.approx([0.5 * 51 / 101] * 3)
+    assert found["f33"] == pytest.approx(2 * 0.5 * 0.5 / (0.5 + 0.5))
 
 
 def test_overlap_decides_at_which_criterion_a_box_counts():
     found = metrics(arrays([([(SHIFTED, 0.9, 0)], [(A, 0)])]), NAMES)
-    assert found["map50"] == found["deeppcb_ap"] == 1.0
+    assert found["map50"] == found["map33"] == 1.0
     assert found["map50_95"] == pytest.approx(0.1)
     loose = metrics(arrays([([(box(10, 24), 0.9, 0)], [(A, 0)])]), NAMES)  # 480 / 1320
     assert loose["map50"] == 0.0
-    assert loose["deeppcb_ap"] == loose["deeppcb_f"] == 1.0
+    assert loose["map33"] == loose["f33"] == 1.0
 
 
-def test_the_sets_own_overlap_must_be_above_a_third_as_it_is_written():
+def test_the_loose_overlap_must_be_above_a_third_as_it_is_written():
     exactly = arrays([([((0, 0, 33, 10), 0.9, 0)], [((0, 0, 100, 10), 0)])])
     above = arrays([([((0, 0, 34, 10), 0.9, 0)], [((0, 0, 100, 10), 0)])])
-    assert [metrics(x, NAMES)["deeppcb_ap"] for x in (exactly, above)] == [0.0, 1.0]
+    assert [metrics(x, NAMES)["map33"] for x in (exactly, above)] == [0.0, 1.0]
 
 
 def test_a_box_of_another_class_is_not_found():
-    assert metrics(arrays([([(A, 0.9, 1)], [(A, 0)])]), NAMES)["deeppcb_ap"] == 0.0
+    assert metrics(arrays([([(A, 0.9, 1)], [(A, 0)])]), NAMES)["map33"] == 0.0
 
 
 def test_of_two_detections_of_one_object_one_is_wrong():
     found = metrics(arrays([([(A, 0.9, 0), (SHIFTED, 0.8, 0)], [(A, 0), (B, 0)])]), NAMES)
-    assert found["deeppcb_f"] == pytest.approx(2 / 3)  # above 0.8: one right of one, one of two found
-    assert found["deeppcb_threshold"] == pytest.approx(0.9)
+    assert found["f33"] == pytest.approx(2 / 3)  # above 0.8: one right of one, one of two found
+    assert found["f33_threshold"] == pytest.approx(0.9)
 
 
 def test_the_best_threshold_is_common_to_all_classes():
@@ -86,15 +86,15 @@ def test_the_best_threshold_is_common_to_all_classes():
         ([(B, 0.3, 1)], [(B, 1)]),
     ]
     found = metrics(arrays(images), NAMES)
-    assert found["deeppcb_threshold"] == pytest.approx(0.3)
-    assert found["deeppcb_f"] == pytest.approx(2 * 3 / (4 + 3))
-    assert found["deeppcb_f/open"] == pytest.approx(2 / 3)
-    assert found["deeppcb_f/short"] == 1.0
+    assert found["f33_threshold"] == pytest.approx(0.3)
+    assert found["f33"] == pytest.approx(2 * 3 / (4 + 3))
+    assert found["f33/open"] == pytest.approx(2 / 3)
+    assert found["f33/short"] == 1.0
 
 
 def test_detections_of_one_score_are_above_a_threshold_all_or_none():
     found = metrics(arrays([([(A, 0.5, 0), (B, 0.5, 0), (C, 0.5, 0)], [(A, 0)])]), NAMES)
-    assert found["deeppcb_f"] == pytest.approx(2 / (3 + 1))
+    assert found["f33"] == pytest.approx(2 / (3 + 1))
 
 
 def test_images_without_objects_count_by_what_is_found_on_them():
@@ -106,14 +106,14 @@ def test_images_without_objects_count_by_what_is_found_on_them():
 
 def test_no_detection_at_all_is_zero():
     found = metrics(arrays([([], TRUE), ([], [])]), NAMES)
-    assert {v for name, v in found.items() if not name.startswith("deeppcb_threshold")} == {0.0}
+    assert {v for name, v in found.items() if not name.endswith("_threshold")} == {0.0}
 
 
 def test_a_class_without_objects_has_no_number_and_does_not_count():
     found = metrics(arrays([([(A, 0.9, 0), (B, 0.8, 2)], [(A, 0)])]), NAMES)
-    assert found["map50_95"] == found["deeppcb_ap"] == 1.0
+    assert found["map50_95"] == found["map33"] == 1.0
     assert not any(name.endswith(("/short", "/spur")) for name in found)
-    assert found["deeppcb_f"] == 1.0  # above 0.8 the other one is gone
+    assert found["f33"] == 1.0  # above 0.8 the other one is gone
 
 
 def test_all_numbers_are_plain_finite_fractions():

@@ -74,7 +74,7 @@ def test_the_truth_as_outputs_scores_one():
     summary = TASK.summary({name: np.asarray(x) for name, x in found.items()})
     assert summary[TASK.metric.name] == pytest.approx(1.0)
     assert TASK.metric.name == "map50_95"
-    assert summary["deeppcb_f/hollow"] == 1.0
+    assert summary["f33/hollow"] == 1.0
 
 
 def test_outputs_that_are_true_cost_nothing():

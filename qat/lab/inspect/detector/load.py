@@ -16,7 +16,7 @@ from qat.lab.runs.models import model_file, read_result
 from qat.lab.runs.study_folder import root_of
 from qat.tasks.detection.decode import Detections, detector
 
-THRESHOLD = "deeppcb_threshold"  # the metric that says which scores were best taken for a detection
+THRESHOLD = "f33_threshold"  # the metric that says which scores were best taken for a detection
 USUAL = 0.3
 KIND = ("detection", "a detector")
 

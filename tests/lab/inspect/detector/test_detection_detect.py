@@ -73,7 +73,7 @@ def test_a_model_beside_itself_does_not_differ(runs, files, tmp_path):
 def test_the_default_threshold_is_that_of_the_trials_best_f_score(runs, files, tmp_path):
     record = json.loads((runs / "trials" / "float" / "record.json").read_text())
     done = detect.detect(runs / "trials" / "float", [files], tmp_path)
-    assert done.threshold == record["metrics"]["deeppcb_threshold"]
+    assert done.threshold == record["metrics"]["f33_threshold"]
 
 
 def test_neither_the_data_nor_the_rest_of_the_study_is_needed(runs, files, tmp_path, monkeypatch):
