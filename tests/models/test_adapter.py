@@ -14,7 +14,7 @@ from ownparts import forgotten
 import qat
 from qat import data, models, tasks
 from qat.lab.experiment.objective import float_examples, float_loss, simulated_loss
-from qat.lab.experiment.quantizing import quantized_pair
+from qat.lab.experiment.quantizing import quantized_functions
 from qat.lab.runs.models import read_result, read_variables, write_model, write_result
 from qat.models.adapter import Forward, check_forward, forward
 from qat.models.arguments import check_builder
@@ -69,7 +69,7 @@ def trained(net, task, variables):
 
 @pytest.fixture(scope="module")
 def state_of(net, inputs, variables):
-    q = quantized_pair(net, RECIPE).inference
+    q = quantized_functions(net, RECIPE).inference
     return q, q.calibrate(variables, [inputs])
 
 
@@ -135,7 +135,7 @@ def test_the_last_short_batch_counts_each_example_once(net, task, variables):
 @pytest.mark.slow
 def test_it_trains_quantized_with_its_own_state(form, net, task, variables, state_of):
     ranges = state_of[1]
-    pair = quantized_pair(net, RECIPE)
+    pair = quantized_functions(net, RECIPE)
     loss = simulated_loss(task, pair.training.program, pair.inference.program)
     model = {name: part for name, part in variables.items() if name != "params"}
     start = {"params": variables["params"], "learned": ranges.learned}
