@@ -57,13 +57,15 @@ def histogram(candidates: int = 128) -> Observer:
             size = jnp.maximum(-low, high)
             below, above = (size, size) if symmetric else (jnp.maximum(-low, 0.0), jnp.maximum(high, 0.0))
             width = span / BINS
+            shown = counts.at[0].set(counts[1])
+            sums = _from_each(shown), _from_each((shown > 0).astype(jnp.float32))
             used = jnp.floor(size / width) + 1  # bins up to the largest size, included
 
             def cost(bins: Array) -> Array:
                 bound = jnp.minimum(bins * width, size)
                 reach = jnp.minimum(below, bound) + jnp.minimum(above, bound)
                 levels = jnp.round(steps * (bound / jnp.maximum(reach, width))) + 1
-                return divergence(counts.at[0].set(counts[1]), bins, jnp.minimum(levels, bins))
+                return divergence(shown, sums, bins, jnp.minimum(levels, bins))
 
             tried = jnp.maximum(jnp.round(used * fractions), 1)
             bound = jnp.minimum(tried[jnp.argmin(jax.lax.map(cost, tried))] * width, size)
@@ -74,16 +76,22 @@ def histogram(candidates: int = 128) -> Observer:
     return Observer(init=_empty, update=_update, range=nearest_range)
 
 
-def divergence(counts: Float[Array, " bins"], bins: Array, levels: Array) -> Float[Array, ""]:
+def divergence(
+    counts: Float[Array, " bins"], sums: tuple[Array, Array], bins: Array, levels: Array
+) -> Float[Array, ""]:
     """Kullback-Leibler divergence of the first `bins` of a histogram, the rest added to the last of them, from the
-    same in so many `levels`, each's count even over its bins that are not empty."""
+    same in so many `levels`, each's count even over its bins that are not empty.
+
+    `sums` are, from each bin on, the counts and the number of bins that are not empty.
+    """
     place = jnp.arange(BINS, dtype=jnp.float32)
     level = jnp.minimum(jnp.floor((place * levels + 0.5) / bins), MOST_LEVELS - 1).astype(jnp.int32)
     starts = jnp.floor((jnp.arange(MOST_LEVELS + 1) * bins - 0.5) / levels) + 1  # halves keep rounding off the bounds
     starts = jnp.minimum(starts, bins).astype(jnp.int32)
-    count, occupied = (_from_each(x)[starts] for x in (counts, (counts > 0).astype(jnp.float32)))
+    count, occupied = (x[starts] for x in sums)
     even = (count[:-1] - count[1:]) / jnp.maximum(occupied[:-1] - occupied[1:], 1.0)
-    even = jnp.maximum(even, 1.0)[level]  # as a bin that is not empty has; a difference of large sums may not
+    even = jnp.maximum(even, 1.0)  # as a bin that is not empty has; a difference of large sums may not
+    even = jax.lax.optimization_barrier(even)[level]  # computed once a level, not once a bin
     total, kept = jnp.maximum(count[0], 1.0), jnp.maximum(count[0] - count[-1], 1.0)
 
     def term(mass: Array, even: Array) -> Array:
