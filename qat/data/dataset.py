@@ -42,6 +42,17 @@ class Dataset:
                 f"`class_names` must name each of the {self.classes} classes, got {len(self.class_names)} names."
             )
 
+    def filled(self, split: str) -> Source:
+        """The split of a name, for what needs its examples. Raises `ValueError` where it has none."""
+        found = self.splits.get(split, ())
+        if not len(found):
+            sizes = ", ".join(f"{name} {len(source)}" for name, source in self.splits.items())
+            raise ValueError(
+                f"data {self.name!r} must have examples in the split {split!r}, got none (examples: {sizes}). Hold "
+                "some out, such as by the data set's `held_out`, or choose another split."
+            )
+        return self.splits[split]
+
     @property
     def offers(self) -> dict[str, Any]:
         """The arguments that a model's builder may get of this data set, by name: all sizes that there are."""

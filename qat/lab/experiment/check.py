@@ -21,6 +21,7 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
     teacher that does not fit the model, its data or its task."""
     for config in _different(configs):
         workload = workload_of(config.model, config.data, config.engine)
+        _check_splits(config)
         for name in ("distillation", "r_drop"):
             if getattr(config, name) is not None and workload.task.distill is None:
                 raise ValueError(
@@ -37,11 +38,11 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
-    fields = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop")
+    fields = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop", "more_splits")
     return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()
 
 
-DECISIVE = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop")
+DECISIVE = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop", "more_splits")
 
 
 def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
@@ -70,7 +71,7 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
         return workload_of(config.model, config.data).abstract_variables()
 
     steps = (
-        ("data", lambda: data.load(config.data)),
+        ("data", lambda: _check_splits(config)),
         ("model", variables),
         ("data", lambda: _check_task(config)),
         ("init", lambda: config.init and check_init(config.init, variables())),
@@ -87,6 +88,13 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
             found = place(error)
             return field, f"{getattr(config, field)!r}: {said}" + (f" ({found})" if found else "")
     return None
+
+
+def _check_splits(config: ExperimentConfig) -> None:
+    """Raise `ValueError` for a split that is measured and has no examples."""
+    dataset = data.load(config.data)
+    for split in ("test", *config.more_splits):
+        dataset.filled(split)
 
 
 def _check_task(config: ExperimentConfig) -> None:

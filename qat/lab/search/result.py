@@ -9,7 +9,7 @@ from rich.text import Text
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.runs.record import Record
 from qat.lab.search.storage import Point
-from qat.lab.sweep.space import Search, key_of, trial_of
+from qat.lab.sweep.space import Search, key_of, measured_base, trial_of
 from qat.lab.sweep.study import Trial
 from qat.tasks.metric import Metric
 
@@ -47,15 +47,19 @@ class Found:
         """The trials that were started, as a study has them; `base` is the search's."""
         started = ("finished", "pruned", "failed")
         values = {key_of(p.values): p.values for p in self.points if p.outcome in started and p.trial}
+        base = measured_base(self.search, base)
         return tuple(trial_of(base, one) for one in values.values())
 
     def __rich__(self) -> Table:
         return _table(self)
 
 
-def number_of(record: Record, name: str) -> float:
-    """A number of a record by name: a metric, `size_bytes`, a time. Raises `ValueError` with the known names."""
-    numbers = {**record.timings, "size_bytes": float(record.size_bytes), **record.metrics}
+def number_of(record: Record, name: str, split: str) -> float:
+    """A number of a record by name: a metric on a split other than test, `size_bytes`, a time. Raises `ValueError` with
+    the known names."""
+    prefix = f"{split}/"
+    metrics = {key.removeprefix(prefix): value for key, value in record.metrics.items() if key.startswith(prefix)}
+    numbers = {**record.timings, "size_bytes": float(record.size_bytes), **metrics}
     if name not in numbers:
         raise ValueError(f"a record has no number {name!r}. Known: {', '.join(sorted(numbers))}.")
     return numbers[name]
@@ -64,7 +68,7 @@ def number_of(record: Record, name: str) -> float:
 def _table(found: Found) -> Table:
     search, objective = found.search, found.objective
     budget = "".join(f", {name} <= {limit:,.10g}" for name, limit in search.budget.items())
-    title = Text(f"best {objective.name} ({objective.better} is better){budget}")
+    title = Text(f"best {objective.name} of {search.split} ({objective.better} is better){budget}")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     for name in search.space:
         table.add_column(Text(name), overflow="fold")

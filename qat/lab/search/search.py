@@ -16,7 +16,7 @@ from qat.lab.runs.study_folder import TRIALS
 from qat.lab.search.neighbours import instead
 from qat.lab.search.result import Found, number_of
 from qat.lab.search.storage import FARTHEST, Point, ask, open_journal, points, take_up, tell
-from qat.lab.sweep.space import Search, check_space, key_of, objective_of, pruners, samplers, trial_of
+from qat.lab.sweep.space import Search, check_space, key_of, measured_base, objective_of, pruners, samplers, trial_of
 from qat.lab.sweep.study import Trial
 from qat.tasks.metric import Metric
 
@@ -48,11 +48,11 @@ def run_search(
     is suggested anew. `size_of` estimates the bytes of a config's model, by default
     `qat.lab.search.size.estimated_size`.
     `on_point` is told of each point. A process that is killed at any moment loses nothing; several may work at once.
-    Raises `ValueError` where no point fits the budget, three trials in a row fail, or nothing tells which way of the
-    objective is better.
+    Raises `ValueError` where no point fits the budget, three trials in a row fail, the split that it chooses by is
+    empty, or nothing tells which way of the objective is better.
     """
     check_space(search, base)
-    objective, me = objective_of(search, base), this_process("search")
+    objective, me, base = objective_of(search, base), this_process("search"), measured_base(search, base)
     study = open_journal(root, search, base, objective=objective, identity=identity)
     study.pruner = pruners.build(search.pruner)
     step = _Step(study, search, objective, base, root, me, size_of or _estimated_size)
@@ -170,10 +170,10 @@ def _estimated_size(config: ExperimentConfig) -> int:
 
 def _outcome(record: Record, search: Search, objective: Metric) -> tuple[float, dict[str, float]]:
     """The objective, and by how much each budget is broken, in parts of it."""
-    value = number_of(record, objective.name)
+    value = number_of(record, objective.name, search.split)
     if not math.isfinite(value):
         raise ValueError(f"`objective` {objective.name!r} must be finite, got {value}.")
-    return value, {name: number_of(record, name) / limit - 1 for name, limit in search.budget.items()}
+    return value, {name: number_of(record, name, search.split) / limit - 1 for name, limit in search.budget.items()}
 
 
 def _seen(known: list[Point]) -> set[str]:

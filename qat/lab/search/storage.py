@@ -58,7 +58,7 @@ def open_journal(root: Path, search: Search, base: ExperimentConfig, *, objectiv
     _mend(Path(path), lock)
     direction = DIRECTIONS[objective.better or "higher"]
     goal = search.model_copy(update={"direction": direction}).model_dump_json(
-        include={"space", "objective", "direction", "budget"}
+        include={"space", "objective", "direction", "split", "budget"}
     )
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(path, lock)),

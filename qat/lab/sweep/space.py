@@ -106,9 +106,10 @@ class Search(BaseModel):
     `trials` are to be run; what breaks the budget before it is run does not count. The best is the one with the best
     `objective`, by default the task's main metric, among those within the `budget`: upper bounds by name. Whether most
     or least is best the metric says; `direction` is needed for a number that no metric describes. Both name numbers of
-    a record, such as `size_bytes`, which is checked before any work, `latency_ms` or `cross_entropy`. `sampler` and
-    `pruner` name registered functions, such as `"tpe(startup=5)"`; a pruner stops trainings whose metrics fall behind
-    those of earlier ones.
+    a record, such as `size_bytes`, which is checked before any work, `latency_ms` or `cross_entropy`; metrics are those
+    of `split`, which every trial measures too. It is never the test split, whose numbers are left for the final
+    figure. `sampler` and `pruner` name registered functions, such as `"tpe(startup=5)"`; a pruner stops trainings whose
+    metrics, on training batches, fall behind those of earlier ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -117,6 +118,7 @@ class Search(BaseModel):
     trials: Annotated[int, Field(ge=1)]
     objective: str | None = None
     direction: Direction | None = None
+    split: Literal["validation", "train"] = "validation"
     budget: dict[str, Annotated[float, Field(gt=0)]] = {}
     sampler: str = "tpe"
     pruner: str = "none"
@@ -173,6 +175,13 @@ def trial_of(base: ExperimentConfig, values: Mapping[str, Choice]) -> Trial:
     return Trial({name: _label(name, value) for name, value in values.items()}, config)
 
 
+def measured_base(search: Search, base: ExperimentConfig) -> ExperimentConfig:
+    """A search's base with the split that it chooses by among those that are measured."""
+    if search.split in base.more_splits:
+        return base
+    return override(base, {"more_splits": (*base.more_splits, search.split)})
+
+
 def first_values(search: Search) -> dict[str, Choice]:
     """The first choice, or the least number, of every parameter."""
     return {k: values.low if isinstance(values, Range) else values[0] for k, values in search.space.items()}
@@ -200,9 +209,11 @@ DIRECTIONS: dict[str, Direction] = {"higher": "maximize", "lower": "minimize"}
 
 
 def objective_of(search: Search, base: ExperimentConfig) -> Metric:
-    """The number that a search goes by. Raises `ValueError` where nothing tells which way of it is better, and where
-    the search's `direction` is the other one."""
-    metrics = tasks.build(data.load(base.data).task).metrics
+    """The number that a search goes by. Raises `ValueError` where nothing tells which way of it is better, where the
+    search's `direction` is the other one, and where the split that it chooses by is empty."""
+    dataset = data.load(base.data)
+    dataset.filled(search.split)
+    metrics = tasks.build(dataset.task).metrics
     name = search.objective
     found = metrics[0] if name is None else find_metric(metrics, name) or MEASURED.get(name)
     told = found and found.better and DIRECTIONS[found.better]

@@ -133,9 +133,9 @@ def test_three_failures_in_a_row_end_the_search_with_the_last(tmp_path):
 
 def test_an_unknown_objective_names_those_that_are_known():
     record = record_of(type("T", (), {"id": "t", "labels": {}, "config": PTQ}), 0.5)
-    assert number_of(record, "accuracy") == 0.5
+    assert number_of(record, "accuracy", "validation") == 0.5
     with pytest.raises(ValueError, match=r"no number 'speed'. Known: accuracy, latency_ms, seconds, size_bytes"):
-        number_of(record, "speed")
+        number_of(record, "speed", "validation")
 
 
 def test_the_table_has_the_best_first_and_counts_the_rest(tmp_path):
@@ -144,7 +144,9 @@ def test_the_table_has_the_best_first_and_counts_the_rest(tmp_path):
     found = go(SEARCH.model_copy(update={"budget": {"size_bytes": 1300.0}}), tmp_path, Runs())
     assert isinstance(found, Found)
     text = as_text(found)
-    assert "best accuracy (higher is better), size_bytes <= 1,300" in text and "12 trials finished" in text
+    assert (
+        "best accuracy of validation (higher is better), size_bytes <= 1,300" in text and "12 trials finished" in text
+    )
     assert found.best is not None and found.best.value is not None
     assert f"{100 * found.best.value:.2f}" in text
 
@@ -170,7 +172,7 @@ def test_a_search_of_real_trials_keeps_its_budget_and_leaves_their_records(tmp_p
     assert len(done) == 4 and found.best is not None
     for point in done:
         record = read_record(tmp_path / "trials" / str(point.trial))
-        assert record is not None and record.metrics["cross_entropy"] == point.value
+        assert record is not None and record.metrics["validation/cross_entropy"] == point.value
         assert record.size_bytes == point.size_bytes and record.size_bytes <= 5400
 
 
