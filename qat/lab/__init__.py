@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qat.lab.inspect.trial import Trial as Trial
     from qat.lab.inspect.trial import load_trial as load_trial
+    from qat.lab.stats.contrasts import Contrast as Contrast
 
-_HOME = dict.fromkeys(("Trial", "load_trial"), "qat.lab.inspect.trial")
+_HOME = {
+    "Contrast": "qat.lab.stats.contrasts",
+    **dict.fromkeys(("Trial", "load_trial"), "qat.lab.inspect.trial"),
+}
 __all__ = sorted(_HOME)
 
 

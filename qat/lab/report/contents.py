@@ -9,6 +9,7 @@ from qat.lab.jobs.log import Failure, last_lines
 from qat.lab.runs.cache import failure_in, faults_that_count, manifest_in, record_in
 from qat.lab.runs.record import Record
 from qat.lab.runs.study_folder import TRIALS, read_study, stage_jobs
+from qat.lab.stats.contrasts import Contrast, named
 
 type State = Literal["finished", "failed", "damaged", "open"]
 
@@ -23,10 +24,21 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
+class Declared:
+    """A contrast that the study declared, the ids of its arms' trials, and how many seeds of both were finished by
+    then: with any, it was declared after a look."""
+
+    contrast: Contrast
+    first: frozenset[str]
+    second: frozenset[str]
+    seen: int = 0
+
+
+@dataclass(frozen=True)
 class Contents:
     """A study on disk. `trials` are the labels of all trials by id, in the study's order; `records` the finished ones',
     `damaged` what is wrong with a record that cannot be read, `spoilt` with other files of finished trials, which are
-    passed over; `given_up` what failed, by folder."""
+    passed over; `given_up` what failed, by folder; `contrasts` are the declared ones."""
 
     root: Path
     name: str
@@ -36,6 +48,7 @@ class Contents:
     given_up: dict[str, GivenUp]
     manifests: dict[str, dict[str, Any]]
     spoilt: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    contrasts: tuple[Declared, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -77,7 +90,11 @@ def read_contents(root: Path) -> Contents:
     given_up = {job: found for job in jobs if (found := _given_up(root, job))}
     manifests = {one: facts for one in records if (facts := manifest_in(study.trial(one)))}
     spoilt = {one: tuple(lines) for one in records if (lines := _spoilt(study.trial(one), root))}
-    return Contents(root, study.name, trials, records, damaged, given_up, manifests, spoilt)
+    contrasts = tuple(
+        Declared(one, frozenset(named(one.first, trials)), frozenset(named(one.second, trials)), seen=seen)
+        for one, seen in study.contrasts
+    )
+    return Contents(root, study.name, trials, records, damaged, given_up, manifests, spoilt, contrasts)
 
 
 def states(contents: Contents) -> str:

@@ -43,7 +43,7 @@ def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Pair
         for baseline in BASELINES:
             tests = {}
             for one, other in baselines.comparable(group, baseline):
-                first, second = (_right(record, examples(record)) for record in (one, other))
+                first, second = (_right(record, examples(record, None)) for record in (one, other))
                 if first is not None and second is not None:
                     tests[one.seed] = mcnemar(first, second)
             if tests:

@@ -42,25 +42,21 @@ def groups(records: Iterable[Record]) -> list[Group]:
     return [Group(*one) for one in zip(names, labels, members, strict=True)]
 
 
-def main_metric(record: Record) -> float | None:
-    """A record's main metric as it is shown; None where it has none that is finite."""
-    value = record.metrics.get(record.metric.name)
-    return None if value is None or not math.isfinite(value) else record.metric.shown(value)
+def main_metric(record: Record, name: str | None = None) -> float | None:
+    """A record's main metric, or another by name, as it is shown; None where it has none that is finite."""
+    metric = record.metric if name is None else record.metric_of(name)
+    value = record.metrics.get(metric.name)
+    return None if value is None or not math.isfinite(value) else metric.shown(value)
 
 
-def values(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
-    """The main metrics of trials and of their baselines, as they are shown."""
+def gaining(pairs: Sequence[Pair], name: str | None = None) -> tuple[list[float], list[float]]:
+    """Both sides' main metrics, or others by name, as they are shown, such that first minus second is what the trials
+    gain over their baselines: those of the baselines come first where lower values are better."""
     first, second = (
-        [found for one in side if (found := main_metric(one)) is not None] for side in zip(*pairs, strict=True)
+        [found for one in side if (found := main_metric(one, name)) is not None] for side in zip(*pairs, strict=True)
     )
-    return first, second
-
-
-def gaining(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
-    """Both sides' main metrics such that first minus second is what the trials gain over their baselines: those of the
-    baselines come first where lower values are better."""
-    first, second = values(pairs)
-    return (first, second) if pairs[0][0].metric.better == "higher" else (second, first)
+    metric = pairs[0][0].metric if name is None else pairs[0][0].metric_of(name)
+    return (first, second) if metric.better == "higher" else (second, first)
 
 
 class Baselines:
@@ -92,6 +88,18 @@ class Baselines:
             and found.metric == record.metric
             and None not in (main_metric(record), main_metric(found))
         ]
+
+    def between(self, first: Group, second: Group, name: str | None) -> list[Pair]:
+        """Trials of two groups where both have a metric, the main one or another by name: with the one that a trial is
+        a baseline of, as a float model shared by seeds, else of the same seed."""
+        by_seed, members = {one.seed: one for one in second.records}, set(map(id, second.records))
+        found = []
+        for record in first.records:
+            fair = [one for one in (self.float_(record), self.control(record), self.ptq(record)) if id(one) in members]
+            other = fair[0] if fair else by_seed.get(record.seed)
+            if other is not None and None not in (main_metric(record, name), main_metric(other, name)):
+                found.append((record, other))
+        return found
 
     def float_or_self(self, record: Record) -> Record | None:
         """The float model that a trial starts from; of that model itself it."""

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qat.lab.report.contents import Declared
 from qat.lab.report.pairing import Baselines, Group, gaining, groups, main_metric
 from qat.lab.report.speed import Speed, speeds
-from qat.lab.report.verdicts import verdicts
+from qat.lab.report.verdicts import Verdicts, verdicts
 from qat.lab.runs.record import Arm, Record
 from qat.lab.stats import Estimate, Verdict, estimate, paired_difference
 from qat.tasks.metric import Metric
@@ -24,7 +25,8 @@ class Row:
     the metric goes. Sizes are in bytes,
     their ratio is how many times smaller than the float model it is; both are means. `speed` is that of the row's
     program, which other rows may share (None: not measured). `verdicts` are by the arm that the row is compared with:
-    `float` for PTQ, `control` and `ptq` for QAT.
+    `float` for PTQ, `control` and `ptq` for QAT; `contrasts` those on the contrasts that the study declared, in which
+    the row is the first.
     """
 
     name: str
@@ -42,25 +44,30 @@ class Row:
     size_ratio: float | None
     speed: Speed | None
     verdicts: Mapping[Arm, Verdict] = field(default_factory=dict)
+    contrasts: tuple[Verdict, ...] = ()
 
 
 def summarize(
-    records: Iterable[Record], folders: Mapping[str, Path] | None = None, margin: float | None = None
+    records: Iterable[Record],
+    folders: Mapping[str, Path] | None = None,
+    margin: float | None = None,
+    contrasts: Sequence[Declared] = (),
 ) -> list[Row]:
     """The rows, in the order of the records.
 
     `folders` are the trials' own, by id: with them arms are compared per test example too. `margin` is the difference
     that does not matter, in the unit of the main metric's differences: by default the metric's own, 0.3 points for
-    fractions; where it has none, no equivalence is tested.
+    fractions; where it has none, no equivalence is tested. `contrasts` are those that the study declared.
     """
     records = list(records)
     found, baselines = groups(records), Baselines(records)
-    judged, measured = verdicts(found, baselines, folders or {}, margin), speeds(records)
-    return [_row(group, baselines, judged[group.first.lineage.group], measured) for group in found]
+    judged, measured = verdicts(found, baselines, folders or {}, margin, contrasts), speeds(records)
+    return [_row(group, baselines, judged, measured) for group in found]
 
 
-def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict], measured: Mapping[str, Speed]) -> Row:
+def _row(group: Group, baselines: Baselines, judged: Verdicts, measured: Mapping[str, Speed]) -> Row:
     first = group.first
+    digest = first.lineage.group
     scores = [score for record in group.records if (score := main_metric(record)) is not None]
     floats = [(record, found) for record in group.records if (found := baselines.float_or_self(record))]
     return Row(
@@ -78,7 +85,8 @@ def _row(group: Group, baselines: Baselines, judged: Mapping[Arm, Verdict], meas
         size_bytes=estimate([record.size_bytes for record in group.records]).mean,
         size_ratio=_mean([found.size_bytes / record.size_bytes for record, found in floats if record.size_bytes]),
         speed=next((measured[record.trial] for record in group.records if record.trial in measured), None),
-        verdicts=judged,
+        verdicts=judged.questions[digest],
+        contrasts=tuple(judged.contrasts[digest]),
     )
 
 

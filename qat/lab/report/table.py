@@ -20,13 +20,15 @@ CAPTION = (
     "{worsenings} and gains are in the score's unit and paired by seed: a positive {worse} is worse, a positive gain "
     "better, here and in words.{lower} Quantized arms are measured on the served integers; size is the model's file."
 )
-LEGEND = "Verdicts, corrected for the number of arms (Holm): "
+LEGEND = "Verdicts, corrected for the number of comparisons (Holm): "
 SPEED = (
     "Times are those of a program over all trials that ran it, of one arm or several; faster comes with the quartiles "
     "of their measurements, and is ≈ 1x where it is not told apart from float."
 )
 MARKS: dict[Kind, str] = {"better": "▲", "worse": "▼", "equivalent": "=", "identical": "≡", "undecided": "?"}
 IDENTICAL = "the same in every seed"
+DECLARED, EXPLORATORY = "Declared contrasts", "All other comparisons, which are exploratory"
+LATE = "It was declared after results of it were there, and is corrected among all others."
 TEXT = ("trial", "arm", "recipe", "metric")
 ABSOLUTE = ("size, kB", "latency, ms")
 BASELINES: tuple[Arm, ...] = ("float", "control", "ptq")
@@ -55,14 +57,26 @@ def markdown(rows: Sequence[Row], title: str) -> str:
     rule = ["---" if heading in TEXT else "---:" for heading in columns]
     lines = [[*map(_cell, columns)], rule, *([*map(_cell, line)] for line in zip(*columns.values(), strict=True))]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    sentences = [f"- {_escaped(text)}" for text in verdict_texts(rows)]
-    verdicts = ["", "## Verdicts", "", *sentences] if sentences else []
-    return "\n".join([f"# {_escaped(title)}", "", body, "", _escaped(_caption(rows)), *verdicts, ""])
+    parts = [f"# {_escaped(title)}", "", body, "", _escaped(_caption(rows))]
+    declared, others = [contrast_text(one) for one in contrasts(rows)], [one.text for one in exploratory(rows)]
+    for heading, texts in ((DECLARED, declared), (EXPLORATORY if declared else "Verdicts", others)):
+        parts += ["", f"## {heading}", "", *(f"- {_escaped(text)}" for text in texts)] if texts else []
+    return "\n".join([*parts, ""])
 
 
-def verdict_texts(rows: Sequence[Row]) -> list[str]:
-    """The verdicts in words, in the order of the rows."""
-    return [verdict.text for row in rows for verdict in row.verdicts.values()]
+def contrasts(rows: Sequence[Row]) -> list[Verdict]:
+    """The verdicts on the declared contrasts, in the order of the rows."""
+    return [verdict for row in rows for verdict in row.contrasts]
+
+
+def contrast_text(verdict: Verdict) -> str:
+    """The verdict on a contrast in words, and whether it was declared too late."""
+    return verdict.text if verdict.declared else f"{verdict.text} {LATE}"
+
+
+def exploratory(rows: Sequence[Row]) -> list[Verdict]:
+    """The verdicts on all other comparisons, in the order of the rows."""
+    return [one for row in rows for one in row.verdicts.values() if not any(one is other for other in row.contrasts)]
 
 
 def margins(rows: Sequence[Row]) -> str:
@@ -107,15 +121,19 @@ def faster(row: Row, short: bool = False) -> str:
 
 
 def mark(verdict: Verdict) -> str:
-    """The sign of what is shown for new seeds, or in brackets of the models as trained alone."""
+    """The sign of what is shown for new seeds, starred where it is so on the same test items only; or in brackets of
+    the models as trained alone."""
     alone = verdict.of_these_models
-    return f"({MARKS[alone]})" if alone else MARKS[verdict.kind]
+    return f"({MARKS[alone]})" if alone else MARKS[verdict.kind] + "*" * verdict.same_items_only
 
 
 def bracketed(rows: Sequence[Row]) -> str:
-    """Explain the brackets around signs, where there are any."""
-    found = any(one.of_these_models for row in rows for one in row.verdicts.values())
-    return "; in brackets what new test items would show of these models alone, not of other seeds" if found else ""
+    """Explain the stars and brackets at signs, where there are any."""
+    found = [one for row in rows for one in row.verdicts.values()]
+    star = "; * in other seeds on the same test items, not shown for other items"
+    alone = "; in brackets what new test items would show of these models alone, not of other seeds"
+    starred, in_brackets = any(one.same_items_only for one in found), any(one.of_these_models for one in found)
+    return star * starred + alone * in_brackets
 
 
 def csv_text(rows: Sequence[Row]) -> str:
@@ -222,6 +240,7 @@ def _numbers(row: Row) -> dict[str, Any]:
     line |= {f"faster_{name}": row.speed and getattr(row.speed, name) for name in ("low", "high", "trials")}
     for baseline in BASELINES:
         line |= _verdict(baseline, row.verdicts.get(baseline))
+    line["contrasts"] = " ".join(map(contrast_text, row.contrasts))
     return line
 
 
@@ -230,6 +249,7 @@ def _verdict(baseline: Arm, verdict: Verdict | None) -> dict[str, Any]:
     cells = {
         "kind": verdict and verdict.kind,
         "covers": verdict and " ".join(verdict.covers),
+        "declared": verdict and verdict.declared,
         "pairs": evidence and evidence.difference.n,
         "p": evidence and evidence.p_difference,
         "p_equivalence": evidence and evidence.p_equivalence,

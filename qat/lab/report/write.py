@@ -10,14 +10,14 @@ from qat.lab.report.contents import Contents, read_contents, states
 from qat.lab.report.html import page
 from qat.lab.report.pareto import COSTS, comparable, points
 from qat.lab.report.summary import Row, summarize
-from qat.lab.report.table import csv_text, markdown, rich_table
+from qat.lab.report.table import contrast_text, contrasts, csv_text, exploratory, markdown, rich_table
 
 REPORT = "report"
 
 
 def rows_of(contents: Contents, margin: float | None = None) -> list[Row]:
     """The summary of what a run folder holds, compared per example too; `margin` as for `summarize`."""
-    return summarize(contents.records.values(), contents.folders, margin)
+    return summarize(contents.records.values(), contents.folders, margin, contents.contrasts)
 
 
 def title_of(contents: Contents) -> str:
@@ -67,14 +67,25 @@ def tell_report(root: Path, margin: float | None, out: Console, err: Console) ->
     rows = rows_of(contents, margin)
     if rows:
         out.print(rich_table(rows, title_of(contents)))
-    found = [verdict for row in rows for verdict in row.verdicts.values()]
+    _tell_contrasts(rows, len(contents.contrasts), out)
+    found = exploratory(rows)
     decided = [verdict for verdict in found if verdict.kind != "undecided"]
     alone = sum(verdict.of_these_models is not None for verdict in found if verdict.kind == "undecided")
     for verdict in decided:
         out.print(verdict.text, markup=False, highlight=False)
     if len(decided) < len(found):
         part = f", {alone} of them decided for these models alone" if alone else ""
-        undecided = f"{len(found) - len(decided)} of {len(found)} comparisons are undecided{part}"
+        kind = "exploratory comparisons" if contents.contrasts else "comparisons"
+        undecided = f"{len(found) - len(decided)} of {len(found)} {kind} are undecided{part}"
         out.print(f"{undecided}; the report says of each why.")
     for path in write_report(contents, rows):
         out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _tell_contrasts(rows: Sequence[Row], declared: int, out: Console) -> None:
+    """Print the verdicts on the declared contrasts, undecided ones too."""
+    found = contrasts(rows)
+    for verdict in found:
+        out.print(f"Declared: {contrast_text(verdict)}", markup=False, highlight=False)
+    if len(found) < declared:
+        out.print(f"{declared - len(found)} of {declared} declared contrasts have no results yet.")

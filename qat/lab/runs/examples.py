@@ -17,7 +17,8 @@ from qat.lab.runs.record import RECORD_FILE, Record
 MOST_BYTES = 1 << 30  # of the outcomes of a split's examples
 REMEMBERED = 256  # arrays
 
-type Examples = Callable[[Record], np.ndarray | None]
+type Examples = Callable[[Record, str | None], np.ndarray | None]
+"""A record's main metric, or another by name, of each example; None where there is no such array."""
 
 
 def save_examples(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -62,7 +63,7 @@ def _array(content: bytes) -> np.ndarray:
 
 
 def reader(folders: Mapping[str, Path]) -> Examples:
-    """A function from a record to its main metric of each example, by trials' folders.
+    """A function from a record to its main metric, or another by name, of each example, by trials' folders.
 
     None where the trial has no such array, or one whose mean is not the metric: a test of it would answer something
     else. What is damaged, which `qat.lab.report.contents` names, counts as missing.
@@ -75,9 +76,9 @@ def reader(folders: Mapping[str, Path]) -> Examples:
             return None
         return _usable(folder, metric)
 
-    def examples(record: Record) -> np.ndarray | None:
-        found = read(record.trial, record.metric.name)
-        recorded = record.metrics.get(record.metric.name, np.nan)
+    def examples(record: Record, name: str | None = None) -> np.ndarray | None:
+        name = name or record.metric.name
+        found, recorded = read(record.trial, name), record.metrics.get(name, np.nan)
         same = found is not None and np.isclose(found.mean(dtype=np.float64), recorded, atol=1e-6)
         return found if same else None
 

@@ -1,7 +1,7 @@
 """The folder of a study on disk: which study it holds, and which of its trials are finished."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,23 +9,28 @@ from typing import Any, Protocol
 from qat.fileio import is_local, write_atomically
 from qat.lab.jobs.threads import USUAL, asked, cores, started
 from qat.lab.runs.files import STAGES
-from qat.lab.runs.record import Record, read_record
+from qat.lab.runs.record import RECORD_FILE, Record, read_record
+from qat.lab.stats.contrasts import Contrast, from_json, named, to_json
 from qat.registry import parse_call
 
 STUDY_FILE = "study.json"
 TRIALS = "trials"
+SEEN = "seen"  # of a contrast in the file: seeds of both arms that were finished when it was declared
 
 
 @dataclass(frozen=True)
 class StudyFolder:
     """`root` holds `study.json`, `stages/` and `trials/<id>/`. `trials` are the labels by id, in order; `imports` the
-    files that register what the trials name, `threads` those that XLA computes all of it with."""
+    files that register what the trials name, `threads` those that XLA computes all of it with. `contrasts` are the
+    declared ones, each with how many seeds of both its arms were finished when it was: those with none were declared
+    before anyone could look."""
 
     root: Path
     name: str
     trials: dict[str, dict[str, str]]
     imports: tuple[str, ...] = ()
     threads: int | None = None
+    contrasts: tuple[tuple[Contrast, int], ...] = ()
 
     def trial(self, trial_id: str) -> Path:
         """The folder of one trial."""
@@ -71,14 +76,21 @@ class Planned(Protocol):
         """Files that define it."""
         ...
 
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """Comparisons that it declares."""
+        ...
+
 
 def open_study(root: Path, study: Planned, threads: int | None = None) -> StudyFolder:
     """The folder of `study`, made where it is missing; its `threads` stay what they were at first.
 
-    Raises `ValueError` where it is another study's.
+    So do contrasts of which results are there: they stay declared, and those that come now are marked as later. Raises
+    `ValueError` where it is another study's.
     """
     if root.exists() and not root.is_dir():
         raise ValueError(f"`--runs` must be a folder, but {str(root)!r} is a file. Choose another.")
+    held: StudyFolder | None = None
     if (root / STUDY_FILE).exists():
         held = read_study(root)
         name, threads = held.name, held.threads or threads
@@ -91,9 +103,27 @@ def open_study(root: Path, study: Planned, threads: int | None = None) -> StudyF
     root.mkdir(parents=True, exist_ok=True)
     trials = {trial.id: trial.labels for trial in study.trials}
     listed = [{"id": trial_id, "labels": labels} for trial_id, labels in trials.items()]
+    contrasts = _declared(root, study.contrasts, trials, held)
     content = {"name": study.name, "imports": study.imports, "trials": listed, "threads": threads}
+    content["contrasts"] = [{**to_json(one), SEEN: seen} for one, seen in contrasts]
     write_atomically(root / STUDY_FILE, json.dumps(content, indent=2) + "\n")
-    return StudyFolder(root, study.name, trials, study.imports, threads)
+    return StudyFolder(root, study.name, trials, study.imports, threads, contrasts)
+
+
+def _declared(
+    root: Path, contrasts: Sequence[Contrast], trials: Mapping[str, Mapping[str, str]], held: StudyFolder | None
+) -> tuple[tuple[Contrast, int], ...]:
+    """The contrasts of a study with the seeds of both arms that are finished, first those that it was opened with."""
+    before = dict(held.contrasts) if held is not None else {}
+    if not before and not contrasts:
+        return ()
+    finished = {one for one in trials if (root / TRIALS / one / RECORD_FILE).exists()}
+    seen = {
+        one: min(len(finished.intersection(named(name, trials))) for name in (one.first, one.second))
+        for one in (*before, *contrasts)
+    }
+    stay = {one: count for one, count in before.items() if one in contrasts or seen[one]}
+    return tuple({**{one: seen[one] for one in contrasts}, **stay}.items())
 
 
 def holds_study(root: Path) -> bool:
@@ -129,9 +159,9 @@ def read_study(root: Path) -> StudyFolder:
         trials = [{"id": one, "labels": {}} if isinstance(one, str) else one for one in found["trials"]]
         labels = {str(one["id"]): dict(one["labels"]) for one in trials}
         threads = found.get("threads")
-        return StudyFolder(
-            root, str(found["name"]), labels, tuple(found.get("imports", ())), threads and max(1, int(threads))
-        )
+        contrasts = tuple((from_json(one), int(one.get(SEEN, 0))) for one in found.get("contrasts", ()))
+        imports = tuple(found.get("imports", ()))
+        return StudyFolder(root, str(found["name"]), labels, imports, threads and max(1, int(threads)), contrasts)
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{str(path)!r} is damaged. Delete this one file and run the same sweep again: "

@@ -6,8 +6,9 @@ items would be answered otherwise (`compare_items`). `judge` says of many compar
 
 from qat.lab.stats.estimates import FEW, Doubt, Estimate, Evidence, Kind, estimate, paired_difference
 from qat.lab.stats.items import McNemar, compare_items, mcnemar, paired_bootstrap
+from qat.lab.stats.judge import combined, holm, judge
 from qat.lab.stats.seeds import Equivalence, compare_seeds, detectable, equivalence, seeds_needed
-from qat.lab.stats.verdict import Change, Comparison, Verdict, holm, judge
+from qat.lab.stats.verdict import Change, Comparison, Terms, Verdict
 
 __all__ = [
     "FEW",
@@ -19,7 +20,9 @@ __all__ = [
     "Evidence",
     "Kind",
     "McNemar",
+    "Terms",
     "Verdict",
+    "combined",
     "compare_items",
     "compare_seeds",
     "detectable",

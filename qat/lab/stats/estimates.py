@@ -98,19 +98,19 @@ class Evidence:
 
     `p_difference` is the p-value of "there is no difference", `p_equivalence` that of "the difference is the margin or
     more", `p_not_better` and `p_not_worse` those of the same in one direction: small where the first is shown not to be
-    better, or worse, by the margin. Each is corrected for `arms` comparisons, and None where there is too little to
+    better, or worse, by the margin. Each is corrected for so many `comparisons`, and None where there is too little to
     test, or no margin. `test` names that of the difference. `identical` are arms that are equal in every one of several
     seeds.
     """
 
-    over: Doubt
+    over: Doubt | Literal["both"]
     difference: Estimate
     p_difference: float | None
     p_equivalence: float | None
     test: str
     p_not_better: float | None = None
     p_not_worse: float | None = None
-    arms: int = 1
+    comparisons: int = 1
     identical: bool = False
 
     def scaled(self, factor: float) -> "Evidence":

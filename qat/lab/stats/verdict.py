@@ -1,44 +1,39 @@
-"""Verdicts on two arms of many that were compared: better, worse, equivalent or undecided."""
+"""Verdicts on two arms of many that were compared, and their words: better, worse, equivalent or undecided."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from qat.lab.stats.estimates import ALPHA, Doubt, Evidence, Kind
-from qat.lab.stats.seeds import MOST, check_margin, seeds_needed
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values, in their order, corrected so that a false claim among all arms is as rare as in one (Holm 1979).
-
-    Raises `ValueError` where one is no probability.
-    """
-    if not all(0 <= p <= 1 for p in p_values):
-        raise ValueError(f"`p_values` must be in [0, 1], got {list(p_values)}. Leave out arms that were not tested.")
-    if len(p_values) < 2:  # statsmodels collects garbage at each call: not for nothing
-        return list(p_values)
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
-
+from qat.lab.stats.seeds import MOST, seeds_needed
 
 type Change = Literal["gain", "drop", "rise"]
 """The word for a difference, and its direction: a gain says how much better the first is; a drop, or a rise where lower
 is better, how much worse."""
 
-P_VALUES = ("p_difference", "p_equivalence", "p_not_better", "p_not_worse")
+
+@dataclass(frozen=True)
+class Terms:
+    """Terms in which a difference is told: `margin`, in `unit`, is the one that does not matter (None: no equivalence
+    is asked for), `largest` the largest that there can be (None: any); numbers have so many `decimals` (None: four
+    significant digits)."""
+
+    margin: float | None = None
+    unit: str = ""
+    decimals: int | None = None
+    largest: float | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms by name and the evidence about them: over seeds, and over items where arrays of them exist; and the
-    word for their difference."""
+    """Two arms by name and the evidence about them: over seeds, and over items where arrays of them exist; the word for
+    their difference, and its terms."""
 
     first: str
     second: str
     seeds: Evidence | None = None
     items: Evidence | None = None
     change: Change = "gain"
+    terms: Terms = Terms()
 
 
 @dataclass(frozen=True)
@@ -46,10 +41,10 @@ class Verdict:
     """The verdict on `first` against `second`, with the p-values that Holm corrected.
 
     `kind` holds for what is in `covers`: new seeds, new test items, both, or nothing where it is undecided or identical
-    in the seeds that there are. Several seeds decide it; the items do for a single seed. `margin`, in `unit`, is the
-    difference that does not matter (None: no equivalence was asked for), `largest` the largest that there can be (None:
-    any); numbers have so many `decimals` (None: four significant digits). In words the difference is a gain, a drop or
-    a rise, as `change` says; the evidence holds how much better the first is.
+    in the seeds that there are. Several seeds decide it; the items do for a single seed. `both` is the evidence on the
+    two doubts together: only what it shows too is said of new items beside new seeds. In words the difference is a
+    gain, a drop or a rise, as `change` says; the evidence holds how much better the first is. A `declared` comparison
+    was written down before the run, and corrected among those alone.
     """
 
     first: str
@@ -58,11 +53,25 @@ class Verdict:
     covers: tuple[Doubt, ...]
     seeds: Evidence | None
     items: Evidence | None
-    margin: float | None
-    unit: str
-    largest: float | None = None
-    decimals: int | None = None
+    terms: Terms = Terms()
     change: Change = "gain"
+    both: Evidence | None = None
+    declared: bool = False
+
+    @property
+    def margin(self) -> float | None:
+        """The difference that does not matter."""
+        return self.terms.margin
+
+    @property
+    def unit(self) -> str:
+        """The unit of differences."""
+        return self.terms.unit
+
+    @property
+    def same_items_only(self) -> bool:
+        """Whether it is shown for other seeds, and not for other items though those were compared."""
+        return self.covers == ("seeds",) and self.items is not None
 
     @property
     def deciding(self) -> Evidence:
@@ -85,58 +94,6 @@ class Verdict:
     def text(self) -> str:
         """A sentence or a few, with n, interval and corrected p."""
         return sentence(self)
-
-
-def judge(
-    comparisons: Sequence[Comparison],
-    margin: float | None = None,
-    *,
-    unit: str = "",
-    decimals: int | None = None,
-    largest: float | None = None,
-) -> list[Verdict]:
-    """A verdict on each, corrected for asking one question of so many arms: one false among all is as rare as 1 in 20.
-
-    Differences and equivalences are corrected as families of their own, since of one arm only one can be claimed
-    falsely; and so are those over seeds and over items, which are other questions. A difference smaller than the
-    margin counts as equivalent even where it is surely not zero; none is reported as more than `largest`, and all in
-    `unit` with so many `decimals`. Evidence is of differences that are positive where the first is better. Raises
-    `ValueError` where a comparison has no evidence.
-    """
-    if margin is not None:
-        check_margin(margin)
-    for one in comparisons:
-        if one.seeds is None and one.items is None:
-            raise ValueError(f"`comparisons` must have evidence, but {one.first!r} against {one.second!r} has none.")
-    seeds, items = _corrected([c.seeds for c in comparisons]), _corrected([c.items for c in comparisons])
-    return [
-        replace(_verdict(one, over_seeds, over_items), margin=margin, unit=unit, decimals=decimals, largest=largest)
-        for one, over_seeds, over_items in zip(comparisons, seeds, items, strict=True)
-    ]
-
-
-def _verdict(one: Comparison, seeds: Evidence | None, items: Evidence | None) -> Verdict:
-    several = seeds is not None and seeds.difference.n > 1
-    found = [evidence for evidence in (seeds if several else None, items) if evidence is not None]
-    kind = found[0].kind if found else "undecided"
-    shown = kind in ("better", "worse", "equivalent")
-    covers: list[Doubt] = [evidence.over for evidence in found if shown and evidence.kind == kind]
-    return Verdict(one.first, one.second, kind, tuple(covers), seeds, items, None, "", change=one.change)
-
-
-def _corrected(evidence: Sequence[Evidence | None]) -> list[Evidence | None]:
-    """The evidence with Holm's p-values; what was not tested is no arm of the family."""
-    families = {name: _holm_of([one and getattr(one, name) for one in evidence]) for name in P_VALUES}
-    tested = sum(p is not None for p in families["p_difference"])
-    return [
-        one and replace(one, arms=max(1, tested), **{name: p_values[i] for name, p_values in families.items()})
-        for i, one in enumerate(evidence)
-    ]
-
-
-def _holm_of(p_values: Sequence[float | None]) -> list[float | None]:
-    corrected = iter(holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(corrected) for p in p_values]
 
 
 RELATION = {"better": "better than", "worse": "worse than", "equivalent": "equivalent to"}
@@ -168,7 +125,7 @@ def _open(verdict: Verdict, evidence: Evidence) -> str:
     if verdict.margin is not None:
         neither = f"neither a difference nor equivalence within {_margin(verdict)}{_one_sided(verdict, evidence)}"
     text = f"{difference} over {_sample(evidence)} ({_test(verdict, evidence)}), which shows {neither}"
-    text = f"{text}{_excludes_zero(evidence)}."
+    text = f"{text}{_excludes_zero(verdict, evidence)}."
     if evidence.over == "items":
         return f"{text} This is about the models as trained and says nothing of other seeds. More seeds are needed."
     return f"{text} {_wanted(verdict, evidence)}{_of_items(verdict)}"
@@ -190,14 +147,14 @@ def _one_sided(verdict: Verdict, evidence: Evidence) -> str:
     return ""
 
 
-def _excludes_zero(evidence: Evidence) -> str:
+def _excludes_zero(verdict: Verdict, evidence: Evidence) -> str:
     """A remark where interval and corrected p-value seem to disagree."""
     low, high = evidence.difference.low, evidence.difference.high
-    if evidence.arms == 1 or low is None or high is None or low <= 0 <= high or low == high:
+    if evidence.comparisons == 1 or low is None or high is None or low <= 0 <= high or low == high:
         return ""
     if evidence.difference.points:  # no interval is reported
         return ""
-    return f"; that the interval excludes zero is not enough for one of {evidence.arms} arms"
+    return f"; that the interval excludes zero is not enough for one of {_family(verdict, evidence)}"
 
 
 def _wanted(verdict: Verdict, evidence: Evidence) -> str:
@@ -218,9 +175,12 @@ def _scope(verdict: Verdict) -> str:
     if verdict.items is None:
         return "It holds for new seeds on the same test items."
     brief = _brief(verdict, verdict.items)
+    if verdict.both is not None:
+        brief = f"{brief}; both doubts together: {_brief(verdict, verdict.both)}"
     if "items" in verdict.covers:
         return f"It holds for new seeds, and for new test items as well ({brief})."
-    return f"It holds for new seeds on the same test items; for new items it is {verdict.items.kind} ({brief})."
+    kind = (verdict.both or verdict.items).kind
+    return f"It holds for new seeds on the same test items; for new items it is {kind} ({brief})."
 
 
 def _test(verdict: Verdict, evidence: Evidence) -> str:
@@ -229,14 +189,21 @@ def _test(verdict: Verdict, evidence: Evidence) -> str:
     how = evidence.test
     if equivalent:
         how = "TOST" if evidence.over == "seeds" else "of a difference beyond the margin"
-    arms = f", corrected for {evidence.arms} arms" if evidence.arms > 1 else ""
+    among = f", corrected for {_family(verdict, evidence)}" if evidence.comparisons > 1 else ""
     p = _p(evidence.p_equivalence if equivalent else evidence.p_difference)
-    return f"{_interval(verdict, evidence)}{p}, {how}{arms}"
+    return f"{_interval(verdict, evidence)}{p}, {how}{among}"
 
 
-def _brief(verdict: Verdict, items: Evidence) -> str:
-    p = _p(items.p_equivalence if items.kind == "equivalent" else items.p_difference)
-    return f"{_sample(items)}, {_interval(verdict, items)}{p}"
+def _family(verdict: Verdict, evidence: Evidence) -> str:
+    """The comparisons that a p-value is corrected for."""
+    n = evidence.comparisons
+    return f"{n} declared contrasts" if verdict.declared else f"{n} comparisons"
+
+
+def _brief(verdict: Verdict, evidence: Evidence) -> str:
+    p = _p(evidence.p_equivalence if evidence.kind == "equivalent" else evidence.p_difference)
+    sample = "" if evidence.over == "both" else f"{_sample(evidence)}, "
+    return f"{sample}{_interval(verdict, evidence)}{p}"
 
 
 def _interval(verdict: Verdict, evidence: Evidence) -> str:
@@ -262,7 +229,8 @@ def _side(verdict: Verdict) -> int:
 
 def _within(verdict: Verdict, bound: float) -> float:
     """The bound of an interval, or the largest difference that there can be."""
-    return bound if verdict.largest is None else max(-verdict.largest, min(bound, verdict.largest))
+    largest = verdict.terms.largest
+    return bound if largest is None else max(-largest, min(bound, largest))
 
 
 def _p(p: float | None) -> str:
@@ -294,5 +262,5 @@ def _number(verdict: Verdict, value: float) -> str:
 
 def _digits(verdict: Verdict, value: float) -> str:
     """A number with the verdict's decimals, or four significant digits."""
-    decimals = verdict.decimals
+    decimals = verdict.terms.decimals
     return f"{value + 0.0:.4g}" if decimals is None else f"{round(value, decimals) + 0.0:.{decimals}f}"

@@ -21,7 +21,8 @@ from qat.lab.runs.files import STAGES, SUPERSEDED
 from qat.lab.runs.finished import faults_in, finished_trial, has_ended, is_stage_finished
 from qat.lab.runs.record import read_record
 from qat.lab.runs.study_folder import TRIALS, StudyFolder, children, holds_study, open_study, read_study, threads_for
-from qat.lab.sweep.study import Study, Trial, too_few
+from qat.lab.sweep.power import metric_problems, too_few
+from qat.lab.sweep.study import Study, Trial
 
 
 def run_study(
@@ -60,6 +61,8 @@ def _run(
     jobs = plan(study, send)
     open_trials = {job.id for job in jobs if job.kind == "trial" and not finished(place, job)}
     refuse_misfits(trial.config for trial in study.trials if f"{TRIALS}/{trial.id}" in open_trials)
+    if lines := metric_problems(study):
+        raise ValueError("\n".join(lines))
     _refuse_a_second(place, study)
     opened = open_study(place, study, threads)
     tend()

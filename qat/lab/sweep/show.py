@@ -15,8 +15,9 @@ from qat.lab.experiment.recipe import short_name
 from qat.lab.jobs.job import Job
 from qat.lab.runs.study_folder import TRIALS
 from qat.lab.sweep.cost import Cost, estimate
+from qat.lab.sweep.power import contrast_table, power
 from qat.lab.sweep.run import finished, plan
-from qat.lab.sweep.study import Study, power
+from qat.lab.sweep.study import Study
 from qat.recipes.data import recipe_differences
 from qat.recipes.recipe import QuantRecipe
 
@@ -29,7 +30,7 @@ REQUIRED = "(no default)"
 def show(study: Study, root: Path | None = None, *, measure: bool = False, most: int = MOST) -> Group:
     """Tables to print: every setting, marked where it is not its default; how recipes of rules differ; the trials, at
     most so many of them, with the stages that they start from; the jobs by kind and what those that `root` does not
-    hold yet will cost. Last comes what its seeds can show.
+    hold yet will cost. Last come the declared contrasts with the seeds that they need, and what its seeds can show.
 
     With `measure` a few steps are run and timed where `root` holds nothing to go by; without, that time is unknown.
     """
@@ -40,7 +41,8 @@ def show(study: Study, root: Path | None = None, *, measure: bool = False, most:
     done = {job.id for job in jobs if root is not None and finished(root, job)}
     tables = _settings(study), *_recipes(study), _trials(study, jobs, done, most), _costs(estimate(jobs, root, probe))
     said = power(study)
-    return Group(*tables, *([Text(said), Text("")] if said else []))
+    contrasts = [contrast_table(study, root)] if study.contrasts else []
+    return Group(*tables, *contrasts, *([Text(said), Text("")] if said else []))
 
 
 def _settings(study: Study) -> Table:

@@ -2,17 +2,16 @@
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from qat.fileio import describe_error, place
-from qat.lab.experiment.config import QUANTIZED, ExperimentConfig, digest, lineage, override
+from qat.lab.experiment.config import ExperimentConfig, digest, lineage, override
 from qat.lab.experiment.plugins import run_file, unreadable
 from qat.lab.experiment.recipe import short_name
-from qat.lab.stats import FEW, detectable
+from qat.lab.stats.contrasts import Contrast, contrast_problems, parse_contrasts
 from qat.recipes.recipe import QuantRecipe
 
 type Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
@@ -35,11 +34,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Study:
-    """Trials under one name; `imports` are files that register what the trials name."""
+    """Trials under one name; `imports` are files that register what the trials name, `contrasts` the comparisons that
+    were written down before the run."""
 
     name: str
     trials: tuple[Trial, ...]
     imports: tuple[str, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
 
     def __post_init__(self):
         if not self.trials:
@@ -54,6 +55,13 @@ class Study:
                     f"`axes` must make trials that differ, but {trial.labels} and {twin.labels} are the same config. "
                     "Leave one of them out."
                 )
+        if self.contrasts and (lines := contrast_problems(self.contrasts, self.arms)):
+            raise ValueError("\n".join(lines))
+
+    @property
+    def arms(self) -> dict[str, dict[str, str]]:
+        """Labels by axis of the arms, trials that differ in their seed only, by the digest of their settings."""
+        return {lineage(trial.config).group: trial.labels for trial in reversed(self.trials)}
 
 
 def make_study(
@@ -95,7 +103,8 @@ def arms(
 
 def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) -> Study:
     """The study in a Python file that defines `BASE`, and `AXES` or `TRIALS` (changes of the base by label) or both,
-    with `changes` made to the base first. Its `wanted(labels)`, if there is one, says which combinations are run.
+    with `changes` made to the base first. Its `wanted(labels)`, if there is one, says which combinations are run, its
+    `CONTRASTS` which arms are compared above all: pairs of their labels, or `Contrast`s.
 
     A `fast` one is another study, `<name>-fast`: the file's `FAST`, changes of the base, come before all others, and
     axes in its `FAST_AXES` stand for those of `AXES`.
@@ -122,7 +131,18 @@ def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) ->
         )
     name = f"{path.stem}-fast" if fast else path.stem
     study = make_study(name, override(found["BASE"], changes), axes, more, found.get("wanted"))
-    return replace(study, imports=(str(path.absolute()),))
+    return replace(with_contrasts(study, found, fast=fast), imports=(str(path.absolute()),))
+
+
+def with_contrasts(study: Study, found: Mapping[str, Any], *, fast: bool = False) -> Study:
+    """The study with the contrasts that its file declares; a `fast` edition has those whose arms it has.
+
+    Raises `ValueError` with a line for each mistake.
+    """
+    contrasts = parse_contrasts(found.get("CONTRASTS", ()))
+    if fast:
+        contrasts = tuple(one for one in contrasts if not contrast_problems([one], study.arms))
+    return replace(study, contrasts=contrasts)
 
 
 def load_any(path: Path, changes: Mapping[str, Any]) -> Study:
@@ -195,32 +215,3 @@ def _axis_name(axis: str) -> str:
     if not axis.startswith("recipe."):
         return axis.rsplit(".", 1)[-1]
     return ".".join([part for part in axis.split(".")[1:] if not part.isdecimal()][-2:])
-
-
-def power(study: Study) -> str:
-    """The differences that its seeds can show, in a sentence or two; empty where no quantized arm is compared."""
-    groups: dict[str, set[int]] = {}
-    arms = {}
-    for trial in study.trials:
-        group = lineage(trial.config).group
-        groups.setdefault(group, set()).add(trial.config.seed)
-        arms[group] = trial.config.arm
-    asked = Counter(arm for arm in arms.values() if arm in QUANTIZED)
-    if not asked or len(groups) < 2:
-        return ""
-    seeds = min(len(found) for group, found in groups.items() if arms[group] in QUANTIZED)
-    if seeds == 1:
-        return f"One seed an arm cannot decide what other seeds would show. Take {FEW} or more."
-    most = max(asked.values())
-    among = f", {most} arms being asked about at once" if most > 1 else ""
-    shown = (
-        f"{seeds} seeds an arm show a difference from {detectable(seeds, most):.2g} times its standard deviation "
-        f"over seeds on{among}"
-    )
-    return f"{shown}, and have no interval worth showing. Take {FEW} or more." if seeds < FEW else f"{shown}."
-
-
-def too_few(study: Study) -> str:
-    """The warning where a study has fewer seeds than an interval needs; else empty."""
-    said = power(study)
-    return said if said.endswith("or more.") else ""

@@ -15,7 +15,8 @@ from qat.data.problems import MissingDataError
 from qat.lab.experiment.check import mismatches, missing
 from qat.lab.experiment.config import ExperimentConfig, override
 from qat.lab.experiment.plugins import run_file, unreadable
-from qat.lab.sweep.study import Study, load_study, make_study
+from qat.lab.sweep.power import metric_problems
+from qat.lab.sweep.study import Study, load_study, make_study, with_contrasts
 
 FIELD = re.compile(r"`([\w.:]+)`: (.*)")
 
@@ -118,7 +119,18 @@ def _experiment(path: Path, found: Mapping[str, Any]) -> Outcome:
         study: Study = make_study(path.stem, base, axes, more, found.get("wanted"))
     except ValueError as error:
         return [base, *_valid_steps(base, axes, more)], _problems(path, error)
-    return [trial.config for trial in study.trials], []
+    return [trial.config for trial in study.trials], _contrasts(path, study, found)
+
+
+def _contrasts(path: Path, study: Study, found: Mapping[str, Any]) -> list[Problem]:
+    """The mistakes in the contrasts that the file declares, as far as data that are not there let them be seen."""
+    try:
+        with suppress(MissingDataError):
+            lines = metric_problems(with_contrasts(study, found))
+            return _problems(path, ValueError("\n".join(lines)))
+    except ValueError as error:
+        return _problems(path, error)
+    return []
 
 
 def _fast(path: Path, found: Mapping[str, Any]) -> Outcome:

@@ -86,7 +86,7 @@ def test_each_quantized_arm_is_judged_on_its_questions():
     assert rows["qat"].verdicts["control"].second == "control"
 
 
-def test_questions_are_corrected_for_their_own_arms():
+def test_all_comparisons_are_corrected_together():
     rng = np.random.default_rng(0)
     records = [
         make_record(arm, recipe, seed, 0.9 - loss + 0.002 * rng.normal())
@@ -95,7 +95,7 @@ def test_questions_are_corrected_for_their_own_arms():
         + [("ptq", recipe, loss) for recipe, loss in (("w8a8", 0.0), ("w4a4", 0.03), ("w2a4", 0.2))]
     ]
     found = [row.verdicts["float"] for row in summarize(records) if row.arm == "ptq"]
-    assert [known(one.seeds).arms for one in found] == [3, 3, 3]
+    assert [known(one.seeds).comparisons for one in found] == [3, 3, 3]
     assert [one.kind for one in found[1:]] == ["worse", "worse"]
     alone = summarize([record for record in records if record.recipe in (None, "w4a4")])[1].verdicts["float"]
     assert known(known(found[1].seeds).p_difference) > known(known(alone.seeds).p_difference)

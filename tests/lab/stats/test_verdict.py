@@ -1,12 +1,13 @@
 """Verdicts: what is claimed, for which doubt, and in which words."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from qat.lab.stats import Comparison, compare_items, compare_seeds, judge
+from qat.lab.stats import Comparison, Terms, compare_items, compare_seeds, judge
 
 FLOAT = [97.0, 97.6, 96.8, 97.3, 97.1]
 POINTS: dict[str, Any] = {"unit": "points", "decimals": 2}
@@ -25,9 +26,14 @@ def over_items(only_first, only_second, n=1000, margin=0.3):
     return compare_items([(first, second)], margin / 100)[0].scaled(100)
 
 
+def judged(comparisons, margin=None, **terms):
+    """The verdicts on comparisons of the same terms."""
+    return judge([replace(one, terms=Terms(margin, **terms)) for one in comparisons])
+
+
 def verdict(seeds=None, items=None):
     """The verdict on one comparison, in points."""
-    return judge([Comparison("QAT w4a4", "PTQ w4a4", seeds, items)], 0.3, **POINTS)[0]
+    return judged([Comparison("QAT w4a4", "PTQ w4a4", seeds, items)], 0.3, **POINTS)[0]
 
 
 def test_a_clear_gain_is_better_and_the_words_give_n_interval_and_p():
@@ -129,11 +135,11 @@ def test_what_items_show_of_equal_seeds_is_said_and_is_no_sign_of_its_own():
 def test_a_drop_is_told_with_the_sign_of_a_drop():
     seeds, items = over_seeds([0.5, -0.2, 0.3, 0.0]), over_items(12, 6)
     gain, drop = (
-        judge([Comparison("a", "b", seeds, items, change)], 0.3, **POINTS)[0].text for change in ("gain", "drop")
+        judged([Comparison("a", "b", seeds, items, change)], 0.3, **POINTS)[0].text for change in ("gain", "drop")
     )
     assert "a gain of +0.15 points over 4 seeds (95 % interval -0.34 to 0.64" in gain
     assert "a drop of -0.15 points over 4 seeds (95 % interval -0.64 to 0.34" in drop
-    worse = judge([Comparison("a", "b", over_seeds([-1.2, -1.1, -1.35, -1.25]), change="gain")], 0.3, **POINTS)[0]
+    worse = judged([Comparison("a", "b", over_seeds([-1.2, -1.1, -1.35, -1.25]), change="gain")], 0.3, **POINTS)[0]
     assert worse.text.startswith("a is worse than b by 1.22 points over 4 seeds (95 % interval 1.06 to 1.39")
 
 
@@ -141,25 +147,25 @@ def test_few_seeds_are_told_one_by_one_and_no_interval_leaves_the_possible():
     few = verdict(over_seeds([70.0, -20.0]))
     assert "a gain of +25.00 points over 2 seeds (seed by seed 70.00, -20.00, p = " in few.text
     assert few.text.endswith("More seeds are needed.")
-    wide = judge([Comparison("a", "b", over_seeds([90.0, -90.0, 60.0, -80.0]))], 0.3, **POINTS, largest=100.0)[0]
+    wide = judged([Comparison("a", "b", over_seeds([90.0, -90.0, 60.0, -80.0]))], 0.3, **POINTS, largest=100.0)[0]
     assert "95 % interval -100.00 to 100.00" in wide.text
     assert wide.text.endswith("not even 1,000 seeds would narrow the interval to ± 0.3 points.")
 
 
 def test_many_arms_are_corrected_and_the_words_tell_why_an_interval_is_not_enough():
     seeds = over_seeds([1.0, 1.5, 0.7, 1.3])
-    alone, among = verdict(seeds), judge([Comparison("a", "b", seeds)] * 10, 0.3, **POINTS)
+    alone, among = verdict(seeds), judged([Comparison("a", "b", seeds)] * 10, 0.3, **POINTS)
     assert alone.kind == "better"
     assert {one.kind for one in among} == {"undecided"}
     assert among[0].seeds is not None and alone.seeds is not None
     assert among[0].seeds.p_difference == pytest.approx(10 * (alone.seeds.p_difference or 0))
-    assert "corrected for 10 arms" in among[0].text
-    assert "that the interval excludes zero is not enough for one of 10 arms" in among[0].text
+    assert "corrected for 10 comparisons" in among[0].text
+    assert "that the interval excludes zero is not enough for one of 10 comparisons" in among[0].text
 
 
 def test_arms_that_were_not_tested_do_not_count():
     clear, single = over_seeds([1.2, 1.1, 1.35]), over_seeds([1.0])
-    found = judge([Comparison("a", "b", clear), Comparison("c", "d", single)], 0.3)
+    found = judged([Comparison("a", "b", clear), Comparison("c", "d", single)], 0.3)
     assert found[0].seeds is not None and found[0].seeds.p_difference == clear.p_difference
     assert found[1].kind == "undecided"
 
@@ -172,13 +178,13 @@ def test_a_family_makes_a_false_claim_once_in_20():
     for i in [*np.flatnonzero(claimed)[:5], *range(5)]:
         arms = [compare_seeds(*arm) for arm in samples[i].tolist()]
         assert [arm.p_difference for arm in arms] == pytest.approx(p[i], rel=1e-9)  # by another order of sums
-        found = judge([Comparison("a", "b", arm) for arm in arms])
+        found = judged([Comparison("a", "b", arm) for arm in arms])
         assert any(one.kind != "undecided" for one in found) == claimed[i]
 
 
 def test_without_a_margin_nothing_is_equivalent_and_numbers_have_no_unit():
     seeds = compare_seeds([1.52e-5, 1.51e-5, 1.53e-5], [1.51e-5, 1.52e-5, 1.53e-5])
-    found = judge([Comparison("a", "b", seeds)])[0]
+    found = judged([Comparison("a", "b", seeds)])[0]
     assert found.kind == "undecided"
     assert "which shows no difference. More seeds are needed." in found.text
     assert "e-" in found.text and "points" not in found.text
@@ -186,9 +192,9 @@ def test_without_a_margin_nothing_is_equivalent_and_numbers_have_no_unit():
 
 def test_a_comparison_without_evidence_is_refused():
     with pytest.raises(ValueError, match="'a' against 'b' has none"):
-        judge([Comparison("a", "b")])
+        judged([Comparison("a", "b")])
     with pytest.raises(ValueError, match="`margin` must be positive"):
-        judge([], margin=0.0)
+        judged([Comparison("a", "b", over_seeds([1.0, 1.1]))], margin=0.0)
     assert judge([]) == []
 
 

@@ -12,9 +12,10 @@ from qat.lab.experiment.config import override
 from qat.lab.runs.record import Record, write_record
 from qat.lab.sweep import cost as counting
 from qat.lab.sweep.cost import Measured, estimate
+from qat.lab.sweep.power import power, too_few
 from qat.lab.sweep.run import plan
 from qat.lab.sweep.show import show, span
-from qat.lab.sweep.study import make_study, power, too_few
+from qat.lab.sweep.study import make_study
 from qat.tasks.classification import METRICS
 
 QAT = {"qat w8a8": {"arm": "qat", "recipe": "w8a8"}, "qat w4a4": {"arm": "qat", "recipe": "w4a4"}}
@@ -175,8 +176,8 @@ def test_trials_are_shown_with_labels_stages_and_state(tmp_path):
     ("seeds", "said", "enough"),
     [
         ([0], "One seed an arm cannot decide what other seeds would show. Take 4 or more.", False),
-        ([0, 1], "2 seeds an arm show a difference from 18 times its standard deviation over seeds on", False),
-        ([0, 1, 2, 3], "4 seeds an arm show a difference from 2.1 times its standard deviation over seeds on", True),
+        ([0, 1], "2 seeds an arm show a difference from 45 times its standard deviation over seeds on", False),
+        ([0, 1, 2, 3], "4 seeds an arm show a difference from 2.9 times its standard deviation over seeds on", True),
     ],
     ids=["one", "two", "four"],
 )
@@ -184,7 +185,7 @@ def test_what_the_seeds_can_show_is_said_before_the_run(seeds, said, enough):
     study = make_study("s", BASE, {"arm": {**ARMS, **QAT}, "seed": seeds})
     assert said in " ".join(as_text(show(study)).split())
     assert (too_few(study) == "") == enough
-    assert "2 arms being asked about at once" in power(study) or len(seeds) == 1
+    assert "5 comparisons being made at once" in power(study) or len(seeds) == 1
 
 
 def test_of_a_single_arm_the_seeds_need_show_nothing():

@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from qat.lab.report.html.markup import Html, join, tag
 from qat.lab.report.summary import Row
 from qat.lab.report.table import (
+    DECLARED,
+    EXPLORATORY,
     IDENTICAL,
+    LATE,
     LEGEND,
     MARKS,
     any_identical,
     bracketed,
     caption,
+    contrasts,
+    exploratory,
     faster,
     margins,
     mark,
@@ -37,11 +42,18 @@ def answer(rows: Sequence[Row]) -> Html:
         return tag("p", "No trial is finished yet. This page has more to say once one is.", class_="note")
     asked = [(title, _verdicts(rows, arm, baseline)) for arm, baseline, title in QUESTIONS]
     parts = [_verdict_list(title, found) for title, found in asked if found]
+    if declared := contrasts(rows):
+        late = sum(not one.declared for one in declared)
+        note = [tag("p", f"{late} of them: {LATE}", class_="faint")] if late else []
+        head = [tag("h3", DECLARED), tag("p", _counted(declared), class_="counts"), _lines(declared), *note]
+        parts = [*head, *([tag("h3", EXPLORATORY)] if parts else []), *parts]
     return join(tag("p", QUESTION, class_="question"), *parts, tag("h3", "The arms in numbers"), arms_table(rows))
 
 
 def _verdicts(rows: Sequence[Row], arm: Arm, baseline: Arm) -> list[Verdict]:
-    return [row.verdicts[baseline] for row in rows if row.arm == arm and baseline in row.verdicts]
+    others = [row.verdicts.get(baseline) for row in rows if row.arm == arm]
+    free = {id(one) for one in exploratory(rows)}
+    return [one for one in others if one is not None and id(one) in free]
 
 
 def _verdict_list(title: str, found: Sequence[Verdict]) -> Html:
