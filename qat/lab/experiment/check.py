@@ -6,13 +6,17 @@ from typing import Any
 import jax
 
 from qat import data
+from qat.core.plan import make_plan
 from qat.data.problems import MissingDataError
 from qat.fileio import describe_error, place
 from qat.lab.experiment.config import ExperimentConfig
 from qat.lab.experiment.quantizing import quantized, subject_of
-from qat.lab.experiment.training import workload_of
+from qat.lab.experiment.training import Workload, workload_of
 from qat.models.pretrained import check_init
-from qat.ptq import check_methods
+from qat.ptq import budget_of, check_methods
+from qat.ptq.groups import groups_of
+from qat.ptq.sensitivity import WIDTHS
+from qat.recipes.recipe import QuantRecipe
 from qat.tasks.task import check_task
 
 
@@ -34,15 +38,24 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
             check_init(config.init, variables)
         if config.rules is not None:
             quantized(workload, config.rules).inference.sites(variables, *workload.example())
+            if config.allocation is not None:
+                _check_budget(workload, config.rules, variables, config.allocation)
             check_methods(config.ptq, subject_of(workload, config.rules), variables, workload.example())
 
 
+def _check_budget(workload: Workload, recipe: QuantRecipe, variables: Any, allocation: str) -> None:
+    """Raise `ValueError` for a budget that no bits meet."""
+    q, budget = quantized(workload, recipe).inference, budget_of(allocation)
+    groups = groups_of(make_plan(q.fn, recipe, variables, workload.example()))
+    budget.of(groups, [budget.choices(group, WIDTHS) for group in groups])
+
+
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
-    fields = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop", "more_splits")
+    fields = ("model", "data", "recipe", "ptq", "allocation", "init", "distillation", "r_drop", "more_splits")
     return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()
 
 
-DECISIVE = ("model", "data", "recipe", "ptq", "init", "distillation", "r_drop", "more_splits")
+DECISIVE = ("model", "data", "recipe", "ptq", "allocation", "init", "distillation", "r_drop", "more_splits")
 
 
 def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:
@@ -75,7 +88,8 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
         ("model", variables),
         ("data", lambda: _check_task(config)),
         ("init", lambda: config.init and check_init(config.init, variables())),
-        ("recipe", lambda: check([config.model_copy(update={"ptq": ()})])),
+        ("recipe", lambda: check([config.model_copy(update={"ptq": (), "allocation": None})])),
+        ("allocation", lambda: check([config.model_copy(update={"ptq": ()})])),
         ("ptq", lambda: check([config])),
     )
     for field, step in steps:

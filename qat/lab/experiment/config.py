@@ -13,7 +13,7 @@ from qat.engines import engines
 from qat.lab.experiment.recipe import Recipe, as_data, name_in_tables
 from qat.lab.runs.record import Arm, Lineage
 from qat.models.arguments import check_builder
-from qat.ptq import composition
+from qat.ptq import budget_of, composition
 from qat.recipes.presets import recipe as build_recipe
 from qat.recipes.recipe import QuantRecipe
 from qat.registry import did_you_mean, parse_call
@@ -30,14 +30,16 @@ class ExperimentConfig(BaseModel):
     quantized function for `finetune`. `seed` decides initialisation, order of the data and calibration batches, in all
     stages; with `float_seed` the float model has that seed, and trials of several seeds share it. `init` is a
     checkpoint that the float training starts from, `hf:` and a folder or a name. `sensitive_share` gives 8 bits to the
-    layers whose lower bits cost most loss, found in calibration, as many as have that share of the weights. `ptq` names
-    post-training methods, which follow calibration in the order written, on its batches: `("smooth", "reestimate_bn")`;
-    QAT starts from their result. With `train_bn_batches` the float model's normalisation gets statistics of so many
-    batches after training (averaged weights carry those of the weights that were averaged), with `finetune_bn_batches`
-    that of the control and of QAT, there of the quantized network. `engine`
-    names what multiplies integers, in training and when served. `distillation` is the part of QAT's loss that the float
-    model's outputs make. `r_drop` weighs, in float training and the control, the divergence between the outputs of
-    two draws of dropout (earlier files say `consistency`).
+    layers whose lower bits cost most loss, found in calibration, as many as have that share of the weights.
+    `allocation` instead chooses bits for every layer within a budget, such as `size(bits=4.5)` or `operations(bits=4)`
+    (see `qat.ptq.budget_of`); held-out batches, of the validation split where there is one, decide, and never the test
+    split. `ptq` names post-training methods, which follow calibration in the order written, on its batches: `("smooth",
+    "reestimate_bn")`; QAT starts from their result. With `train_bn_batches` the float model's normalisation gets
+    statistics of so many batches after training (averaged weights carry those of the weights that were averaged), with
+    `finetune_bn_batches` that of the control and of QAT, there of the quantized network. `engine` names what multiplies
+    integers, in training and when served. `distillation` is the part of QAT's loss that the float model's outputs make.
+    `r_drop` weighs, in float training and the control, the divergence between the outputs of two draws of dropout
+    (earlier files say `consistency`).
 
     `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
     of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
@@ -57,6 +59,7 @@ class ExperimentConfig(BaseModel):
     finetune: TrainConfig | None = None
     calibration_batches: Annotated[int, Field(ge=1)] = 8
     sensitive_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    allocation: str | None = None
     ptq: tuple[str, ...] = ()
     train_bn_batches: Annotated[int, Field(ge=1)] | None = None
     finetune_bn_batches: Annotated[int, Field(ge=1)] | None = None
@@ -139,6 +142,17 @@ class ExperimentConfig(BaseModel):
         return stage
 
     @model_validator(mode="after")
+    def _bits_are_chosen_one_way(self) -> Self:
+        for name in ("sensitive_share", "allocation"):
+            if self.arm not in QUANTIZED and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` must be left out for arm {self.arm!r}, which has no bits.")
+        if self.allocation is not None:
+            budget_of(self.allocation)
+            if self.sensitive_share is not None:
+                raise ValueError("`allocation` chooses the bits of all layers. Leave `sensitive_share` out.")
+        return self
+
+    @model_validator(mode="after")
     def _arm_has_what_it_needs(self) -> Self:
         if self.arm in QUANTIZED and self.recipe is None:
             raise ValueError(f"`recipe` must be given for arm {self.arm!r}. Name one, such as 'w8a8'.")
@@ -148,8 +162,6 @@ class ExperimentConfig(BaseModel):
             raise ValueError(f"`engine` must be left out where nothing is quantized, got {self.engine!r}.")
         if self.arm != "qat" and self.distillation is not None:
             raise ValueError(f"`distillation` must be left out for arm {self.arm!r}, which does not train quantized.")
-        if self.arm not in QUANTIZED and self.sensitive_share is not None:
-            raise ValueError(f"`sensitive_share` must be left out for arm {self.arm!r}, which has no bits.")
         if self.arm not in QUANTIZED and self.ptq:
             raise ValueError(f"`ptq` must be left out for arm {self.arm!r}, which is not quantized.")
         if self.arm not in ("control", "qat") and self.finetune_bn_batches is not None:

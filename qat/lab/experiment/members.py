@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from qat import data, models, tasks
 from qat.engines import engines
+from qat.numerics import MAX_BITS, MIN_BITS
 from qat.observers import observers
 from qat.ptq.method import methods
 from qat.quantizers import quantizers
 from qat.recipes.layer_bits import raise_bits
+from qat.recipes.presets import usual_observer
 from qat.recipes.recipe import QuantRecipe
 from qat.registry import Registry, parse_call
 from qat.train import TrainConfig, optimizers, schedules
@@ -35,6 +37,8 @@ def members(config: "ExperimentConfig", kind: str) -> list[Member]:
         named += _of_recipe(config.rules)
         if config.sensitive_share is not None:
             named += _of_recipe(raise_bits(config.rules, ANY_LAYER))
+        if config.allocation is not None:
+            named += [(observers, usual_observer(bits)) for bits in (MIN_BITS, MAX_BITS)]
         named += [(engines, name) for name in ((config.engine,) if config.engine else ENGINES)]
     if kind == "calibration":
         named += [(methods, text) for text in config.ptq]

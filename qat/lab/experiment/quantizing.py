@@ -8,14 +8,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from qat import data
 from qat.core.state import QuantState
 from qat.core.statistics import replaced, statistics_of
 from qat.lab.experiment.objective import Teacher, simulated_loss
 from qat.lab.experiment.training import OTHER_ORDER, FirstBatches, Run, Undrawn, Workload, final
 from qat.models.adapter import Forward
+from qat.ptq.allocation import Allocation, allocate
+from qat.ptq.budget import budget_of
 from qat.ptq.method import Applied, Subject, apply
 from qat.ptq.mixed_precision import most_sensitive, raise_layers, sensitivities
 from qat.ptq.reestimate_bn import simulated_update
+from qat.ptq.sensitivity import WIDTHS, Batch, Setup, set_up
 from qat.recipes.layer_bits import raise_bits
 from qat.recipes.recipe import QuantRecipe
 from qat.tasks import Task
@@ -23,6 +27,7 @@ from qat.train import TrainConfig
 from qat.transform import Quantized, quantize
 
 SENSITIVITY_BATCHES = 2
+CHOOSING_BATCHES, HELD_OUT = 4, 8  # batches that bits are chosen on, and compared on
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,30 @@ def calibrate(
     chosen = most_sensitive(found, total, how.share)
     mixed = raise_layers(q, variables, batches[0][0], states, chosen)
     return quantized(workload, raise_bits(recipe, chosen)).inference.adopt(mixed), chosen
+
+
+def allocated(workload: Workload, recipe: QuantRecipe, variables: Any, how: Calibration, budget: str) -> Allocation:
+    """Bits for each layer within a budget, chosen on batches of training and compared on others: of the validation
+    split, or where that is empty further ones of training."""
+    setup, held_out = sensitivity_setup(workload, recipe, variables, how)
+    return allocate(setup, budget_of(budget), held_out)
+
+
+def sensitivity_setup(
+    workload: Workload, recipe: QuantRecipe, variables: Any, how: Calibration, widths: Sequence[int] = WIDTHS
+) -> tuple[Setup, list[Batch]]:
+    """The ranges and batches for the choice of bits: calibrated on the batches of calibration, measured on the first of
+    these; and batches held out from it."""
+    source, task = workload.full_batches(how.batch_size, how.seed), workload.task
+    seen = [source[i] for i in range(min(how.batches, CHOOSING_BATCHES))]
+    split = workload.dataset.splits.get("validation", ())
+    if len(split):
+        held_out = [batch for batch, _ in zip(data.in_order(split, how.batch_size), range(HELD_OUT), strict=False)]
+    else:
+        held_out = [source[how.batches + i] for i in range(HELD_OUT)]
+    seen, held_out = ([(task.arguments(batch), batch) for batch in some] for some in (seen, held_out))
+    inputs = FirstBatches(source, how.batches, task.arguments)
+    return set_up(quantized(workload, recipe).inference, variables, inputs, seen, _loss(task), widths), held_out
 
 
 def post_train(

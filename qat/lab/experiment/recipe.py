@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator
 
 from qat.recipes.data import recipe_from_data, recipe_to_data
+from qat.recipes.layer_bits import raise_bits
 from qat.recipes.presets import recipe as build_recipe
 from qat.recipes.presets import rules_digest
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
@@ -35,6 +36,14 @@ def plain_recipe(value: str | QuantRecipe | None) -> str | dict[str, Any] | None
 
 
 type Recipe = Annotated[str | QuantRecipe | None, PlainValidator(_checked), PlainSerializer(plain_recipe)]
+
+
+def resolved(rules: QuantRecipe, high_bit_layers: Iterable[str], allocation: Mapping[str, Any] | None) -> QuantRecipe:
+    """The recipe of a model whose calibration chose bits: `rules` with 8 bits for sensitive layers, or the recipe that
+    the data of an allocation hold."""
+    if allocation is not None:
+        return recipe_from_data(allocation["recipe"], "allocation.recipe")
+    return raise_bits(rules, high_bit_layers)
 
 
 def as_data(recipe: Any, path: str) -> Any:

@@ -2,24 +2,35 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qat.core.state import as_tree, from_tree
-from qat.lab.experiment.quantizing import Calibration, calibrate, post_train, train_quantized, with_statistics
+from qat.lab.experiment.quantizing import (
+    Calibration,
+    allocated,
+    calibrate,
+    post_train,
+    train_quantized,
+    with_statistics,
+)
+from qat.lab.experiment.recipe import resolved
 from qat.lab.experiment.stages import Stage
 from qat.lab.experiment.training import Run, train_control, train_float, workload_of
 from qat.lab.experiment.trial import Trained
 from qat.lab.runs.files import STAGES
 from qat.lab.runs.finished import reopen_stage
 from qat.lab.runs.models import (
+    read_allocation,
     read_high_bit_layers,
     read_ptq_steps,
     read_result,
+    write_allocation,
     write_high_bit_layers,
     write_ptq_steps,
 )
-from qat.recipes.layer_bits import raise_bits
+from qat.recipes.data import recipe_to_data
 
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
@@ -42,16 +53,22 @@ def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) ->
     if stage.kind == "calibration":
         run.report("calibration", 0, config.calibration_batches, None)
         how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
-        ranges, paths = calibrate(workload, config.rules, before.variables, how)
+        found = None
+        if config.allocation is None:
+            ranges, paths = calibrate(workload, config.rules, before.variables, how)
+        else:
+            chosen = allocated(workload, config.rules, before.variables, how, config.allocation)
+            ranges, paths, found = chosen.state, [], {"recipe": recipe_to_data(chosen.recipe), **chosen.to_data()}
+            write_allocation(run.folder, found)
         write_high_bit_layers(run.folder, paths)
         if not config.ptq:
             return {"ranges": as_tree(ranges)}
-        recipe = raise_bits(config.rules, tuple(paths))
+        recipe = resolved(config.rules, paths, found)
         done = post_train(workload, recipe, before.variables, ranges, config.ptq, how)
         write_ptq_steps(run.folder, [step.to_data() for step in done.steps])
         return {"variables": done.params, "ranges": as_tree(done.state)}
     assert config.finetune is not None and before.ranges is not None
-    recipe = raise_bits(config.rules, before.high_bit_layers)
+    recipe = resolved(config.rules, before.high_bit_layers, before.allocation)
     taught = None
     if config.distillation is not None:  # by the float model, not by what post-training methods made of it
         taught = config.distillation, trained_in(root, stage.needs[0].needs[0]).variables
@@ -91,12 +108,13 @@ def _trained(root: Path, stage: Stage, read: Callable[[Callable[[Path], Any], Pa
     before, ranges = stage.needs[0], from_tree(found["ranges"])
     if stage.kind == "qat":
         earlier = _trained(root, before, read)
-        return Trained(found["variables"], ranges, earlier.high_bit_layers, earlier.steps)
+        return replace(earlier, variables=found["variables"], ranges=ranges)
     folder = stage_folder(root, stage)
     paths = read(read_high_bit_layers, folder)
+    chosen = read(read_allocation, folder)
     if "variables" not in found:
-        return Trained(_trained(root, before, read).variables, ranges, paths)
-    return Trained(found["variables"], ranges, paths, read(read_ptq_steps, folder))
+        return Trained(_trained(root, before, read).variables, ranges, paths, allocation=chosen)
+    return Trained(found["variables"], ranges, paths, read(read_ptq_steps, folder), chosen)
 
 
 @functools.lru_cache(maxsize=8)

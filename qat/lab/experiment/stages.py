@@ -74,7 +74,7 @@ def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
     if config.arm == "control":
         last = stage("control", {**_fields(config, "finetune", "r_drop", "finetune_bn_batches"), **later}, trained)
     if config.recipe is not None:
-        how = _fields(config, "recipe", "engine", "calibration_batches", "sensitive_share")
+        how = _fields(config, "recipe", "engine", "calibration_batches", "sensitive_share", "allocation")
         how["ptq"] = config.ptq or None
         last = stage("calibration", {**how, **later}, trained)
     if config.arm == "qat":

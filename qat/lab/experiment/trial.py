@@ -16,13 +16,13 @@ from qat.core.state import QuantState
 from qat.lab.experiment.objective import float_examples, served_examples
 from qat.lab.experiment.provenance import provenance
 from qat.lab.experiment.quantizing import quantized
+from qat.lab.experiment.recipe import resolved
 from qat.lab.experiment.training import Workload
 from qat.lab.jobs.threads import cores
 from qat.lab.runs.examples import save_examples
 from qat.lab.runs.layers import write_layers
 from qat.lab.runs.models import write_model
 from qat.lab.runs.record import Record, write_record
-from qat.recipes.layer_bits import raise_bits
 from qat.runtime import shortest
 from qat.transform import Quantized
 
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of training: the variables, of a quantized arm also the ranges, the sensitive layers with 8 bits and
-    the accounts of post-training methods."""
+    """The result of training: the variables, of a quantized arm also the ranges, the sensitive layers with 8 bits, the
+    accounts of post-training methods, and the data of the bits that were chosen within a budget."""
 
     variables: Any
     ranges: QuantState | None = None
     high_bit_layers: tuple[str, ...] = ()
     steps: tuple[dict[str, Any], ...] = ()
+    allocation: dict[str, Any] | None = None
 
 
 def measure(
@@ -62,9 +63,10 @@ def measure(
         arm=config.arm,
         recipe=config.recipe_name,
         high_bit_layers=trained.high_bit_layers,
+        allocation=trained.allocation,
         ptq=trained.steps,
         operations=bits,
-        provenance=provenance(config, trained.high_bit_layers, trained.steps, bits),
+        provenance=provenance(config, trained.high_bit_layers, trained.steps, bits, trained.allocation),
         seed=config.seed,
         task_metrics=workload.task.metrics,
         metrics=metrics,
@@ -97,7 +99,7 @@ def _deployed(workload: Workload, config: "ExperimentConfig", trained: Trained, 
 
 def _quantized(workload: Workload, config: "ExperimentConfig", trained: Trained) -> Quantized:
     assert config.rules is not None
-    return quantized(workload, raise_bits(config.rules, trained.high_bit_layers)).inference
+    return quantized(workload, resolved(config.rules, trained.high_bit_layers, trained.allocation)).inference
 
 
 def _operations(workload: Workload, config: "ExperimentConfig", trained: Trained) -> dict[str, float]:

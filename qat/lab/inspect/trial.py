@@ -12,6 +12,7 @@ from qat.data import Dataset
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, vetted
 from qat.lab.experiment.quantizing import quantized_functions
+from qat.lab.experiment.recipe import resolved
 from qat.lab.experiment.stage_results import trained_by
 from qat.lab.experiment.trial import Trained
 from qat.lab.runs.files import REDO_TRIAL, STAGES
@@ -22,7 +23,6 @@ from qat.lab.runs.record import Record, read_record
 from qat.lab.runs.settings import config_of, read_config
 from qat.lab.runs.study_folder import TRIALS, holds_study, read_study, root_of
 from qat.models.adapter import Forward, forward
-from qat.recipes.layer_bits import raise_bits
 from qat.registry import parse_call
 from qat.transform import Quantized
 
@@ -67,7 +67,7 @@ class Trial:
         float."""
         if self.config.rules is None:
             return None
-        recipe = raise_bits(self.config.rules, self.record.high_bit_layers)
+        recipe = resolved(self.config.rules, self.record.high_bit_layers, self.record.allocation)
         return quantized_functions(self.functions, recipe, self.config.engine).inference
 
     @cached_property

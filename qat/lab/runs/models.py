@@ -1,5 +1,5 @@
 """Models of a run on disk: what a trial deploys (`model.safetensors`), what a stage leaves to those after it
-(`artifact.safetensors`, and of a calibration `raised.json` and `ptq.json`)."""
+(`artifact.safetensors`, and of a calibration `raised.json`, `allocation.json` and `ptq.json`)."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ from qat.core.convert import Converted
 from qat.export import safetensors
 from qat.export.trees import REDO_STAGE, check_content, finished, load_tree, refusing_damage, save_tree
 from qat.fileio import write_atomically
-from qat.lab.runs.files import ARTIFACT_FILE, MODEL_FILE, PTQ_FILE, RAISED_FILE, REDO_TRIAL
+from qat.lab.runs.files import ALLOCATION_FILE, ARTIFACT_FILE, MODEL_FILE, PTQ_FILE, RAISED_FILE, REDO_TRIAL
 
 
 def write_model(folder: Path, model: Any) -> int:
@@ -105,3 +105,17 @@ def read_ptq_steps(folder: Path) -> tuple[dict[str, Any], ...]:
     path = folder / PTQ_FILE
     with refusing_damage(path, REDO_STAGE):
         return tuple(json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_allocation(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write the bits that a calibration chose within a budget: its recipe, the choice and the front."""
+    write_atomically(folder / ALLOCATION_FILE, json.dumps(dict(found), indent=2) + "\n")
+
+
+def read_allocation(folder: Path) -> dict[str, Any] | None:
+    """The bits that a calibration chose within a budget; None where it had none. Raises like `read_result`."""
+    path = folder / ALLOCATION_FILE
+    if not path.exists():
+        return None
+    with refusing_damage(path, REDO_STAGE):
+        return json.loads(path.read_text(encoding="utf-8"))

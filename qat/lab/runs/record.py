@@ -36,12 +36,13 @@ class Record(BaseModel):
     `key` is the digest of all that the outcome depends on (settings, code, data), `stages` those of the stages that it
     was made from, by kind. `metrics` are numbers on the test split, as the task measures them (fractions for
     accuracies); `task_metrics` say of those what they are, the main one first. `high_bit_layers` are the paths of the
-    layers that got 8 bits for their sensitivity; `ptq` the accounts of post-training methods, each with the `method`,
-    what it `changed` and `left`, its `figures` and its `seconds`; `operations` the share of multiplications by the bits
-    of weights and activations, as `4x8`, and in float; `provenance` says in words how the model was
-    quantized and trained. `size_bytes` is that of the model's file, `threads` those of XLA in each stage and in the
-    trial itself, as last digits depend on them, `timings` what depends on the machine: `seconds` of the trial, and
-    where they were measured `latency_ms` of one call, `float_latency_ms` of the float model in the same run, the
+    layers that got 8 bits for their sensitivity; `allocation` the bits that were chosen within a budget, with the
+    `recipe` as data, the `chosen` and the `uniform` point and the `front`; `ptq` the accounts of post-training methods,
+    each with the `method`, what it `changed` and `left`, its `figures` and its `seconds`; `operations` the share of
+    multiplications by the bits of weights and activations, as `4x8`, and in float; `provenance` says in words how the
+    model was quantized and trained. `size_bytes` is that of the model's file, `threads` those of XLA in each stage and
+    in the trial itself, as last digits depend on them, `timings` what depends on the machine: `seconds` of the trial,
+    and where they were measured `latency_ms` of one call, `float_latency_ms` of the float model in the same run, the
     `latency_batch` of both, how many times `faster` the first is (median and quartiles, `faster_low` and `faster_high`,
     over `faster_parts` of the measurement), and on how many `cores`. `program` is the digest of what was compiled for
     the call: where it is the same, so is its time.
@@ -56,6 +57,7 @@ class Record(BaseModel):
     arm: Arm
     recipe: str | None
     high_bit_layers: tuple[str, ...] = ()
+    allocation: dict[str, Any] | None = None
     ptq: tuple[dict[str, Any], ...] = ()
     operations: dict[str, float] = {}
     provenance: str = ""

@@ -1,6 +1,7 @@
 """A study: a base config and labelled axes, multiplied out into trials."""
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qat.fileio import describe_error, place
-from qat.lab.experiment.config import ExperimentConfig, digest, lineage, override
+from qat.lab.experiment.config import ExperimentConfig, digest, lineage, override, parse
 from qat.lab.experiment.plugins import run_file, unreadable
 from qat.lab.experiment.recipe import short_name
 from qat.lab.stats.contrasts import Contrast, contrast_problems, parse_contrasts
 from qat.recipes.recipe import QuantRecipe
+
+DATA = ".json"  # of a config file that a command wrote
 
 type Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
 type Wanted = Callable[[dict[str, str]], bool]
@@ -147,13 +150,30 @@ def with_contrasts(study: Study, found: Mapping[str, Any], *, fast: bool = False
 
 def load_any(path: Path, changes: Mapping[str, Any]) -> Study:
     """The study of an experiment file, or that of one trial which a config file describes."""
-    return (load_one if "get_config" in run_file(path) else load_study)(path, changes)
+    one = path.suffix == DATA or "get_config" in run_file(path)
+    return (load_one if one else load_study)(path, changes)
 
 
 def load_one(path: Path, changes: Mapping[str, Any]) -> Study:
-    """The study of the one trial which a config file describes."""
+    """The study of the one trial which a config file describes, or JSON that `qat allocate` or `qat guard` wrote."""
+    if path.suffix == DATA:
+        config, imports = _config_data(path)
+        config = override(config, changes)
+        return replace(make_study(config.name, config, {}), imports=imports)
     config = load_config(path, changes)
     return replace(make_study(config.name, config, {}), imports=(str(path.absolute()),))
+
+
+def _config_data(path: Path) -> tuple[ExperimentConfig, tuple[str, ...]]:
+    """The config in a JSON file, and the files that register what it names, which are run first."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        imports, values = tuple(found["imports"]), found["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} must be JSON with `imports`, a list, and `config` ({error}).") from None
+    for file in imports:
+        run_file(Path(file))
+    return parse(ExperimentConfig, values), imports
 
 
 def load_config(path: Path, changes: Mapping[str, Any]) -> ExperimentConfig:

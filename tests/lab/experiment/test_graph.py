@@ -53,6 +53,7 @@ CHANGES = {
     "model": ("cnn(width=8)", {"float", "calibration", "qat", "trial"}),
     "recipe": ("w4a8", {"calibration", "qat", "trial"}),
     "sensitive_share": (0.2, {"calibration", "qat", "trial"}),
+    "allocation": ("size(bits=6)", {"calibration", "qat", "trial"}),
     "calibration_batches": (3, {"calibration", "qat", "trial"}),
     "distillation": (0.5, {"qat", "trial"}),
     "r_drop": (0.5, {"float", "calibration", "qat", "trial"}),

@@ -14,6 +14,7 @@ from qat.lab.experiment.config import override
 from qat.lab.inspect.trial import Trial
 from qat.lab.runs.examples import load_examples
 from qat.lab.sweep.study import make_study
+from qat.recipes.data import recipe_from_data
 from qat.train import per_example
 
 RECIPE = "w4a8(quantizer='lsq')"
@@ -22,6 +23,7 @@ ARMS = {
     "float": {"arm": "float"},
     "ptq": {"arm": "ptq", "recipe": RECIPE, "sensitive_share": 0.5},
     "qat": {"arm": "qat", "recipe": RECIPE, "sensitive_share": 0.5},
+    "allocated": {"arm": "qat", "recipe": "w4a4(observer='minmax')", "allocation": "size(bits=5)"},
 }
 
 
@@ -31,10 +33,10 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     study = make_study("s", BASE, {"arm": ARMS})
     run_all(study, root)
-    return {trial.config.arm: root / "trials" / trial.id for trial in study.trials}
+    return {trial.labels["arm"]: root / "trials" / trial.id for trial in study.trials}
 
 
-@pytest.fixture(params=["float", "ptq", "qat"])
+@pytest.fixture(params=["float", "ptq", "qat", "allocated"])
 def folder(request, folders):
     return folders[request.param]
 
@@ -67,6 +69,19 @@ def test_a_loaded_state_and_its_variables_convert_to_the_loaded_model(folders, a
         np.testing.assert_array_equal(one, other)
 
 
+def test_bits_chosen_within_a_budget_are_recorded_and_those_of_the_loaded_model(folders):
+    t = qat.lab.load_trial(folders["allocated"])
+    found = t.record.allocation
+    assert found["chosen"]["cost"] <= found["limit"] and found["unit"] == "bytes" and found["front"]
+    assert t.quantized.recipe == recipe_from_data(found["recipe"])
+    x = t.dataset.splits["train"][0]["image"][None]
+    bits = {name: f"w{s.weight_bits}a{s.activation_bits}" for s in t.quantized.sites(t.variables, x)
+            for name in (s.path,) if s.rule}  # fmt: skip
+    assert bits == {name: one for name, one in found["chosen"]["bits"].items() if one != "float"}
+    assert sum(t.record.operations.values()) == pytest.approx(1)
+    assert f"within {found['limit']:,.6g} bytes" in t.record.provenance
+
+
 def test_a_float_trial_has_no_quantized_parts(folders):
     t = qat.lab.load_trial(str(folders["float"]))
     assert isinstance(t, Trial)
@@ -92,7 +107,8 @@ def test_a_trial_alone_is_served_without_its_data_and_its_study(folders, tmp_pat
 
 def test_reading_a_damaged_stage_changes_nothing(folders, tmp_path):
     runs = shutil.copytree(folders["ptq"].parent.parent, tmp_path / "runs")
-    (stage,) = (runs / "stages").glob("calibration-*")
+    key = qat.lab.load_trial(folders["ptq"]).record.stages["calibration"]
+    stage = runs / "stages" / f"calibration-{key}"
     (stage / "artifact.safetensors").write_bytes(b"none")
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
     with pytest.raises(ValueError, match=r"artifact\.safetensors' is damaged"):

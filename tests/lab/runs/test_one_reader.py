@@ -22,6 +22,8 @@ OWNERS = {
     "MODEL_FILE": "runs/models.py",
     "ARTIFACT_FILE": "runs/models.py",
     "RAISED_FILE": "runs/models.py",
+    "ALLOCATION_FILE": "runs/models.py",
+    "PTQ_FILE": "runs/models.py",
     "DONE_FILE": "runs/finished.py",
     "PRUNED_FILE": "runs/finished.py",
     "STUDY_FILE": "runs/study_folder.py",
