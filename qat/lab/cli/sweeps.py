@@ -78,6 +78,26 @@ def search(
 
 
 @app.command()
+def audit(
+    config: Annotated[Path, typer.Argument(help="Python file that defines get_config(), with a recipe.")],
+    runs: Runs = None,
+    changes: Changes = None,
+    draws: Annotated[int, typer.Option("--draws", min=2, help="Draws of each number of samples.")] = 5,
+    most: Annotated[int, typer.Option("--most", min=1, help="Samples at most.")] = 2048,
+    other: Annotated[str | None, typer.Option("--other", help="Data set, not the model's, that is tried too.")] = None,
+) -> None:
+    """Tell how many samples calibration needs, by scores on validation data."""
+    with one_clear_error():
+        from qat.lab.sweep.audit import Extent, audit_file, audit_table
+
+        leave_errors_to_us()
+        refuse_address(runs)
+        folder, found = audit_file(config, parsed(changes), runs, Extent(draws, most, other), stderr())
+        stdout().print(audit_table(found))
+        typer.echo(str(folder))
+
+
+@app.command()
 def show(
     file: Annotated[str, typer.Argument(help="An experiment or a config; with --why also a run folder.")],
     runs: Runs = None,

@@ -90,6 +90,12 @@ def served_examples(task: Task, inference: Any) -> Callable[..., Any]:
     return lambda int8, batch: task.examples(inference.serve(int8, *task.arguments(batch)), batch)
 
 
+@functools.lru_cache
+def simulated_examples(task: Task, inference: Any) -> Callable[..., Any]:
+    """Per-example metrics of a quantized program simulated with variables and ranges, `(variables, ranges)`."""
+    return lambda model, batch: task.examples(inference.simulate(*model, *task.arguments(batch)), batch)
+
+
 def _divergence(task: Task, setting: str) -> Callable[[Any, Any], jax.Array]:
     """The task's divergence between outputs. Raises `ValueError`, naming the setting that needs it, where there is
     none."""

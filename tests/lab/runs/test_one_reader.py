@@ -19,6 +19,7 @@ OWNERS = {
     "METRICS_FILE": "runs/metrics.py",
     "LAYERS_FILE": "runs/layers.py",
     "EXAMPLES_FILE": "runs/examples.py",
+    "AUDIT_FILE": "runs/audits.py",
     "MODEL_FILE": "runs/models.py",
     "ARTIFACT_FILE": "runs/models.py",
     "RAISED_FILE": "runs/models.py",

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from qat import __version__
 from qat.lab.report.contents import Contents, states
+from qat.lab.report.html.audits import audits, read_audits
 from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
 from qat.lab.report.html.payload import Details, data, details
 from qat.lab.report.html.sections import all_trials, failures, fronts, origin, single_trials, warnings
@@ -54,6 +55,8 @@ def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterat
         yield "fronts", "Quality against cost", fronts(found)
     if inner.curves or inner.layers:
         yield "inside", "Curves and layers", single_trials(inner.left_out)
+    if audited := read_audits({trial: contents.folder(trial) for trial in contents.trials}):
+        yield "audits", "Calibration", audits(audited)
     yield "trials", "All trials", all_trials()
     yield "failures", f"Failures ({lost})" if lost else "Failures", failures(contents)
     yield "origin", "Where it ran", origin(ran)

@@ -1,0 +1,38 @@
+"""The page's section on the audits of calibration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from qat.lab.report.html.markup import Html, join, tag
+from qat.lab.runs.audits import HEADS, Found, lines, read_audit, sentence
+
+
+def read_audits(folders: Mapping[str, Path]) -> dict[str, Found]:
+    """The whole audits in the folders of trials, by trial; one that is damaged or on its way is passed over."""
+    found = {}
+    for trial, folder in folders.items():
+        try:
+            audit = read_audit(folder)
+        except ValueError:
+            continue
+        if audit is not None and audit.is_whole:
+            found[trial] = audit
+    return found
+
+
+def audits(found: Mapping[str, Found]) -> Html:
+    """How many samples each audited trial's calibration needs, and the scores that say so."""
+    return join(*(_audit(trial, one) for trial, one in found.items()))
+
+
+def _audit(trial: str, found: Found) -> Html:
+    head = tag("tr", *(tag("th", name, scope="col") for name in HEADS))
+    rows = [tag("tr", *_cells(line)) for line in lines(found)]
+    table = tag("table", tag("thead", head), tag("tbody", *rows))
+    box = tag("div", table, class_="box", tabindex="0", role="region", aria_label=f"Audit of {trial}")
+    note = f"{found.metric.heading} of validation data, simulated, by the samples that ranges were calibrated on."
+    return join(tag("h3", trial), tag("p", sentence(found)), box, tag("p", note, class_="faint"))
+
+
+def _cells(line: tuple[str, ...]) -> list[Html]:
+    return [tag("th", line[0], scope="row"), *(tag("td", cell, class_="number") for cell in line[1:])]
