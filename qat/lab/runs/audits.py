@@ -61,7 +61,7 @@ def read_audit(folder: Path) -> Found | None:
 
 
 def sentence(found: Found) -> str:
-    """How many samples this model's calibration needs, and by what it is judged."""
+    """Say how many samples the calibration of a model needs, and by which criterion."""
     audit, metric = found.audit, found.metric
     last, count = audit.points[-1], len(audit.points[-1].values)
     margin = metric.margin / metric.factor if metric.margin is not None else SHARE * abs(last.mean)

@@ -21,7 +21,7 @@ def read_audits(folders: Mapping[str, Path]) -> dict[str, Found]:
 
 
 def audits(found: Mapping[str, Found]) -> Html:
-    """How many samples each audited trial's calibration needs, and the scores that say so."""
+    """Tell how many samples each audited calibration needs, with the scores that say so."""
     return join(*(_audit(trial, one) for trial, one in found.items()))
 
 
