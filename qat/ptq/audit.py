@@ -1,4 +1,4 @@
-"""How many samples calibration needs: its draws of samples, and what their scores say.
+"""Audits of calibration: draws of samples, and the number of samples that their scores show to be enough.
 
 Calibration sees few samples, and which ones is chance. An audit calibrates one model on several draws of 1, 2, 4, ...
 samples and scores each result, compares two disjoint subsets, and calibrates on samples that are not of the data at
