@@ -13,7 +13,7 @@ from qat.lab.report.contents import read_contents
 from qat.lab.report.pairing import Baselines, groups
 from qat.lab.runs.examples import reader
 from qat.lab.runs.record import Arm, Record
-from qat.lab.stats import McNemar, mcnemar
+from qat.lab.stats import McNemar, holm, mcnemar
 
 BASELINES: tuple[Arm, ...] = ("float", "ptq")
 RIGHT_OR_WRONG = (0, 1)
@@ -21,11 +21,13 @@ RIGHT_OR_WRONG = (0, 1)
 
 @dataclass(frozen=True)
 class Paired:
-    """An arm and the one that it is compared with. Of the `tests`, by seed, the arm is the first."""
+    """An arm and the one that it is compared with. Of the `tests`, by seed, the arm is the first; `p_values` are
+    theirs, corrected for all seeds of all arms (Holm)."""
 
     arm: str
     baseline: Arm
     tests: dict[int, McNemar]
+    p_values: dict[int, float]
 
 
 def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Paired]:
@@ -38,7 +40,8 @@ def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Pair
         warn(problem)
     records = list(contents.records.values())
     examples = reader(contents.folders)
-    baselines, found = Baselines(records), []
+    baselines = Baselines(records)
+    found: list[tuple[str, Arm, dict[int, McNemar]]] = []
     for group in groups(records):
         for baseline in BASELINES:
             tests = {}
@@ -47,13 +50,14 @@ def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Pair
                 if first is not None and second is not None:
                     tests[one.seed] = mcnemar(first, second)
             if tests:
-                found.append(Paired(group.label if group.labels else group.name, baseline, tests))
+                found.append((group.label if group.labels else group.name, baseline, tests))
     if not found:
         raise ValueError(
             f"{str(root)!r} must have a quantized trial beside its float model, finished, with test examples that are "
             "right or wrong. It has none: is it a classifier's study?"
         )
-    return found
+    corrected = iter(holm([test.p_value for *_, tests in found for test in tests.values()]))
+    return [Paired(*one, p_values={seed: next(corrected) for seed in one[-1]}) for one in found]
 
 
 def _right(record: Record, outcomes: np.ndarray | None) -> np.ndarray | None:
@@ -64,14 +68,18 @@ def _right(record: Record, outcomes: np.ndarray | None) -> np.ndarray | None:
 
 
 def paired_table(rows: Sequence[Paired]) -> Table:
-    """The McNemar table for the terminal: counts are sums over the seeds, p is each seed's own, not corrected for the
-    number of arms.
+    """The McNemar table for the terminal: counts are sums over the seeds, p is each seed's own, corrected for all seeds
+    of all arms in the table.
     """
     table = Table(title="McNemar's test over the test examples", box=SIMPLE_HEAD, padding=0)
     for name in ("arm", "against", "it alone right", "baseline alone right", "p, seed by seed"):
         table.add_column(name, justify="left" if name in ("arm", "against") else "right", overflow="fold")
+    count = sum(len(row.tests) for row in rows)
+    table.caption = f"p-values are corrected for all {count} tests (Holm); each is about the models of one seed."
     for row in rows:
         tests = [test for _, test in sorted(row.tests.items())]
         counts = sum(test.only_first for test in tests), sum(test.only_second for test in tests)
-        table.add_row(row.arm, row.baseline, *map(str, counts), ", ".join(f"{test.p_value:.2g}" for test in tests))
+        table.add_row(
+            row.arm, row.baseline, *map(str, counts), ", ".join(f"{p:.2g}" for _, p in sorted(row.p_values.items()))
+        )
     return table

@@ -26,7 +26,8 @@ class Row:
     their ratio is how many times smaller than the float model it is; both are means. `speed` is that of the row's
     program, which other rows may share (None: not measured). `verdicts` are by the arm that the row is compared with:
     `float` for PTQ, `control` and `ptq` for QAT; `contrasts` those on the contrasts that the study declared, in which
-    the row is the first.
+    the row is the first. `operations` are the shares of multiplications by bits of weights and activations, means over
+    the trials that have them, `float_models` how many float models the trials start from.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Row:
     speed: Speed | None
     verdicts: Mapping[Arm, Verdict] = field(default_factory=dict)
     contrasts: tuple[Verdict, ...] = ()
+    operations: Mapping[str, float] = field(default_factory=dict)
+    float_models: int = 0
 
 
 def summarize(
@@ -87,6 +90,8 @@ def _row(group: Group, baselines: Baselines, judged: Verdicts, measured: Mapping
         speed=next((measured[record.trial] for record in group.records if record.trial in measured), None),
         verdicts=judged.questions[digest],
         contrasts=tuple(judged.contrasts[digest]),
+        operations=_operations([record.operations for record in group.records if record.operations]),
+        float_models=len({record.lineage.float_stage for record in group.records}),
     )
 
 
@@ -98,6 +103,12 @@ def _gain(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
 def _drop(group: Group, baselines: Baselines, arm: Arm) -> Estimate | None:
     pairs = baselines.comparable(group, arm)
     return paired_difference(*reversed(gaining(pairs))) if pairs else None
+
+
+def _operations(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean shares by bits, the largest first."""
+    means = {bits: math.fsum(one.get(bits, 0.0) for one in shares) / len(shares) for one in shares for bits in one}
+    return dict(sorted(means.items(), key=lambda item: -item[1]))
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

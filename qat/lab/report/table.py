@@ -11,9 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from qat.core.tables import shares_text
 from qat.lab.report.summary import Row
 from qat.lab.runs.record import Arm
-from qat.lab.stats import Estimate, Kind, Verdict
+from qat.lab.stats import Estimate, Evidence, Kind, Verdict
 
 CAPTION = (
     "Means over n seeds ± half of the 95 % interval (Student t), or with the values of fewer than 4 seeds. "
@@ -29,18 +30,23 @@ MARKS: dict[Kind, str] = {"better": "▲", "worse": "▼", "equivalent": "=", "i
 IDENTICAL = "the same in every seed"
 DECLARED, EXPLORATORY = "Declared contrasts", "All other comparisons, which are exploratory"
 LATE = "It was declared after results of it were there, and is corrected among all others."
-TEXT = ("trial", "arm", "recipe", "metric")
+ONE_FLOAT = (
+    " Seeds of an arm that start from one float model share it: their intervals and verdicts are conditional on that "
+    "model."
+)
+BITS = "multiplications, bits w x a"
+TEXT = ("trial", "arm", "recipe", "metric", BITS)
 ABSOLUTE = ("size, kB", "latency, ms")
 BASELINES: tuple[Arm, ...] = ("float", "control", "ptq")
 
 
 def rich_table(rows: Sequence[Row], title: str) -> Table:
     """The table for the terminal, where the values of few seeds have a line of their own. Left to the files are sizes
-    and latencies where their ratios take the room, and arms and recipes where the trials' labels do.
+    and latencies where their ratios take the room, and arms and recipes where the trials' labels do, and the bits of multiplications.
     """
     columns = _columns(rows, apart=True)
     left_out = ABSOLUTE if columns.keys() >= {"smaller", "faster"} else ()
-    left_out += ("arm", "recipe") if "trial" in columns else ()
+    left_out += (BITS, *(("arm", "recipe") if "trial" in columns else ()))
     columns = {heading: cells for heading, cells in columns.items() if heading not in left_out}
     table = Table(title=Text(title), caption=Text(_caption(rows)), caption_justify="left", box=SIMPLE_HEAD, padding=0)
     for heading in columns:
@@ -156,6 +162,8 @@ def caption(rows: Sequence[Row]) -> str:
     lower = dict.fromkeys(row.metric.name for row in rows if row.metric.better == "lower")
     remark = f" Lower is better of {', '.join(lower)}." if lower else ""
     word = worse(rows)
+    if any(row.float_models == 1 < row.score.n for row in rows):
+        remark += ONE_FLOAT
     said = CAPTION.format(worsenings=f"{word.replace(' or ', 's or ')}s".capitalize(), worse=word, lower=remark)
     return f"{said} {SPEED}" if any(row.recipe and row.speed for row in rows) else said
 
@@ -195,6 +203,7 @@ def _columns(rows: Sequence[Row], apart: bool = False) -> dict[str, list[str]]:
         f"{worse(rows)} / float": [_compared(row, row.drop_from_float, "float", apart) for row in rows],
         f"{worse(rows)} / control": [_compared(row, row.drop_from_control, "control", apart) for row in rows],
         "gain / PTQ": [_compared(row, row.gain_over_ptq, "ptq", apart) for row in rows],
+        BITS: [shares_text(row.operations) for row in rows],
         "size, kB": [f"{row.size_bytes / 1000:,.1f}" for row in rows],
         "smaller": [_times(row.size_ratio) for row in rows],
         "latency, ms": [f"{row.speed.latency_ms:.3g}" if row.speed else "" for row in rows],
@@ -235,6 +244,7 @@ def _numbers(row: Row) -> dict[str, Any]:
         low, high = (value and row.metric.interval(value.low, value.high, difference=name != "score")) or (None, None)
         line |= {name: value and value.mean, f"{name}_low": low, f"{name}_high": high}
         line[f"{name}_by_seed"] = value and " ".join(map(repr, value.values))
+    line["operations"] = shares_text(row.operations)
     line |= {"size_bytes": row.size_bytes, "size_ratio": row.size_ratio}
     line |= {f"{name}": row.speed and getattr(row.speed, name) for name in ("latency_ms", "faster")}
     line |= {f"faster_{name}": row.speed and getattr(row.speed, name) for name in ("low", "high", "trials")}
@@ -246,6 +256,7 @@ def _numbers(row: Row) -> dict[str, Any]:
 
 def _verdict(baseline: Arm, verdict: Verdict | None) -> dict[str, Any]:
     evidence = verdict and verdict.deciding
+    doubts = {"items": verdict and verdict.items, "both": verdict and verdict.both}
     cells = {
         "kind": verdict and verdict.kind,
         "covers": verdict and " ".join(verdict.covers),
@@ -254,9 +265,15 @@ def _verdict(baseline: Arm, verdict: Verdict | None) -> dict[str, Any]:
         "p": evidence and evidence.p_difference,
         "p_equivalence": evidence and evidence.p_equivalence,
         "margin": verdict and verdict.margin,
+        **{f"{over}_{end}": _end(found, end) for over, found in doubts.items() for end in ("low", "high")},
         "text": verdict and verdict.text,
     }
     return {f"against_{baseline}_{name}": cell for name, cell in cells.items()}
+
+
+def _end(evidence: Evidence | None, end: str) -> float | None:
+    """An end of the interval of what the arm gains."""
+    return None if evidence is None else getattr(evidence.difference, end)
 
 
 def _cell(text: str) -> str:

@@ -150,7 +150,9 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     """Write the finished trials of a study to `file`, and return what was written.
 
     Columns: `arm` (the label on the axis of this name, where the study has it), `recipe`, `seed`, the `metrics` in the
-    task's own units, each under its name or, written `column=name`, under another, `size_bytes`, `float_size_bytes` of
+    task's own units, each under its name or, written `column=name`, under another; of the main metric, where it is
+    among them, `<column>_drop_from_float` and `<column>_drop_from_control`, each trial's from the float model that it
+    starts from and from that model trained on as long (positive is worse, empty where there is none); `size_bytes`, `float_size_bytes` of
     the model that the trial started from, and `latency_ratio`, a call's time by that of the float model in the same
     run (empty where it was not measured); where trials have them also `operations`, the shares of multiplications by
     bits of weights and activations, such as `4x4=0.77 8x8=0.23`, and `high_bit_layers`, those that got 8 bits for
@@ -176,6 +178,7 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
             "arm": frame["arm"] if ARM not in frame else frame[ARM].fillna(frame["arm"]),
             **{name: frame[name] for name in ("recipe", "seed")},
             **{column: frame[f"metric.{name}"].round(DIGITS) for column, name in columns.items()},
+            **_drops(rows, columns),
             "size_bytes": frame["size_bytes"],
             "float_size_bytes": pd.array([sizes.get(row["lineage.float_stage"]) for row in rows], "Int64"),
             "latency_ratio": [_ratio(row) for row in rows],
@@ -186,6 +189,25 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     kept.attrs = {"damaged": frame.attrs["damaged"]}
     write_atomically(file, kept.to_csv(index=False, lineterminator="\n"))
     return kept
+
+
+def _drops(rows: Sequence[Mapping[Hashable, Any]], columns: Mapping[str, str]) -> dict[str, list[float]]:
+    """Columns on how much worse the trials are than their float model and their control."""
+    found = {}
+    for column, name in columns.items():
+        if any(name != row["main_metric"] for row in rows):
+            continue
+        for arm, link in (("float", "lineage.float_stage"), ("control", "lineage.control")):
+            others = {row[link]: row[f"metric.{name}"] for row in rows if row["arm"] == arm}
+            found[f"{column}_drop_from_{arm}"] = [
+                math.nan if row["arm"] == arm else _drop(row, name, others.get(row[link], math.nan)) for row in rows
+            ]
+    return {name: drops for name, drops in found.items() if not all(map(math.isnan, drops))}
+
+
+def _drop(row: Mapping[Hashable, Any], name: str, baseline: float) -> float:
+    worse = baseline - row[f"metric.{name}"]
+    return round(worse if row["main_metric_better"] == "higher" else -worse, DIGITS)
 
 
 def _bits(rows: Sequence[Mapping[Hashable, Any]]) -> dict[str, list[str]]:

@@ -43,6 +43,14 @@ def test_each_arm_is_tested_against_float_and_ptq_seed_by_seed(finished):
     assert found["ptq w4a4", "float"][0].p_value == pytest.approx(2 * 0.5**10)
 
 
+def test_p_values_are_corrected_for_all_seeds_of_all_arms(finished):
+    found = {(one.arm, one.baseline): one for one in paired(finished)}
+    assert found["ptq w4a4", "float"].p_values[0] == pytest.approx(6 * 2 * 0.5**10)
+    qat = found["qat w4a4", "ptq"]  # the third and fourth smallest of six
+    assert qat.p_values[1] == pytest.approx(4 * qat.tests[1].p_value)
+    assert set(found["qat w4a4", "float"].p_values.values()) == {1.0}
+
+
 def test_the_command_prints_counts_over_all_seeds(finished):
     done = CliRunner().invoke(app, ["mcnemar", str(finished)])
     assert done.exit_code == 0

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from records import make_record
 
+from qat.core.tables import as_text
+from qat.lab.report.html.verdicts import arms_table
 from qat.lab.report.summary import summarize
+from qat.lab.report.table import csv_text, markdown, rich_table
 from qat.tasks.metric import Metric
 
 PSNR = (Metric("psnr", unit="dB"),)
@@ -207,6 +210,23 @@ def test_a_metric_that_is_no_fraction_is_summarized_as_it_is():
     assert rows["float"].score.mean == pytest.approx(31.0)
     assert rows["ptq"].verdicts["float"].margin is None
     assert "points" not in rows["ptq"].verdicts["float"].text
+
+
+def test_bits_of_multiplications_are_means_over_trials_in_every_table_but_the_narrow_one():
+    shares = ({"8x8": 0.2, "4x4": 0.8}, {"8x8": 0.4, "4x4": 0.6}, {"8x8": 0.3, "4x4": 0.4, "4x8": 0.3})
+    records = [make_record("ptq", "w4a4", seed, operations=one) for seed, one in enumerate(shares)]
+    rows = summarize([make_record("float", None, 0), *records])
+    assert rows[1].operations == pytest.approx({"4x4": 0.6, "8x8": 0.3, "4x8": 0.1})
+    told = "60 % 4x4, 30 % 8x8, 10 % 4x8"
+    assert told in markdown(rows, "s") and told in csv_text(rows) and told in str(arms_table(rows))
+    assert "4x4" not in as_text(rich_table(rows, "s"), width=100)
+
+
+def test_arms_whose_seeds_share_a_float_model_say_so():
+    shared = {"float_stage": "one", "control": None, "group": "ptq"}
+    records = [make_record("ptq", "w4a4", seed, lineage=shared) for seed in SEEDS]
+    assert "conditional on that model" in markdown(summarize(records), "s")
+    assert "conditional" not in markdown(summarize(study()), "s")
 
 
 def test_no_records_make_no_rows():

@@ -209,10 +209,18 @@ def test_the_kept_table_has_a_row_for_each_arm_and_seed(tmp_path):
     file = tmp_path / "kept" / "table.csv"
     keep(write_study(tmp_path / "runs", records), file, ["accuracy"])
     assert file.read_text().splitlines() == [
-        "arm,recipe,seed,accuracy,size_bytes,float_size_bytes,latency_ratio",
-        "float,,0,0.9,400,400,",
-        "ptq w4a4(observer='mse'),w4a4(observer='mse'),1,0.12346,100,400,0.25",
+        "arm,recipe,seed,accuracy,accuracy_drop_from_float,size_bytes,float_size_bytes,latency_ratio",
+        "float,,0,0.9,,400,400,",
+        "ptq w4a4(observer='mse'),w4a4(observer='mse'),1,0.12346,0.77654,100,400,0.25",
     ]
+
+
+def test_the_kept_table_tells_drops_from_float_and_control(tmp_path):
+    scores = (("float", None, 0.9), ("control", None, 0.92), ("qat", "w4a4", 0.85), ("ptq", "w4a4", 0.91))
+    records = [make_record(*one[:2], seed, one[2] + 0.01 * seed) for seed in (0, 1) for one in scores]
+    kept = keep(write_study(tmp_path / "runs", records), tmp_path / "table.csv", ["acc=accuracy"])
+    assert kept["acc_drop_from_float"].fillna(9).tolist() == pytest.approx([9, -0.02, 0.05, -0.01] * 2)
+    assert kept["acc_drop_from_control"].fillna(9).tolist() == pytest.approx([0.02, 9, 0.07, 0.01] * 2)
 
 
 def test_the_kept_table_tells_the_bits_of_layers_where_trials_have_them(tmp_path):

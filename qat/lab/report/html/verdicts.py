@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from qat.core.tables import shares_text
 from qat.lab.report.html.markup import Html, join, tag
 from qat.lab.report.summary import Row
 from qat.lab.report.table import (
+    BITS,
     DECLARED,
     EXPLORATORY,
     IDENTICAL,
@@ -115,6 +117,7 @@ def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
         f"{worse(rows)} / float": lambda row: _compared(row, row.drop_from_float, "float"),
         f"{worse(rows)} / control": lambda row: _compared(row, row.drop_from_control, "control"),
         "gain / PTQ": lambda row: _compared(row, row.gain_over_ptq, "ptq"),
+        BITS: lambda row: shares_text(row.operations),
         "size, kB": lambda row: f"{row.size_bytes / 1000:,.1f}",
         "smaller": lambda row: f"{row.size_ratio:.2f}×" if row.size_ratio else "",
         "latency, ms": lambda row: f"{row.speed.latency_ms:.3g}" if row.speed else "",
