@@ -152,12 +152,12 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     Columns: `arm` (the label on the axis of this name, where the study has it), `recipe`, `seed`, the `metrics` in the
     task's own units, each under its name or, written `column=name`, under another; of the main metric, where it is
     among them, `<column>_drop_from_float` and `<column>_drop_from_control`, each trial's from the float model that it
-    starts from and from that model trained on as long (positive is worse, empty where there is none); `size_bytes`, `float_size_bytes` of
-    the model that the trial started from, and `latency_ratio`, a call's time by that of the float model in the same
-    run (empty where it was not measured); where trials have them also `operations`, the shares of multiplications by
-    bits of weights and activations, such as `4x4=0.77 8x8=0.23`, and `high_bit_layers`, those that got 8 bits for
-    their sensitivity, with blanks between. `attrs["damaged"]` of what is returned names damaged files. Raises
-    `ValueError` for unfinished trials, and for a metric that they lack.
+    starts from and from that model trained on as long (positive is worse, empty where there is none); `size_bytes`,
+    `float_size_bytes` of the model that the trial started from, and `latency_ratio`, a call's time by that of the float
+    model in the same run (empty where it was not measured); where trials have them also `operations`, the shares of
+    multiplications by bits of weights and activations, such as `4x4=0.77 8x8=0.23`, and `high_bit_layers`, those that
+    got 8 bits for their sensitivity, with blanks between. `attrs["damaged"]` of what is returned names damaged files.
+    Raises `ValueError` for unfinished trials, and for a metric that they lack.
     """
     frame = load(runs)
     studies = find(runs)
