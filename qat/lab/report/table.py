@@ -41,9 +41,9 @@ BASELINES: tuple[Arm, ...] = ("float", "control", "ptq")
 
 
 def rich_table(rows: Sequence[Row], title: str) -> Table:
-    """The table for the terminal, where the values of few seeds have a line of their own. Left to the files are the bits
-    of multiplications, sizes and latencies where their ratios take the room, and arms and recipes where the trials'
-    labels do.
+    """The table for the terminal, where the values of few seeds have a line of their own. Left to the files are the
+    bits of multiplications, sizes and latencies where their ratios take the room, and arms and recipes where the
+    trials' labels do.
     """
     columns = _columns(rows, apart=True)
     left_out = ABSOLUTE if columns.keys() >= {"smaller", "faster"} else ()
