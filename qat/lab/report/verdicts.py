@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from qat.lab.report.contents import Declared
+from qat.lab.report.images import Drawn, drawer, over_images
 from qat.lab.report.pairing import Baselines, Group, Pair, gaining
 from qat.lab.runs.examples import Examples, reader
 from qat.lab.runs.record import Arm
@@ -56,7 +57,8 @@ def verdicts(
     """Verdicts on the declared contrasts, corrected as one family, and on all other comparisons, corrected as another:
     over all questions and metrics. A contrast that was declared after a look is of the latter.
 
-    Metrics are compared over seeds, and per example where all trials of a comparison have them in `folders`.
+    Metrics are compared over seeds, and per example where all trials of a comparison have them in `folders`; average
+    precisions on images drawn anew.
     """
     questions = list(_questions(groups, baselines, margin))
     asked = list(_contrasts(groups, baselines, margin, contrasts, {one.key for one in questions}))
@@ -68,11 +70,11 @@ def verdicts(
             *(one for one in questions if one.key not in written),
         ],
     )
-    names, examples = {one.first.lineage.group: one.name for one in groups}, reader(folders)
+    names, looks = {one.first.lineage.group: one.name for one in groups}, (reader(folders), drawer(folders))
     judged = {
         one.key: verdict
         for declared, family in zip((True, False), families, strict=True)
-        for one, verdict in zip(family, judge(_compared(family, names, examples), declared=declared), strict=True)
+        for one, verdict in zip(family, judge(_compared(family, names, *looks), declared=declared), strict=True)
     }
     by_arm: dict[str, dict[Arm, Verdict]] = {digest: {} for digest in names}
     by_contrast: dict[str, list[Verdict]] = {digest: [] for digest in names}
@@ -132,12 +134,16 @@ def _change(metric: Metric, baseline: Arm) -> Change:
     return metric.worsening if baseline in ("float", "control") else "gain"
 
 
-def _compared(family: Sequence[Asked], names: Mapping[str, str], examples: Examples) -> list[Comparison]:
+def _compared(family: Sequence[Asked], names: Mapping[str, str], examples: Examples, drawn: Drawn) -> list[Comparison]:
     """The comparisons with their evidence; resamples of test items are shared by those of one metric and margin."""
     items: dict[tuple[str, str, str], Evidence] = {}
     for metric, margin in dict.fromkeys((one.metric, one.margin) for one in family):
         alike = [one for one in family if (one.metric, one.margin) == (metric, margin)]
         items |= _over_items(alike, metric, margin, examples)
+    for one in (one for one in family if one.key not in items):
+        within = None if one.margin is None else one.margin / one.metric.factor
+        if (found := over_images(one.pairs, one.metric, one.name, margin=within, drawn=drawn)) is not None:
+            items[one.key] = found.scaled(one.metric.factor)
     return [
         Comparison(
             first=one.first.name,

@@ -5,7 +5,7 @@ items would be answered otherwise (`compare_items`). `judge` says of many compar
 """
 
 from qat.lab.stats.estimates import FEW, Doubt, Estimate, Evidence, Kind, estimate, paired_difference
-from qat.lab.stats.items import McNemar, compare_items, mcnemar, paired_bootstrap
+from qat.lab.stats.items import McNemar, compare_draws, compare_items, mcnemar, paired_bootstrap
 from qat.lab.stats.judge import combined, holm, judge
 from qat.lab.stats.seeds import Equivalence, compare_seeds, detectable, equivalence, seeds_needed
 from qat.lab.stats.verdict import Change, Comparison, Terms, Verdict
@@ -23,6 +23,7 @@ __all__ = [
     "Terms",
     "Verdict",
     "combined",
+    "compare_draws",
     "compare_items",
     "compare_seeds",
     "detectable",

@@ -11,6 +11,7 @@ from scipy import stats
 from qat.lab.stats.estimates import CONFIDENCE, Estimate, Evidence
 
 RESAMPLES = 9_999
+BOOTSTRAP = "paired bootstrap"
 BATCH = 1 << 21  # indices drawn at once
 
 
@@ -132,6 +133,29 @@ def compare_items(
     return found
 
 
+def compare_draws(
+    mean: float, differences: Float[np.ndarray, " draws"], items: int, margin: float | None = None
+) -> Evidence:
+    """The evidence on a difference that is no mean over the items, from its values on items drawn anew.
+
+    `mean` is the difference on the `items` as they are. The interval is the bootstrap's percentile one; p-values go by
+    the standard error of the draws and a normal distribution, as a few hundred draws have no tails to count in. Where
+    no draw differs from another there is no interval, and p is 1.
+    """
+    error = float(differences.std(ddof=1))
+    if error <= 1e-12 * max(1.0, abs(mean)):
+        close = None if margin is None else float(mean != 0)
+        return Evidence("items", Estimate(mean, None, None, items), 1.0, close, BOOTSTRAP, close, close)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(differences, (tail, 1 - tail))
+    p = 2 * float(stats.norm.sf(abs(mean) / error))
+    estimate = Estimate(mean, float(low), float(high), items)
+    if margin is None:
+        return Evidence("items", estimate, p, None, BOOTSTRAP)
+    close = float(stats.norm.cdf((mean - margin) / error)), float(stats.norm.sf((mean + margin) / error))
+    return Evidence("items", estimate, p, max(close), BOOTSTRAP, *close)
+
+
 @dataclass(frozen=True)
 class _Items:
     """Differences per item, the mean of its seeds; `mcnemar` is given for one seed of 0 and 1."""
@@ -165,7 +189,7 @@ def _evidence(items: _Items, resampled: Resampled, margin: float | None) -> Evid
     differences = items.differences
     positive, negative = int(np.sum(differences > 0)), int(np.sum(differences < 0))
     few = positive + negative < FEW
-    p, test = resampled.p_difference, "paired bootstrap"
+    p, test = resampled.p_difference, BOOTSTRAP
     if items.mcnemar is not None:
         p, test = items.mcnemar.p_value, "exact McNemar" if items.mcnemar.exact else "McNemar"
     elif few:

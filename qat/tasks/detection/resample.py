@@ -15,7 +15,7 @@ from qat.tasks.detection.objects import Objects
 
 CRITERIA = {"map50_95": OVERLAPS, "map50": OVERLAPS[:1], "map33": LOOSE}
 RECALLS = np.linspace(0.0, 1.0, 101)
-FIELDS = ("boxes", "scores", "labels", "target_boxes", "target_labels")
+FIELDS: tuple[str, ...] = ("boxes", "scores", "labels", "target_boxes", "target_labels")
 
 
 @dataclass(frozen=True)
