@@ -14,8 +14,10 @@ from qat.data.source import Columns, fingerprint
 from qat.lab.experiment import run_experiment
 from qat.lab.experiment.check import check
 from qat.lab.experiment.config import lineage, override
-from qat.lab.experiment.quantizing import Calibration, calibrate, post_train
+from qat.lab.experiment.quantizing import Calibration, allocated, calibrate, post_train
+from qat.lab.experiment.run import silent
 from qat.lab.experiment.training import workload_of
+from qat.lab.search.guard import guard_file
 from qat.lab.search.search import run_search
 from qat.lab.sweep.space import Search
 from qat.recipes.layer_bits import raise_bits
@@ -91,6 +93,40 @@ def test_ranges_sensitive_layers_and_post_training_do_not_depend_on_test_labels(
     methods = ("reestimate_bn", "bias_correction")
     done = [post_train(workload(n), recipe, variables(), state, methods, HOW) for n in NAMES]
     same(*((one.params, one.state) for one in done))
+
+
+@pytest.mark.slow
+def test_bits_within_a_budget_do_not_depend_on_test_labels():
+    chosen = [allocated(workload(n), qat.recipe("w4a4"), variables(), HOW, "size(bits=4)") for n in NAMES]
+    assert chosen[0].to_data() == chosen[1].to_data()
+    same(chosen[0].state, chosen[1].state)
+
+
+GUARDED = """
+from qat.lab.experiment.config import ExperimentConfig
+from qat.train import TrainConfig
+
+
+def get_config():
+    train = TrainConfig(steps=60, batch_size=64, learning_rate=1e-2)
+    return ExperimentConfig(
+        name="guarded", model="cnn(width=4)", data={data!r}, arm="ptq", recipe="w2a4(observer='minmax')", train=train,
+        calibration_batches=2, analysis_batches=0,
+    )
+"""
+
+
+@pytest.mark.slow
+def test_the_layers_that_a_guard_returns_do_not_depend_on_test_labels(tmp_path):
+    held = []
+    for name in NAMES:
+        file = tmp_path / f"{name}.py"
+        file.write_text(GUARDED.format(data=name))
+        held.append(guard_file(file, 20.0, {}, str(tmp_path / name), None, fallback=False, report=silent))
+    first, other = held
+    assert first.guarded == other.guarded and first.guarded.chosen is not None
+    assert first.returned == other.returned != {}
+    assert first.test != other.test, "the final figure is that of the test split"
 
 
 @pytest.mark.slow

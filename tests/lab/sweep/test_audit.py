@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from run_folders import make_runs
 from studies import BASE
+from typer.testing import CliRunner
 
 from qat.core.tables import as_text
+from qat.lab.cli import app
 from qat.lab.experiment.config import override
 from qat.lab.report.contents import read_contents
 from qat.lab.report.html.audits import audits, read_audits
@@ -77,6 +79,33 @@ def test_an_audit_beside_a_record_is_shown_on_the_page_and_damages_nothing(tmp_p
     assert sentence(found()) in page and trial in page
     write_report(contents, rows_of(contents))
     assert 'id="audits"' in (tmp_path / "report" / "index.html").read_text()
+
+
+CONFIG_FILE = """
+from qat.lab.experiment.config import ExperimentConfig
+from qat.train import TrainConfig
+
+
+def get_config():
+    return ExperimentConfig(name="one", model="cnn", data="digits", train=TrainConfig(steps=5))
+"""
+
+
+def test_the_command_prints_the_table_and_the_folder(tmp_path, monkeypatch):
+    file = tmp_path / "one.py"
+    file.write_text(CONFIG_FILE)
+    refused = CliRunner().invoke(app, ["audit", str(file), "--runs", str(tmp_path / "runs")])
+    assert refused.exit_code == 2 and "an audit needs a recipe to calibrate, but arm 'float' has none" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+    seen = []
+    monkeypatch.setattr(audit_module, "audit_calibration", lambda *args, **_: seen.append(args) or found())
+    more = ["--set", "arm=ptq", "--set", "recipe=w8a8", "--draws", "3", "--most", "64", "--other", "mnist"]
+    done = CliRunner().invoke(app, ["audit", str(file), "--runs", str(tmp_path / "runs"), *more])
+    assert done.exit_code == 0
+    ((config, root, folder, extent),) = seen
+    assert (config.recipe, root, extent) == ("w8a8", tmp_path / "runs", Extent(3, 64, "mnist"))
+    assert "calibration audit: accuracy, % of validation data" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(folder) and folder.parent == root / "trials"
 
 
 def test_noise_has_the_mean_and_the_deviation_of_the_values_or_lies_between_their_ends():
