@@ -36,6 +36,7 @@ def get_config() -> ExperimentConfig:
             checkpoint_every=200,
         ),
         evaluation_batch_size=20,
+        more_splits=("validation",),  # choices go by it; test is for the figures that are told
         latency_batch_size=1,
         analysis_batches=0,
         float_seed=0,
