@@ -9,13 +9,14 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from qat import data
 from qat.core.state import QuantState
 from qat.export.safetensors import serialized
 from qat.lab.experiment.config import override
 from qat.lab.experiment.objective import float_examples, served_examples
 from qat.lab.experiment.quantizing import Calibration, quantized, sensitivity_setup
 from qat.lab.experiment.recipe import resolved
-from qat.lab.experiment.training import Report, workload_of
+from qat.lab.experiment.training import Report
 from qat.lab.runs.models import serialized_variables
 from qat.lab.search.bits import Prepared, load_quantized, prepare, write_config_file
 from qat.lab.stats.drop import paired_drop
@@ -95,9 +96,7 @@ def guard_file(
     if not max_drop > 0:
         raise ValueError(f"`--max-drop` must be positive, got {max_drop:g}.")
     config, imports = load_quantized(file, changes)
-    dataset = workload_of(config.model, config.data, config.engine).dataset
-    if not len(dataset.splits.get("validation", ())):
-        raise ValueError(f"the validation split of {config.data!r} is empty: nothing to guard on. Hold examples out.")
+    data.load(config.data).filled("validation")
     done = prepare(config, imports, runs, report)
     models = _Models.of(done)
     found = guard(len(models.ranked), models.validate, max_drop)

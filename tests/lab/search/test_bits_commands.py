@@ -100,7 +100,11 @@ def test_an_allocation_tells_its_front_and_leaves_a_config(place):
 @pytest.mark.parametrize(
     ("command", "options", "message"),
     [
-        ("guard", {"data": "digits_without_validation", "more": NO_VALIDATION}, "validation split of .* is empty"),
+        (
+            "guard",
+            {"data": "digits_without_validation", "more": NO_VALIDATION},
+            "examples in the split 'validation'",
+        ),
         ("guard", {"arm": "float", "recipe": None}, "`arm` of .* must be 'ptq' or 'qat'"),
         ("allocate", {}, "the smallest possible is"),
     ],
