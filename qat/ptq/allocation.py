@@ -110,13 +110,13 @@ def allocate(
     def measured(taken: Iterable[Sequence[int]]) -> list[Point]:
         return [program.point(setup, one, held_out) for one in dict.fromkeys(tuple(one) for one in taken)]
 
-    own = min(measured(candidates), key=lambda point: point.loss)
+    costs = np.geomspace(max(smallest(program.costs), 1e-12), max(map(program.cost, _extremes(program))), points)
+    found = measured([*candidates, *(program.best(cost * (1 + 1e-9)) for cost in costs)])
+    own = min((one for one in found if one.cost <= limit), key=lambda point: point.loss)
     uniforms = measured(program.uniform(setup))
     uniform = min((one for one in uniforms if one.cost <= limit), key=lambda point: point.loss, default=None)
     is_uniform = uniform is not None and uniform.loss <= own.loss
     chosen = uniform if uniform is not None and is_uniform else own
-    costs = np.geomspace(max(smallest(program.costs), 1e-12), max(map(program.cost, _extremes(program))), points)
-    front = [chosen, own, *uniforms, *measured(program.best(cost * (1 + 1e-9)) for cost in costs)]
     return Allocation(
         recipe=setup.recipe(chosen.choices),
         state=setup.state(chosen.choices),
@@ -126,7 +126,7 @@ def allocate(
         chosen=chosen,
         uniform=uniform,
         is_uniform=is_uniform,
-        front=pareto(front),
+        front=pareto([*found, *uniforms]),
         pairs=len(program.pairs),
     )
 

@@ -75,6 +75,8 @@ def test_the_front_falls_in_loss_as_it_rises_in_cost():
     assert len(found.front) >= 3
     for cheaper, dearer in itertools.pairwise(found.front):
         assert cheaper.cost < dearer.cost and cheaper.loss > dearer.loss
+    within = [point.loss for point in found.front if point.cost <= found.limit]
+    assert found.chosen.loss == min(within), "no point of the front within the budget is better"
     told = found.to_data()
     assert told["unit"] == "bytes" and [p["cost"] for p in told["front"]] == [p.cost for p in found.front]
 
