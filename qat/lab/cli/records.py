@@ -10,9 +10,15 @@ from qat.lab.cli.app import Folder, Margin, Trust, app, folder_of, one_clear_err
 
 @app.command()
 def report(runs: Folder, margin: Margin = None) -> None:
-    """Tables, pictures and a page from the records of a sweep alone."""
+    """Tables, pictures and a page from the records of a sweep alone; of a kept table, FILE.csv, its verdicts again."""
     with one_clear_error():
-        report_on(folder_of(runs), margin)
+        from qat.lab.report.kept import KEPT
+        from qat.lab.report.write import tell_kept
+
+        if Path(runs).suffix in KEPT:
+            tell_kept(Path(runs), margin, stdout())
+        else:
+            report_on(folder_of(runs), margin)
 
 
 @app.command()
@@ -31,14 +37,19 @@ def keep(
     file: Annotated[Path, typer.Argument(help="CSV file to write, such as experiments/results/NAME.csv.")],
     metrics: Annotated[list[str], typer.Option("--metric", help="A column: NAME or COLUMN=NAME; repeatable.")],
 ) -> None:
-    """Write the table of a finished sweep, one row an arm and seed, for the repository."""
+    """Write the table of a finished sweep, one row an arm and seed, for the repository, and beside it FILE.npz: the
+    outcome on each test example, from which `qat report` and `qat mcnemar` recompute its verdicts."""
     with one_clear_error():
+        from qat.lab.report.kept import keep_outcomes
         from qat.lab.runs import keep as write
+        from qat.lab.runs.study_folder import holds_study
 
         kept = write(runs, file, metrics)
         for problem in kept.attrs["damaged"]:
             warn(problem)
         typer.echo(f"{len(kept)} rows in {file}")
+        if holds_study(folder_of(runs)):
+            typer.echo(f"their outcomes in {keep_outcomes(folder_of(runs), file)}")
 
 
 @app.command()

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from qat.lab.report.pairing import Pair
-from qat.lab.runs.examples import load_examples
+from qat.lab.runs.examples import Examples, load_examples, reader
 from qat.lab.runs.files import EXAMPLES_FILE, fault, sealed_by
 from qat.lab.runs.record import RECORD_FILE, Record
 from qat.lab.stats import Evidence, compare_draws
@@ -22,6 +23,20 @@ REMEMBERED = 1024
 type Drawn = Callable[[Record, str | None], Float[np.ndarray, " draws"] | None]
 """A detector's metric on each draw of its test images; None where it has none. All detectors with as many images see
 the same draws."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Outcomes of trials on single test examples, by their records: metrics that are means over them, and those on
+    images drawn anew."""
+
+    examples: Examples
+    drawn: Drawn
+
+
+def outcomes_in(folders: Mapping[str, Path]) -> Outcomes:
+    """The outcomes that trials left in their folders, by id."""
+    return Outcomes(reader(folders), drawer(folders))
 
 
 def drawer(folders: Mapping[str, Path]) -> Drawn:

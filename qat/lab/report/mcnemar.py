@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from qat.lab.report.contents import read_contents
+from qat.lab.report.kept import KEPT, read_kept
 from qat.lab.report.pairing import Baselines, groups
 from qat.lab.runs.examples import reader
 from qat.lab.runs.record import Arm, Record
@@ -31,15 +32,19 @@ class Paired:
 
 
 def paired(root: Path, warn: Callable[[str], Any] = lambda _: None) -> list[Paired]:
-    """The tests over the test examples of a study's finished trials, in its order; `warn` is told of damaged files.
+    """The tests over the test examples of a study's finished trials, in its order; `root` may also be a kept table.
+    `warn` is told of damaged files.
 
     Raises `ValueError` where no trial has, with a baseline, examples that are right or wrong.
     """
-    contents = read_contents(root)
-    for problem in contents.problems:
-        warn(problem)
-    records = list(contents.records.values())
-    examples = reader(contents.folders)
+    if root.suffix in KEPT:
+        kept = read_kept(root)
+        records, examples = list(kept.records), kept.outcomes.examples
+    else:
+        contents = read_contents(root)
+        for problem in contents.problems:
+            warn(problem)
+        records, examples = list(contents.records.values()), reader(contents.folders)
     baselines = Baselines(records)
     found: list[tuple[str, Arm, dict[int, McNemar]]] = []
     for group in groups(records):

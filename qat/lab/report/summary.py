@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qat.lab.report.contents import Declared
+from qat.lab.report.images import Outcomes, outcomes_in
 from qat.lab.report.pairing import Baselines, Group, gaining, groups, main_metric
 from qat.lab.report.speed import Speed, speeds
 from qat.lab.report.verdicts import Verdicts, verdicts
@@ -52,19 +53,21 @@ class Row:
 
 def summarize(
     records: Iterable[Record],
-    folders: Mapping[str, Path] | None = None,
+    folders: Mapping[str, Path] | Outcomes | None = None,
     margin: float | None = None,
     contrasts: Sequence[Declared] = (),
 ) -> list[Row]:
     """The rows, in the order of the records.
 
-    `folders` are the trials' own, by id: with them arms are compared per test example too. `margin` is the difference
+    `folders` are the trials' own, by id, or the outcomes that were kept of them: with them arms are compared per test
+    example too. `margin` is the difference
     that does not matter, in the unit of the main metric's differences: by default the metric's own, 0.3 points for
     fractions; where it has none, no equivalence is tested. `contrasts` are those that the study declared.
     """
     records = list(records)
     found, baselines = groups(records), Baselines(records)
-    judged, measured = verdicts(found, baselines, folders or {}, margin, contrasts), speeds(records)
+    outcomes = folders if isinstance(folders, Outcomes) else outcomes_in(folders or {})
+    judged, measured = verdicts(found, baselines, outcomes, margin, contrasts), speeds(records)
     return [_row(group, baselines, judged, measured) for group in found]
 
 

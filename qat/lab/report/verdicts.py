@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from qat.lab.report.contents import Declared
-from qat.lab.report.images import Drawn, drawer, over_images
+from qat.lab.report.images import Outcomes, over_images
 from qat.lab.report.pairing import Baselines, Group, Pair, gaining
-from qat.lab.runs.examples import Examples, reader
+from qat.lab.runs.examples import Examples
 from qat.lab.runs.record import Arm
 from qat.lab.stats import Change, Comparison, Evidence, Terms, Verdict, compare_items, compare_seeds, judge
 from qat.tasks.metric import Metric
@@ -50,14 +49,14 @@ class Asked:
 def verdicts(
     groups: Sequence[Group],
     baselines: Baselines,
-    folders: Mapping[str, Path],
+    outcomes: Outcomes,
     margin: float | None,
     contrasts: Sequence[Declared] = (),
 ) -> Verdicts:
     """Verdicts on the declared contrasts, corrected as one family, and on all other comparisons, corrected as another:
     over all questions and metrics. A contrast that was declared after a look is of the latter.
 
-    Metrics are compared over seeds, and per example where all trials of a comparison have them in `folders`; average
+    Metrics are compared over seeds, and per example where all trials of a comparison have `outcomes`; average
     precisions on images drawn anew.
     """
     questions = list(_questions(groups, baselines, margin))
@@ -70,11 +69,11 @@ def verdicts(
             *(one for one in questions if one.key not in written),
         ],
     )
-    names, looks = {one.first.lineage.group: one.name for one in groups}, (reader(folders), drawer(folders))
+    names = {one.first.lineage.group: one.name for one in groups}
     judged = {
         one.key: verdict
         for declared, family in zip((True, False), families, strict=True)
-        for one, verdict in zip(family, judge(_compared(family, names, *looks), declared=declared), strict=True)
+        for one, verdict in zip(family, judge(_compared(family, names, outcomes), declared=declared), strict=True)
     }
     by_arm: dict[str, dict[Arm, Verdict]] = {digest: {} for digest in names}
     by_contrast: dict[str, list[Verdict]] = {digest: [] for digest in names}
@@ -134,15 +133,15 @@ def _change(metric: Metric, baseline: Arm) -> Change:
     return metric.worsening if baseline in ("float", "control") else "gain"
 
 
-def _compared(family: Sequence[Asked], names: Mapping[str, str], examples: Examples, drawn: Drawn) -> list[Comparison]:
+def _compared(family: Sequence[Asked], names: Mapping[str, str], outcomes: Outcomes) -> list[Comparison]:
     """The comparisons with their evidence; resamples of test items are shared by those of one metric and margin."""
     items: dict[tuple[str, str, str], Evidence] = {}
     for metric, margin in dict.fromkeys((one.metric, one.margin) for one in family):
         alike = [one for one in family if (one.metric, one.margin) == (metric, margin)]
-        items |= _over_items(alike, metric, margin, examples)
+        items |= _over_items(alike, metric, margin, outcomes.examples)
     for one in (one for one in family if one.key not in items):
         within = None if one.margin is None else one.margin / one.metric.factor
-        if (found := over_images(one.pairs, one.metric, one.name, margin=within, drawn=drawn)) is not None:
+        if (found := over_images(one.pairs, one.metric, one.name, margin=within, drawn=outcomes.drawn)) is not None:
             items[one.key] = found.scaled(one.metric.factor)
     return [
         Comparison(

@@ -8,6 +8,7 @@ from rich.console import Console
 from qat.fileio import write_atomically
 from qat.lab.report.contents import Contents, read_contents, states
 from qat.lab.report.html import page
+from qat.lab.report.kept import read_kept
 from qat.lab.report.pareto import COSTS, comparable, points
 from qat.lab.report.summary import Row, summarize
 from qat.lab.report.table import contrast_text, contrasts, csv_text, exploratory, markdown, rich_table
@@ -80,6 +81,16 @@ def tell_report(root: Path, margin: float | None, out: Console, err: Console) ->
         out.print(f"{undecided}; the report says of each why.")
     for path in write_report(contents, rows):
         out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def tell_kept(file: Path, margin: float | None, out: Console) -> None:
+    """Recompute the summary and the verdicts of a study from what was kept of it, and print them all."""
+    kept = read_kept(file)
+    rows = summarize(kept.records, kept.outcomes, margin, kept.contrasts)
+    out.print(rich_table(rows, kept.name))
+    _tell_contrasts(rows, len(kept.contrasts), out)
+    for verdict in exploratory(rows):
+        out.print(verdict.text, markup=False, highlight=False)
 
 
 def _tell_contrasts(rows: Sequence[Row], declared: int, out: Console) -> None:
