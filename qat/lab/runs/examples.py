@@ -8,17 +8,28 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from qat.export.trees import refusing_damage
 from qat.fileio import write_atomically
 from qat.lab.runs.files import EXAMPLES_FILE, REDO_TRIAL, fault, sealed_by
 from qat.lab.runs.record import RECORD_FILE, Record
+from qat.tasks.detection.resample import CRITERIA, FIELDS, resampled_ap
 
 MOST_BYTES = 1 << 30  # of the outcomes of a split's examples
 REMEMBERED = 256  # arrays
 
 type Examples = Callable[[Record, str | None], np.ndarray | None]
 """A record's main metric, or another by name, of each example; None where there is no such array."""
+
+
+DRAWS = 500
+SAME = 1e-5  # to which the metric of the images as they are must agree with what was recorded
+REMEMBERED_DRAWS = 1024  # arrays
+
+type Drawn = Callable[[Record, str | None], Float[np.ndarray, " draws"] | None]
+"""A detector's metric on each draw of its test images; None where it has none. All detectors with as many images see
+the same draws."""
 
 
 def save_examples(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -92,3 +103,37 @@ def _usable(folder: Path, name: str) -> np.ndarray | None:
         return None
     usable = found.ndim == 1 and found.size and found.dtype.kind in "biuf" and np.isfinite(found).all()
     return found if usable else None
+
+
+def drawer(folders: Mapping[str, Path]) -> Drawn:
+    """A function from a record, by its trial's folder, to its main metric, or another by name, on images drawn anew.
+
+    None for metrics that are no average precision, for trials whose detections are missing or damaged, and where they
+    do not make the recorded number.
+    """
+
+    @functools.lru_cache(REMEMBERED_DRAWS)
+    def drawn(trial: str, name: str, recorded: float) -> np.ndarray | None:
+        folder = folders.get(trial)
+        if folder is None or fault(folder / EXAMPLES_FILE, sealed_by(folder / RECORD_FILE)):
+            return None
+        try:
+            arrays = load_examples(folder, FIELDS)
+            found = resampled_ap(arrays, name, _counts(len(arrays["labels"])))
+        except (OSError, ValueError, IndexError):
+            return None
+        usable = np.isfinite(found).all() and abs(found[0] - recorded) <= SAME
+        return found[1:] if usable else None
+
+    def of(record: Record, name: str | None) -> np.ndarray | None:
+        name = name or record.metric.name
+        return drawn(record.trial, name, record.metrics.get(name, np.nan)) if name in CRITERIA else None
+
+    return of
+
+
+@functools.lru_cache(8)
+def _counts(images: int) -> np.ndarray:
+    """How often each image occurs: once each, and then in every draw."""
+    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), DRAWS)
+    return np.concatenate([np.ones((1, images), draws.dtype), draws])
