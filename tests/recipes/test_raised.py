@@ -7,6 +7,7 @@ from studies import BASE
 from qat.lab.experiment.config import override
 from qat.lab.experiment.provenance import provenance
 from qat.lab.experiment.quantizing import Calibration, calibrate, quantized
+from qat.lab.experiment.settings import FloatSettings
 from qat.lab.experiment.training import Run, train_float, workload_of
 from qat.recipes.layer_bits import raise_bits
 from qat.recipes.presets import recipe
@@ -19,7 +20,8 @@ TRAINED = {"train.steps": 80, "train.batch_size": 32, "train.learning_rate": 1e-
 def trained(tmp_path_factory):
     workload = workload_of("cnn(width=4)", "digits")
     run = Run("float", "", tmp_path_factory.mktemp("float"), lambda *_: None, lambda *_: None)
-    return workload, train_float(workload, override(BASE, TRAINED), run)
+    config = override(BASE, TRAINED)
+    return workload, train_float(workload, FloatSettings.of(config, seed=config.first_seed), run)
 
 
 def test_layers_within_the_share_get_8_bits_and_the_loss_is_less(trained):

@@ -11,6 +11,7 @@ from qat.observers import observers
 from qat.ptq.method import methods
 from qat.quantizers import quantizers
 from qat.recipes.layer_bits import raise_bits
+from qat.recipes.presets import recipe as build_recipe
 from qat.recipes.presets import usual_observer
 from qat.recipes.recipe import QuantRecipe
 from qat.registry import Registry, parse_call
@@ -18,7 +19,7 @@ from qat.train import TrainConfig, optimizers, schedules
 from qat.transform import Program
 
 if TYPE_CHECKING:
-    from qat.lab.experiment.config import ExperimentConfig
+    from qat.lab.experiment.settings import Settings
 
 type Member = tuple[Registry[Any], str]
 
@@ -26,23 +27,26 @@ ANY_LAYER = ("layer",)
 ENGINES = (Program.engine, Program.serving)
 
 
-def members(config: "ExperimentConfig", kind: str) -> list[Member]:
-    """The registered parts that run in a stage of that kind, each with its registry."""
-    named = [(models.models, config.model), (data.datasets, config.data), (tasks.tasks, data.load(config.data).task)]
-    if kind == "float":
-        return [*named, *_of_training(config.train)]
-    if kind in ("control", "qat") and config.finetune is not None:
-        named += _of_training(config.finetune)
-    if config.rules is not None:
-        named += _of_recipe(config.rules)
-        if config.sensitive_share is not None:
-            named += _of_recipe(raise_bits(config.rules, ANY_LAYER))
-        if config.allocation is not None:
-            named += [(observers, usual_observer(bits)) for bits in (MIN_BITS, MAX_BITS)]
-        named += [(engines, name) for name in ((config.engine,) if config.engine else ENGINES)]
-    if kind == "calibration":
-        named += [(methods, text) for text in config.ptq]
+def members(settings: "Settings") -> list[Member]:
+    """The registered parts that run in a stage of these settings, each with its registry."""
+    task = data.load(settings.data).task
+    named = [(models.models, settings.model), (data.datasets, settings.data), (tasks.tasks, task)]
+    for name in ("train", "finetune"):
+        if (training := getattr(settings, name, None)) is not None:
+            named += _of_training(training)
+    if (recipe := getattr(settings, "recipe", None)) is not None:
+        named += _of_quantization(settings, build_recipe(recipe) if isinstance(recipe, str) else recipe)
+    named += [(methods, text) for text in getattr(settings, "ptq", ())]
     return list(dict.fromkeys(named))
+
+
+def _of_quantization(settings: Any, rules: QuantRecipe) -> Iterator[Member]:
+    yield from _of_recipe(rules)
+    if settings.sensitive_share is not None:
+        yield from _of_recipe(raise_bits(rules, ANY_LAYER))
+    if settings.allocation is not None:
+        yield from ((observers, usual_observer(bits)) for bits in (MIN_BITS, MAX_BITS))
+    yield from ((engines, name) for name in ((settings.engine,) if settings.engine else ENGINES))
 
 
 def sources(found: list[Member]) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qat.lab.experiment.stage_results import result_of, stage_folder, trained_in
 from qat.lab.experiment.stages import Stage, stage_of
-from qat.lab.experiment.training import Report, Run, Workload, workload_of
+from qat.lab.experiment.training import Report, Run, workload_of
 from qat.lab.experiment.trial import measure
 from qat.lab.runs.finished import clear_stage, finish_stage, finished_trial, is_stage_finished
 from qat.lab.runs.manifest import manifest, signature_of, threads_in, write_manifest, write_signature
@@ -31,10 +31,8 @@ def is_finished(root: Path, stage: Stage) -> bool:
     return is_stage_finished(stage_folder(root, stage))
 
 
-def run_stage(
-    config: "ExperimentConfig", stage: Stage, root: Path, report: Report = silent, watch: Watch = silent
-) -> None:
-    """Do one shared stage of `config`, its needs being finished; nothing where it is finished itself.
+def run_stage(stage: Stage, root: Path, report: Report = silent, watch: Watch = silent) -> None:
+    """Do one shared stage, its needs being finished; nothing where it is finished itself.
 
     A damaged result is moved to `superseded/`; checkpoints, which know by themselves whether they are whole, stay.
     """
@@ -43,10 +41,9 @@ def run_stage(
     started, folder = time.monotonic(), stage_folder(root, stage)
     folder.mkdir(parents=True, exist_ok=True)
     clear_stage(root, folder, stage.name)
-    workload = workload_of(config.model, config.data, config.engine)
-    _write_origin(folder, config, workload, stage)
+    _write_origin(folder, stage)
     run = Run(stage.kind, stage.key, folder, report, watch)
-    write_result(folder, result_of(config, stage, root, run))
+    write_result(folder, result_of(stage, root, run))
     finish_stage(folder, stage.kind, stage.key, time.monotonic() - started)
 
 
@@ -56,7 +53,7 @@ def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path
     folder.mkdir(parents=True, exist_ok=True)
     workload = workload_of(config.model, config.data, config.engine)
     write_config(folder, config.model_dump_json(indent=2))
-    _write_origin(folder, config, workload, stage)
+    _write_origin(folder, stage)
     write_signature(folder, signature_of(workload.dataset))
     shared = list(dict.fromkeys(stage.walk()))[:-1]
     join_points(folder, (stage_folder(root, need) for need in shared))
@@ -80,11 +77,12 @@ def run_experiment(
     """
     *shared, trial = dict.fromkeys(stage_of(config, workload_of(config.model, config.data).dataset.fingerprint).walk())
     for stage in shared:
-        run_stage(config, stage, root, report, watch)
+        run_stage(stage, root, report, watch)
     return finished_trial(folder, trial.key) or run_trial(config, trial, root, folder, about)
 
 
-def _write_origin(folder: Path, config: "ExperimentConfig", workload: Workload, stage: Stage) -> None:
+def _write_origin(folder: Path, stage: Stage) -> None:
     """Write the environment of a stage and the parts of its key."""
-    write_manifest(folder, manifest(config.seed, workload.dataset.fingerprint))
+    assert stage.settings is not None
+    write_manifest(folder, manifest(stage.settings.seed, stage.parts["data"]))
     write_key(folder, stage.key, stage.parts)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qat.core.state import as_tree, from_tree
 from qat.lab.experiment.quantizing import (
@@ -16,6 +16,7 @@ from qat.lab.experiment.quantizing import (
     with_statistics,
 )
 from qat.lab.experiment.recipe import resolved
+from qat.lab.experiment.settings import CalibrationSettings, ControlSettings, FloatSettings, QatSettings
 from qat.lab.experiment.stages import Stage
 from qat.lab.experiment.training import Run, train_control, train_float, workload_of
 from qat.lab.experiment.trial import Trained
@@ -32,51 +33,61 @@ from qat.lab.runs.models import (
 )
 from qat.recipes.data import recipe_to_data
 
-if TYPE_CHECKING:
-    from qat.lab.experiment.config import ExperimentConfig
-
 
 def stage_folder(root: Path, stage: Stage) -> Path:
     """The folder of a shared stage of the study in `root`."""
     return root / STAGES / stage.name
 
 
-def result_of(config: "ExperimentConfig", stage: Stage, root: Path, run: Run) -> Any:
+def result_of(stage: Stage, root: Path, run: Run) -> Any:
     """The arrays that a shared stage leaves, made from what its needs left in `root`."""
-    workload, seed = workload_of(config.model, config.data, config.engine), config.seed
-    if stage.kind == "float":
-        return {"variables": train_float(workload, config, run)}
-    before = trained_in(root, stage.needs[0])
-    if stage.kind == "control":
-        return {"variables": train_control(workload, before.variables, config, run)}
-    assert config.rules is not None
-    if stage.kind == "calibration":
-        run.report("calibration", 0, config.calibration_batches, None)
-        how = Calibration(config.train.batch_size, config.calibration_batches, seed, config.sensitive_share)
-        found = None
-        if config.allocation is None:
-            ranges, paths = calibrate(workload, config.rules, before.variables, how)
-        else:
-            chosen = allocated(workload, config.rules, before.variables, how, config.allocation)
-            ranges, paths, found = chosen.state, [], {"recipe": recipe_to_data(chosen.recipe), **chosen.to_data()}
-            write_allocation(run.folder, found)
-        write_high_bit_layers(run.folder, paths)
-        if not config.ptq:
-            return {"ranges": as_tree(ranges)}
-        recipe = resolved(config.rules, paths, found)
-        done = post_train(workload, recipe, before.variables, ranges, config.ptq, how)
-        write_ptq_steps(run.folder, [step.to_data() for step in done.steps])
-        return {"variables": done.params, "ranges": as_tree(done.state)}
-    assert config.finetune is not None and before.ranges is not None
-    recipe = resolved(config.rules, before.high_bit_layers, before.allocation)
+    match stage.settings:
+        case FloatSettings() as how:
+            return {"variables": train_float(workload_of(how.model, how.data), how, run)}
+        case ControlSettings() as how:
+            before = trained_in(root, stage.needs[0])
+            return {"variables": train_control(workload_of(how.model, how.data), before.variables, how, run)}
+        case CalibrationSettings() as how:
+            return _calibrated(how, trained_in(root, stage.needs[0]), run)
+        case QatSettings() as how:
+            return _trained_on(how, stage.needs[0], root, run)
+    raise ValueError(f"`stage` must be one that trials share, with its settings, got {stage.name}.")
+
+
+def _calibrated(how: CalibrationSettings, before: Trained, run: Run) -> Any:
+    """Ranges, and the variables where post-training methods changed them."""
+    workload = workload_of(how.model, how.data, how.engine)
+    run.report("calibration", 0, how.calibration_batches, None)
+    calibration = Calibration(how.batch_size, how.calibration_batches, how.seed, how.sensitive_share)
+    found = None
+    if how.allocation is None:
+        ranges, paths = calibrate(workload, how.rules, before.variables, calibration)
+    else:
+        chosen = allocated(workload, how.rules, before.variables, calibration, how.allocation)
+        ranges, paths, found = chosen.state, [], {"recipe": recipe_to_data(chosen.recipe), **chosen.to_data()}
+        write_allocation(run.folder, found)
+    write_high_bit_layers(run.folder, paths)
+    if not how.ptq:
+        return {"ranges": as_tree(ranges)}
+    recipe = resolved(how.rules, paths, found)
+    done = post_train(workload, recipe, before.variables, ranges, how.ptq, calibration)
+    write_ptq_steps(run.folder, [step.to_data() for step in done.steps])
+    return {"variables": done.params, "ranges": as_tree(done.state)}
+
+
+def _trained_on(how: QatSettings, calibration: Stage, root: Path, run: Run) -> Any:
+    """Variables and ranges after training with quantization in the loop, from what a calibration left."""
+    workload, before = workload_of(how.model, how.data, how.engine), trained_in(root, calibration)
+    assert before.ranges is not None
+    recipe = resolved(how.rules, before.high_bit_layers, before.allocation)
     taught = None
-    if config.distillation is not None:  # by the float model, not by what post-training methods made of it
-        taught = config.distillation, trained_in(root, stage.needs[0].needs[0]).variables
-    learnt = config.finetune, seed, run, taught
+    if how.distillation is not None:  # by the float model, not by what post-training methods made of it
+        taught = how.distillation, trained_in(root, calibration.needs[0]).variables
+    learnt = how.finetune, how.seed, run, taught
     variables, ranges = train_quantized(workload, recipe, before.variables, before.ranges, *learnt)
-    if config.finetune_bn_batches is not None:
-        how = Calibration(config.train.batch_size, config.finetune_bn_batches, seed)
-        variables = with_statistics(workload, recipe, variables, ranges, how)
+    if how.finetune_bn_batches is not None:
+        statistics = Calibration(how.batch_size, how.finetune_bn_batches, how.seed)
+        variables = with_statistics(workload, recipe, variables, ranges, statistics)
     return {"variables": variables, "ranges": as_tree(ranges)}
 
 

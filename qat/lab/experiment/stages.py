@@ -1,39 +1,35 @@
-"""The stages of a trial: stages that trials share, each with a key that changes with whatever it depends on."""
+"""The stages of a trial: each an object that owns the settings that its result and so its key depend on."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from pydantic import BaseModel
+from typing import Any
 
 from qat.lab.experiment.code import code_of
 from qat.lab.experiment.config import ExperimentConfig, digest
 from qat.lab.experiment.members import members, sources
-from qat.models import pretrained
-from qat.recipes.data import recipe_to_data
-from qat.recipes.recipe import QuantRecipe
+from qat.lab.experiment.settings import (
+    CalibrationSettings,
+    ControlSettings,
+    FloatSettings,
+    Kind,
+    QatSettings,
+    Settings,
+    TrialSettings,
+)
 
-type Kind = Literal["float", "control", "calibration", "qat", "trial"]
-
-CODE: dict[Kind, str] = {
-    "float": "lab.experiment.training",
-    "control": "lab.experiment.training",
-    "calibration": "lab.experiment.quantizing",
-    "qat": "lab.experiment.quantizing",
-    "trial": "lab.experiment.trial",
-}
 ALONE = ("lab.experiment.stage_results",)  # says how each stage is made, and so imports what all of them need
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A piece of an experiment. `needs` are the stages whose results it starts from; `parts` is all that its key is a
-    digest of, by name, and what is `not covered` by it."""
+    """A piece of an experiment. `needs` are the stages whose results it starts from, `settings` those that it is made
+    by (None where it is only read); `parts` is all that its key is a digest of, by name, and what is `not covered`."""
 
     kind: Kind
     key: str
     needs: tuple["Stage", ...] = ()
-    parts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    settings: Settings | None = field(default=None, compare=False, kw_only=True)
+    parts: Mapping[str, Any] = field(default_factory=dict, compare=False, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -48,46 +44,29 @@ class Stage:
 
 
 def stage_of(config: ExperimentConfig, fingerprint: str) -> Stage:
-    """The trial of `config` on data of that fingerprint, as the last of its stages.
-
-    A key is a digest of the settings that a stage uses, the code that it runs, the data, and the keys of its needs.
-    """
-
-    def stage(kind: Kind, settings: Mapping[str, Any], *needs: Stage) -> Stage:
-        files, typed = sources(members(config, kind))
-        code = code_of((CODE[kind],), files, ALONE)
-        parts = {
-            "kind": kind,
-            "settings": {name: _plain(value) for name, value in settings.items() if value is not None},
-            "data": fingerprint,
-            "needs": {need.kind: need.key for need in needs},
-            "code": code.files,
-            "packages": code.packages,
-        }
-        return Stage(kind, digest(parts), needs, {**parts, "not covered": [*typed, *code.uncovered]})
-
-    later = {"seed": config.seed} if config.float_seed is not None else {}
-    start = None if config.init is None else pretrained.fingerprint(config.init)
-    first = _fields(config, "model", "data", "train", "r_drop", "train_bn_batches")
-    trained = stage("float", {**first, "init": start, "seed": config.first_seed})
-    last = trained
+    """The trial of `config` on data of that fingerprint, as the last of its stages."""
+    size = config.train.batch_size
+    last = _stage(FloatSettings.of(config, seed=config.first_seed), fingerprint)
     if config.arm == "control":
-        last = stage("control", {**_fields(config, "finetune", "r_drop", "finetune_bn_batches"), **later}, trained)
+        last = _stage(ControlSettings.of(config, batch_size=size), fingerprint, last)
     if config.recipe is not None:
-        how = _fields(config, "recipe", "engine", "calibration_batches", "sensitive_share", "allocation")
-        how["ptq"] = config.ptq or None
-        last = stage("calibration", {**how, **later}, trained)
+        last = _stage(CalibrationSettings.of(config, batch_size=size), fingerprint, last)
     if config.arm == "qat":
-        last = stage("qat", _fields(config, "finetune", "distillation", "finetune_bn_batches"), last)
-    measured = ("arm", "evaluation_batch_size", "latency_batch_size", "analysis_batches", "more_splits")
-    return stage("trial", _fields(config, *measured), last)
+        last = _stage(QatSettings.of(config, batch_size=size), fingerprint, last)
+    return _stage(TrialSettings.of(config), fingerprint, last)
 
 
-def _fields(config: ExperimentConfig, *names: str) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in names}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, QuantRecipe):
-        return recipe_to_data(value)
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+def _stage(settings: Settings, fingerprint: str, *needs: Stage) -> Stage:
+    """A stage with its key: a digest of its settings, the code that it runs, the data, and the keys of its needs."""
+    files, typed = sources(members(settings))
+    code = code_of((settings.code,), files, ALONE)
+    parts = {
+        "kind": settings.kind,
+        "settings": settings.keyed(),
+        "data": fingerprint,
+        "needs": {need.kind: need.key for need in needs},
+        "code": code.files,
+        "packages": code.packages,
+    }
+    not_covered = {"not covered": [*typed, *code.uncovered]}
+    return Stage(settings.kind, digest(parts), needs, settings=settings, parts={**parts, **not_covered})

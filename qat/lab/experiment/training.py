@@ -19,7 +19,7 @@ from qat.tasks import Task
 from qat.train import FitResult, TrainConfig, fit, matching, per_example
 
 if TYPE_CHECKING:
-    from qat.lab.experiment.config import ExperimentConfig
+    from qat.lab.experiment.settings import ControlSettings, FloatSettings
 
 type Report = Callable[[str, int, int, float | None], None]
 """Told while a stage runs: what it is, steps done, steps in all, and the newest loss."""
@@ -150,30 +150,28 @@ def with_float_statistics(workload: Workload, variables: Any, count: int, size: 
     return replaced(variables, fresh.values)
 
 
-def train_float(workload: Workload, config: "ExperimentConfig", run: Run) -> Any:
+def train_float(workload: Workload, how: "FloatSettings", run: Run) -> Any:
     """Variables of the trained float model, which starts from random ones or the checkpoint `init`."""
-    seed = config.first_seed
-    variables = dict(jax.jit(workload.functions.init)(jax.random.key(seed), *workload.example()))
-    if config.init is not None:
-        variables = initial(config.init, variables)
-    trained = _train(workload, variables, config.train, seed, config.r_drop, run)
-    if config.train_bn_batches is None:
+    variables = dict(jax.jit(workload.functions.init)(jax.random.key(how.seed), *workload.example()))
+    if how.init is not None:
+        variables = initial(how.init, variables)
+    trained = _train(workload, variables, how.train, how.seed, how.r_drop, run)
+    if how.train_bn_batches is None:
         return trained
-    return with_float_statistics(workload, trained, config.train_bn_batches, config.train.batch_size, seed)
+    return with_float_statistics(workload, trained, how.train_bn_batches, how.train.batch_size, how.seed)
 
 
-def train_control(workload: Workload, variables: Any, config: "ExperimentConfig", run: Run) -> Any:
+def train_control(workload: Workload, variables: Any, how: "ControlSettings", run: Run) -> Any:
     """Variables of the float model trained on, with the order of the data that quantized arms see.
 
     Groups of parameters that the float model has none of, such as learned scales, are left out.
     """
-    assert config.finetune is not None
-    groups = matching(config.finetune.groups, variables["params"])
-    finetune = config.finetune.model_copy(update={"groups": groups})
-    trained = _train(workload, variables, finetune, config.seed + OTHER_ORDER, config.r_drop, run)
-    if config.finetune_bn_batches is None:
+    groups = matching(how.finetune.groups, variables["params"])
+    finetune = how.finetune.model_copy(update={"groups": groups})
+    trained = _train(workload, variables, finetune, how.seed + OTHER_ORDER, how.r_drop, run)
+    if how.finetune_bn_batches is None:
         return trained
-    return with_float_statistics(workload, trained, config.finetune_bn_batches, config.train.batch_size, config.seed)
+    return with_float_statistics(workload, trained, how.finetune_bn_batches, how.batch_size, how.seed)
 
 
 def _train(workload: Workload, variables: Any, train: TrainConfig, seed: int, r_drop: float | None, run: Run) -> Any:

@@ -52,7 +52,7 @@ def prepare(config: ExperimentConfig, imports: tuple[str, ...], runs: str | None
         refuse_misfits([config])
         *shared, _ = dict.fromkeys(stage_of(config, data.load(config.data).fingerprint).walk())
         for stage in shared:
-            run_stage(config, stage, root, report)
+            run_stage(stage, root, report)
     workload = workload_of(config.model, config.data, config.engine)
     variables = trained_in(root, shared[0]).variables
     return Prepared(config, imports, root, workload=workload, trained=trained_in(root, shared[-1]),

@@ -149,7 +149,7 @@ def _other(config: ExperimentConfig, name: str) -> Workload:
 def _float_model(config: ExperimentConfig, root: Path, report: Report) -> Any:
     stages = stage_of(config, data.load(config.data).fingerprint).walk()
     stage = next(stage for stage in stages if stage.kind == "float")
-    run_stage(config, stage, root, report)
+    run_stage(stage, root, report)
     return trained_in(root, stage).variables
 
 

@@ -33,7 +33,7 @@ def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
     if stage.kind == "trial":
         _trial(config, stage, place, payload)
     else:
-        run_stage(config, stage, place, report)
+        run_stage(stage, place, report)
 
 
 def _planned(payload: Mapping[str, Any]) -> tuple[ExperimentConfig, Stage]:

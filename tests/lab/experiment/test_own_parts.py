@@ -216,7 +216,7 @@ def test_why_tells_the_file_that_changed_for_every_stage_that_it_redoes(own, tmp
     root, [trial] = tmp_path / "runs", load_study(own, {}).trials
     before = stages(own)
     for stage in list(before.values())[:-1]:
-        run_stage(trial.config, stage, root)
+        run_stage(stage, root)
     told = as_text(why(own, wanted or trial.id, {}, root))
     assert told.count(": finished") == 3
     assert all(text in told for text in ("own_model_number.py", "my_observer", before["float"].parts["data"]))

@@ -71,8 +71,10 @@ def test_keys_know_the_methods_and_their_code():
     assert len({found["calibration"] for found in (plain, one, other)}) == 3
     assert len({found["float"] for found in (plain, one, other)}) == 1
     assert keys(train_bn_batches=2)["float"] != plain["float"]
-    assert (methods, "reestimate_bn") in members(override(SMALL, {"ptq": ("reestimate_bn",)}), "calibration")
-    code = next(s for s in stage_of(override(SMALL, {"ptq": ("reestimate_bn",)}), "data").walk() if s.kind != "float")
+    stages = stage_of(override(SMALL, {"ptq": ("reestimate_bn",)}), "data").walk()
+    code = next(stage for stage in stages if stage.kind == "calibration")
+    assert code.settings is not None
+    assert (methods, "reestimate_bn") in members(code.settings)
     assert "qat/ptq/reestimate_bn.py" in code.parts["code"]
 
 
