@@ -121,7 +121,7 @@ def test_every_command_that_takes_a_run_folder_is_one_that_only_reads_or_asks_fo
         for command in app.registered_commands
         if command.callback and "trust" in command.callback.__annotations__
     }
-    files = {"sweep", "run", "search", "show", "validate"}  # these are given files to run
+    files = {"sweep", "run", "search", "show", "validate", "allocate", "guard", "audit"}  # these are given files to run
     without = {"init", "list_names"}  # these take no run folder
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == (
         reads | trusting | files | without

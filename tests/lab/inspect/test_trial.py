@@ -17,7 +17,7 @@ from qat.lab.sweep.study import make_study
 from qat.recipes.data import recipe_from_data
 from qat.train import per_example
 
-RECIPE = "w4a8(quantizer='lsq')"
+RECIPE = "w2a2(edges='same', observer='minmax', quantizer='lsq')"  # coarse enough for a layer to gain from 8 bits
 BASE = override(TINY, {"analysis_batches": 0, "latency_batch_size": None})
 ARMS = {
     "float": {"arm": "float"},
