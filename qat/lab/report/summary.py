@@ -8,9 +8,9 @@ from pathlib import Path
 from qat.lab.report.contents import Declared
 from qat.lab.report.images import Outcomes, outcomes_in
 from qat.lab.report.pairing import Baselines, Group, gaining, groups, main_metric
-from qat.lab.report.speed import Speed, speeds
 from qat.lab.report.verdicts import Verdicts, verdicts
 from qat.lab.runs.record import Arm, Record
+from qat.lab.runs.speed import Speed, speeds
 from qat.lab.stats import Estimate, Verdict, estimate, paired_difference
 from qat.tasks.metric import Metric
 

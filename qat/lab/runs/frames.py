@@ -12,8 +12,9 @@ import pandas as pd
 from qat.fileio import is_local, write_atomically
 from qat.lab.jobs.log import read_failure
 from qat.lab.runs.files import CONFIG_FILE, fault
-from qat.lab.runs.record import Record, read_sealed_record
+from qat.lab.runs.record import Record, read_record, read_sealed_record
 from qat.lab.runs.settings import read_config
+from qat.lab.runs.speed import speeds
 from qat.lab.runs.studies import find, read_all
 
 RECORDED = ("arm", "recipe", "seed")  # settings that the record has too
@@ -154,9 +155,11 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
     among them, `<column>_drop_from_float` and `<column>_drop_from_control`, each trial's from the float model that it
     starts from and from that model trained on as long (positive is worse, empty where there is none); `size_bytes`,
     `float_size_bytes` of the model that the trial started from, and `latency_ratio`, a call's time by that of the float
-    model in the same run (empty where it was not measured); where trials have them also `operations`, the shares of
-    multiplications by bits of weights and activations, such as `4x4=0.77 8x8=0.23`, and `high_bit_layers`, those that
-    got 8 bits for their sensitivity, with blanks between. `attrs["damaged"]` of what is returned names damaged files.
+    model in the same run, with quartiles `latency_ratio_low` and `_high`: one measurement for all trials of a program
+    (empty where it was not measured, or calls are too short to tell); where trials have them also `operations`, the
+    shares of multiplications by bits of weights and activations, such as `4x4=0.77 8x8=0.23`, and `high_bit_layers`,
+    those that got 8 bits for their sensitivity, with blanks between. `attrs["damaged"]` of what is returned names
+    damaged files.
     Raises `ValueError` for unfinished trials, and for a metric that they lack.
     """
     frame = load(runs)
@@ -181,7 +184,7 @@ def keep(runs: str | Path, file: Path, metrics: Sequence[str]) -> pd.DataFrame:
             **_drops(rows, columns),
             "size_bytes": frame["size_bytes"],
             "float_size_bytes": pd.array([sizes.get(row["lineage.float_stage"]) for row in rows], "Int64"),
-            "latency_ratio": [_ratio(row) for row in rows],
+            **_ratios(rows, list(studies.trials())),
             **{name: column for name, column in _bits(rows).items() if any(column)},
         }
     )
@@ -229,6 +232,20 @@ def _column(metric: str) -> tuple[str, str]:
     return column or name, name
 
 
-def _ratio(row: Mapping[Hashable, Any]) -> float:
-    served, floating = (row.get(f"timing.{name}", math.nan) for name in ("latency_ms", "float_latency_ms"))
-    return round(served / floating, 3)
+def _ratios(rows: Sequence[Mapping[Hashable, Any]], trials: Sequence[tuple[str, str, Path]]) -> dict[str, list[float]]:
+    """Columns on how long a call takes, by that of the float model, of studies whose programs are timed apart."""
+    by_study: dict[str, list[Record]] = {}
+    for study, _, folder in trials:
+        if (record := read_record(folder)) is not None:
+            by_study.setdefault(study, []).append(record)
+    found = {(study, trial): one for study, group in by_study.items() for trial, one in speeds(group).items()}
+    measured = [found.get((str(row["study"]), str(row["trial"]))) for row in rows]
+
+    def ratio(times: float | None) -> float:
+        return round(1 / times, 3) if times else math.nan
+
+    return {
+        "latency_ratio": [ratio(one and one.faster) for one in measured],
+        "latency_ratio_low": [ratio(one and one.high) for one in measured],
+        "latency_ratio_high": [ratio(one and one.low) for one in measured],
+    }

@@ -209,9 +209,10 @@ def test_the_kept_table_has_a_row_for_each_arm_and_seed(tmp_path):
     file = tmp_path / "kept" / "table.csv"
     keep(write_study(tmp_path / "runs", records), file, ["accuracy"])
     assert file.read_text().splitlines() == [
-        "arm,recipe,seed,accuracy,accuracy_drop_from_float,size_bytes,float_size_bytes,latency_ratio",
-        "float,,0,0.9,,400,400,",
-        "ptq w4a4(observer='mse'),w4a4(observer='mse'),1,0.12346,0.77654,100,400,0.25",
+        "arm,recipe,seed,accuracy,accuracy_drop_from_float,size_bytes,float_size_bytes,"
+        "latency_ratio,latency_ratio_low,latency_ratio_high",
+        "float,,0,0.9,,400,400,,,",
+        "ptq w4a4(observer='mse'),w4a4(observer='mse'),1,0.12346,0.77654,100,400,0.25,0.25,0.25",
     ]
 
 

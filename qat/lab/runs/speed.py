@@ -1,7 +1,7 @@
 """Speed of programs: the times of all trials that ran the same one, taken together."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,11 +33,12 @@ class Speed:
 
 def speeds(records: Iterable[Record]) -> dict[str, Speed]:
     """The speed of each trial's program on so many cores; of a record that names no program, that of its arm."""
-    found: dict[tuple, list[Record]] = {}
+    records, found = list(records), dict[tuple, list[Record]]()
+    floats = {record.program for record in records if record.recipe is None and record.program}
     for record in records:
         if "latency_ms" in record.timings:
             found.setdefault(_measured(record), []).append(record)
-    return {record.trial: speed for alike in found.values() for speed in [_speed(alike)] for record in alike}
+    return {record.trial: speed for alike in found.values() for speed in [_speed(alike, floats)] for record in alike}
 
 
 def _measured(record: Record) -> tuple:
@@ -46,11 +47,13 @@ def _measured(record: Record) -> tuple:
     return record.program or record.lineage.group, timings.get("latency_batch"), timings.get("cores")
 
 
-def _speed(records: list[Record]) -> Speed:
+def _speed(records: list[Record], floats: Collection[str]) -> Speed:
+    """The speed of one program; of one that is a float model's too, what its trials measured is noise."""
     latency = float(np.median([record.timings["latency_ms"] for record in records]))
-    parts = [part for record in records for part in _faster(record) if math.isfinite(part)]
+    is_float = records[0].recipe is None or records[0].program in floats
+    parts = [1.0] if is_float else [part for record in records for part in _faster(record) if math.isfinite(part)]
     shortest = min(latency, *(record.timings.get("float_latency_ms", latency) for record in records))
-    is_float, few = records[0].recipe is None, len(records) < FEW or not records[0].program
+    few = len(records) < FEW or not records[0].program
     if not parts or (few and shortest < RESOLVED_MS and not is_float):
         return Speed(latency, None, None, None, len(records))
     low, median, high = map(float, np.quantile(parts, (0.25, 0.5, 0.75), method="weibull"))  # of one trial its own
@@ -60,8 +63,6 @@ def _speed(records: list[Record]) -> Speed:
 def _faster(record: Record) -> list[float]:
     """Quartiles of how many times faster than float a trial's calls were; older records have one number."""
     timings = record.timings
-    if record.recipe is None:
-        return [1.0]
     if "faster" in timings:
         return [timings[name] for name in ("faster_low", "faster", "faster_high")]
     return [timings.get("float_latency_ms", math.nan) / (timings["latency_ms"] or math.nan)]

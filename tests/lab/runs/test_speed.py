@@ -3,11 +3,12 @@
 import time
 
 import pytest
-from records import make_record
+from records import make_record, write_study
 
-from qat.lab.report.speed import speeds
 from qat.lab.report.summary import summarize
 from qat.lab.report.table import markdown
+from qat.lab.runs import keep
+from qat.lab.runs.speed import speeds
 from qat.runtime import LEAST, in_turns, shortest
 
 
@@ -45,6 +46,21 @@ def test_of_short_calls_a_ratio_is_told_by_four_trials_or_more():
     records = [timed("ptq", "w8a8", seed, 0.4, 2.0) for seed in range(4)]
     assert speeds(records[:3])[records[0].trial].faster is None
     assert told(records) == {"PTQ w8a8": ["0.4", "2.00x (1.95 to 2.05)"]}
+
+
+def test_a_program_that_is_the_float_models_is_as_fast_whatever_was_measured():
+    records = [timed("float", None, 0, 3.0, 1.0, program="same"), timed("ptq", "w8", 0, 3.0, 1.4, program="same")]
+    assert told(records)["PTQ w8"] == ["3", "≈ 1x"]
+
+
+def test_a_kept_table_has_one_ratio_a_program(tmp_path):
+    records = [timed("float", None, 0, 4.0, 1.0, program="float")]
+    records += [timed("ptq", "w8a8", seed, 4.0, 2.0 + seed) for seed in range(3)]
+    runs = write_study(tmp_path / "runs", records)
+    kept = keep(runs, tmp_path / "table.csv", ["accuracy"])
+    assert kept["latency_ratio"].tolist() == [1.0] + 3 * [pytest.approx(1 / 3, abs=1e-3)]
+    (low,), (high,) = ({*kept[f"latency_ratio_{end}"].tolist()[1:]} for end in ("low", "high"))
+    assert low < 1 / 3 < high
 
 
 def test_float_is_as_fast_as_itself():
