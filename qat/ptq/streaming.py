@@ -6,6 +6,7 @@ kept longer than it is read.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from qat.ptq.segment import Cut, cut
 from qat.quantizers import quantizers
 
 MEMORY = 2**30  # bytes of activations held at once
+STEP_BYTES, FEWEST, MOST = 2**23, 4, 32  # of the largest value in one step, and the bounds of a batch chosen by it
 Find = Callable[[Flat, Callable[[int, int], bool]], Found]
 
 
@@ -71,13 +73,13 @@ Visit = Callable[[Place], list[Result]]
 @dataclass(frozen=True)
 class Walk:
     """`find` gives the units, `start` the function that is called at each place. At most `samples` examples are seen,
-    `batch` at a time, and at most `memory` bytes of their activations held. A walk that is `labelled` sees the targets
-    too, and leaves room for the gradients of every unit's outputs."""
+    `batch` at a time (None: as `fitting_batch` has it), and at most `memory` bytes of their activations held. A walk
+    that is `labelled` sees the targets too, and leaves room for the gradients of every unit's outputs."""
 
     find: Find
     start: Callable[[Subject, Prepared], Visit]
     samples: int
-    batch: int
+    batch: int | None
     labelled: bool = False
     memory: int = MEMORY
 
@@ -119,11 +121,12 @@ class Walk:
 
     def _prepared(self, subject: Subject, params: Any, batches: Batches) -> Prepared:
         # The first batch tells how many examples there is room for, so that no more are ever gathered.
-        some = gather(batches[:1], None, self.batch, subject.seed)
-        room = self._room(program_of(subject.q, params, some.inputs, some.count))
+        some = gather(batches[:1], None, self.batch or FEWEST, subject.seed)
+        first = program_of(subject.q, params, some.inputs, some.count)
+        batch = self.batch or fitting_batch(first)
         targets = subject.targets if self.labelled else None
-        examples = gather(batches, targets, min(self.samples, max(room, self.batch)), subject.seed)
-        program = program_of(subject.q, params, examples.inputs, min(self.batch, examples.count))
+        examples = gather(batches, targets, min(self.samples, max(self._room(first), batch)), subject.seed)
+        program = program_of(subject.q, params, examples.inputs, min(batch, examples.count))
         fits = min(examples.count, self._room(program)) // program.batch
         examples = examples.first(max(fits, 1) * program.batch)
         found = self.find(program.flat, program.cuttable)
@@ -138,6 +141,14 @@ class Walk:
         return self.memory // max(most, 1)
 
 
+def fitting_batch(program: Program) -> int:
+    """The power of two from 4 to 32 at which the largest value that has a row an example takes 8 MiB or less: 32 small
+    images, 8 sentences of 128 tokens in a BERT 384 wide, 4 boards of 640 pixels."""
+    largest = max((program.flat.sizes[v] for v in program.by_example), default=1) / program.batch
+    fits = max(STEP_BYTES / max(largest, 1), 1)
+    return min(max(2 ** math.floor(math.log2(fits)), FEWEST), MOST)
+
+
 def _outcome(prepared: Prepared, params: Any, state: QuantState, results: list[Result]) -> Outcome:
     units = prepared.found.units
     better = [one.error < one.nearest for one in results]
@@ -146,6 +157,7 @@ def _outcome(prepared: Prepared, params: Any, state: QuantState, results: list[R
     ratios = [one.error / one.nearest if one.nearest > 0 else 1.0 for one in results]
     figures = {
         "examples": prepared.examples.count,
+        "batch": prepared.program.batch,
         "units": len(units),
         "error_ratio": float(np.mean(ratios)) if ratios else 1.0,
     }

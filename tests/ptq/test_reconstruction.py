@@ -16,7 +16,7 @@ from qat.ptq.blocks import blocks, layers
 from qat.ptq.program import flatten
 from qat.ptq.streaming import Result, Walk
 
-STEPS = "steps=150, batch=16"
+STEPS = "steps=200, batch=16"
 METHODS = [f"adaround({STEPS})", f"brecq({STEPS})", f"qdrop({STEPS})", "gptq()"]
 SAME = "(edges='same')"
 
