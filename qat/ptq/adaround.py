@@ -10,7 +10,7 @@ from qat.ptq.soft_rounding import Settings
 
 @register
 def adaround(
-    steps: int = 500,
+    steps: int = 1000,
     batch: int | None = None,
     samples: int = 512,
     rate: float = 0.01,

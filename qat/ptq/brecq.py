@@ -21,7 +21,7 @@ from qat.ptq.streaming import Prepared
 
 @register
 def brecq(
-    steps: int = 500,
+    steps: int = 1000,
     batch: int | None = None,
     samples: int = 512,
     rate: float = 0.01,
