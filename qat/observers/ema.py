@@ -27,6 +27,7 @@ def ema(momentum: float = 0.99) -> Observer:
         seen, by = weight > 0, jnp.maximum(weight, 1e-30)
         return jnp.where(seen, low / by, jnp.inf), jnp.where(seen, high / by, -jnp.inf)
 
-    return Observer(
-        init=lambda channels: (jnp.zeros(()), jnp.zeros(channels), jnp.zeros(channels)), update=update, range=average
-    )
+    def init(channels):
+        return jnp.float32(0), jnp.zeros(channels, jnp.float32), jnp.zeros(channels, jnp.float32)
+
+    return Observer(init=init, update=update, range=average)

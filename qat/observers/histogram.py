@@ -108,8 +108,8 @@ def _from_each(x: Float[Array, " bins"]) -> Float[Array, " bins_and_one"]:
 
 
 def _empty(channels: int) -> Sizes:
-    full = jnp.full(channels, jnp.inf)
-    return Sizes(jnp.zeros((channels, BINS)), jnp.zeros(channels), full, -full)
+    full = jnp.full(channels, jnp.inf, jnp.float32)
+    return Sizes(jnp.zeros((channels, BINS), jnp.float32), jnp.zeros(channels, jnp.float32), full, -full)
 
 
 def _update(s: Sizes, x: Float[Array, "channels values"]) -> Sizes:

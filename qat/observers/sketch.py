@@ -42,8 +42,8 @@ class Bins:
 
     def empty(self, channels: int) -> Sketch:
         """Make a sketch of nothing; its range is empty (low above high)."""
-        full = jnp.full(channels, jnp.inf)
-        return Sketch(jnp.zeros((channels, 2 * self.side)), jnp.zeros(channels, jnp.int32), full, -full)
+        full = jnp.full(channels, jnp.inf, jnp.float32)
+        return Sketch(jnp.zeros((channels, 2 * self.side), jnp.float32), jnp.zeros(channels, jnp.int32), full, -full)
 
     def update(self, s: Sketch, x: Float[Array, "channels values"]) -> Sketch:
         """Add a batch of values."""

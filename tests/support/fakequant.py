@@ -6,7 +6,8 @@ ROUNDING = 2**-12  # of a step: a value at the bound counts as inside, however f
 
 
 def fake_quant(x, spec, axes):
-    """`x` rounded to the grid of its range over `axes` (float64), and where it lies within that range."""
+    """`x` rounded to the grid of its range over `axes` (float64), and where the straight-through gradient passes:
+    within that range, on a grid with a zero point half a step beyond it too."""
     x = np.asarray(x, np.float32)
     if spec is None:
         return x.astype(np.float64), np.ones(x.shape, bool)
@@ -22,7 +23,8 @@ def fake_quant(x, spec, axes):
         least = np.round(low / scale)
         most = least + levels
     steps = x * (1 / scale)
-    inside = (steps >= least - ROUNDING) & (steps <= most + ROUNDING)
+    beyond = ROUNDING + (0.5 if spec.grid != "symmetric" else 0)
+    inside = (steps >= least - beyond) & (steps <= most + beyond)
     return np.float64(scale) * np.round(np.clip(steps, least, most)), inside
 
 
