@@ -86,7 +86,8 @@ def divergence(
     """
     place = jnp.arange(BINS, dtype=jnp.float32)
     level = jnp.minimum(jnp.floor((place * levels + 0.5) / bins), MOST_LEVELS - 1).astype(jnp.int32)
-    starts = jnp.floor((jnp.arange(MOST_LEVELS + 1) * bins - 0.5) / levels) + 1  # halves keep rounding off the bounds
+    edge = jnp.arange(MOST_LEVELS + 1, dtype=jnp.float32)
+    starts = jnp.floor((edge * bins - 0.5) / levels) + 1  # halves keep rounding off the bounds
     starts = jnp.minimum(starts, bins).astype(jnp.int32)
     count, occupied = (x[starts] for x in sums)
     even = (count[:-1] - count[1:]) / jnp.maximum(occupied[:-1] - occupied[1:], 1.0)

@@ -89,7 +89,9 @@ def test_mcnemar_counts_what_is_right_whichever_way_outcomes_are_told(tmp_path):
 def error_of(trial, value, size=1000):
     """The record of the mirrored task."""
     made = record_of(trial, value, size)
-    return made.model_copy(update={"task_metrics": (LOWER,), "metrics": {"error": 1 - value}})
+    return made.model_copy(
+        update={"task_metrics": (LOWER,), "metrics": dict.fromkeys(("error", "validation/error"), 1 - value)}
+    )
 
 
 @pytest.mark.parametrize("pruner", ["none", "median(startup=2)", "halving(least=1, factor=2)"])
