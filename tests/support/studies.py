@@ -39,7 +39,7 @@ def fake_record(trial, accuracy=0.5, **changes):
         "seed": config.seed,
         "lineage": lineage(config),
         "task_metrics": METRICS,
-        "metrics": {"accuracy": accuracy},
+        "metrics": {"accuracy": accuracy, **{f"{split}/accuracy": accuracy for split in config.more_splits}},
         "examples": 100,
         "size_bytes": 400 if config.recipe is None else 100,
         "timings": {"seconds": 0.0},
