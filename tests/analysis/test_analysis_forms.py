@@ -132,7 +132,7 @@ def test_operands_are_measured_in_the_precision_that_the_site_reads():
 MODELS = {"resnet_eval": 7, "lstm": 10, "scan_remat": 26}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["lstm", *(pytest.param(m, marks=pytest.mark.slow) for m in MODELS if m != "lstm")])
 def test_models_of_the_zoo_have_the_statistics_of_every_site(model):
     case = ZOO[model]()
     q, batches = qat.quantize(case.fn, qat.recipe("w8a8")), [case.inputs(2, None, 0)]

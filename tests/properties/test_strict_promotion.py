@@ -47,7 +47,9 @@ SPECS = {
 }
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "observer mse")) for name in SPECS]
+)
 def test_nothing_is_promoted(name):
     weights, activations = SPECS[name]
     q = qat.quantize(net, QuantRecipe((QuantRule(weights=weights, activations=activations),)))

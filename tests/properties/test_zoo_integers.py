@@ -9,7 +9,8 @@ from zoo import ZOO
 import qat
 from qat.engines import Engine, engines, integer
 
-MODELS = ["mobilenet", "bert_bf16", "gru", "scan_remat"]
+HEAVY = [pytest.param(name, marks=pytest.mark.slow) for name in ("bert_bf16", "scan_remat")]
+MODELS = ["mobilenet", "gru", *HEAVY]
 SEEN: list[tuple[tuple[int, ...], int]] = []
 
 

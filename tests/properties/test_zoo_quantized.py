@@ -23,13 +23,11 @@ OTHER_RECIPES = {
     "w4a8(observer='histogram')": ["text_cnn"],
     "w8a8(observer='percentile(99.9)')": ["nnx_transformer"],
 }
+HEAVY = {"lenet", "unet", "mixer", "scan_remat", "resnet_eval", "nnx_scan", "text_cnn"}  # some 10 s each
 # The others are compared in the slow tests, and all in benchmarks/coverage.py.
 QUICK = [
-    "mlp", "lenet_bf16", "resnet_train", "mobilenet", "weight_standardized", "unet", "wavenet",
-    "text_cnn", "general_dense", "lstm", "gru",
-    "greedy_decoder", "moe_switch", "early_exit", "equilibrium", "hopfield", "siamese", "lora",
-    "hypernetwork", "recommender", "custom_vjp_matmul", "custom_rules", "force_field", "nnx_cnn", "nnx_lstm",
-    "picked_ensemble", "callbacks", "token_router", "two_heads", "stack_again", "slowed_weight",
+    "mlp", "lenet_bf16", "resnet_train", "mobilenet", "wavenet", "general_dense", "lstm", "moe_switch", "equilibrium",
+    "siamese", "custom_rules", "force_field", "nnx_cnn", "callbacks", "token_router", "stack_again", "slowed_weight",
 ]  # fmt: skip
 SLOW_RECIPES = ["w8a8", "w8a8_dynamic", "w4a4", "w8", "w2a4(quantizer='lsq')"]
 AT_HOME = {"callbacks"}  # call functions of this process, which jax exports for no other platform
@@ -77,7 +75,14 @@ def test_serving_equals_simulation_bit_for_bit(name):
     _compare(name, "w8a8")
 
 
-@pytest.mark.parametrize(("recipe", "name"), [(r, n) for r, names in OTHER_RECIPES.items() for n in names])
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        pytest.param(recipe, name, marks=[pytest.mark.slow] * (name in HEAVY))
+        for recipe, names in OTHER_RECIPES.items()
+        for name in names
+    ],
+)
 def test_serving_equals_simulation_bit_for_bit_under_other_recipes(recipe, name):
     _compare(name, recipe)
 
