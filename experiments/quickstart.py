@@ -7,7 +7,13 @@ does on the way; and QAT, which starts from that, with the control's steps, rate
 
     qat sweep experiments/quickstart.py
 
-ANSWER
+Cost: 46 s of processor time, 44 trials.
+
+Answer, means of 4 seeds on 450 test images with 95 % intervals: not before 2-bit weights, and there by little. The
+float model has 98.3 %, and training on is not shown to gain (0.0 ± 0.4). At w2a4 calibrating ranges alone loses
+26 ± 32 points. Statistics estimated anew win back 23 of them without training; 3.0 ± 1.2 are left, of which QAT wins
+2.4 ± 1.2. At w8a8 and w4a4 four seeds show neither a difference nor equivalence within 0.3 points: all means lie
+within 0.5 points of the float model's.
 """
 
 from qat.lab.experiment.config import ExperimentConfig

@@ -190,14 +190,18 @@ def any_identical(rows: Sequence[Row]) -> bool:
 
 def _columns(rows: Sequence[Row], apart: bool = False) -> dict[str, list[str]]:
     """Cells by heading, without columns that would be empty; the trials' labels where arm and recipe do not tell the
-    rows apart. `apart` is as for `shown`."""
+    rows apart, or recipes are longer. `apart` is as for `shown`."""
     arms = [(row.arm, row.recipe) for row in rows]
+    labels, recipes = [row.label for row in rows], [row.recipe or "" for row in rows]
+    labelled = len(set(arms)) < len(arms) or (
+        all(labels) and max(map(len, labels), default=0) < max(map(len, recipes), default=0)
+    )
     headings = {row.metric.heading for row in rows}
     score = headings.pop() if len(headings) == 1 else "score"
     columns = {
-        "trial": [row.label for row in rows] if len(set(arms)) < len(arms) else [],
+        "trial": labels if labelled else [],
         "arm": [row.arm for row in rows],
-        "recipe": [row.recipe or "" for row in rows],
+        "recipe": recipes,
         "metric": [row.metric.heading for row in rows] if score == "score" else [],
         "n": [_seeds(row) for row in rows],
         score: [shown(row, row.score, apart=apart) for row in rows],
