@@ -81,7 +81,7 @@ def test_the_core_alone_quantizes_and_other_wings_name_their_extra(tmp_path):
     assert done.returncode == 0, done.stderr
     engine, *lines = done.stdout.splitlines()
     assert engine == "integer"
-    extras = {"train": "train", "models": "train", "tasks": "train", "results": "lab"}
+    extras = {"train": "train", "models": "train", "results": "lab"}
     said = {line.split()[0]: line for line in lines[:-2]}
     assert set(said) == set(extras)
     for wing, extra in extras.items():

@@ -105,6 +105,7 @@ def test_images_that_cells_do_not_fill_are_refused():
         outputs("yolo_lite(width=8)", (1, 100, 96, 1))
 
 
+@pytest.mark.slow
 def test_it_learns_a_few_boards_by_heart(learned):
     assert scores(float_examples(TASK, NET.inference), learned)["map50"] > 0.9
 

@@ -44,7 +44,7 @@ def inner(q, variables, state, batches, simulated):
     }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [FORMS[0], *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS[1:])])
 def test_no_corrected_layer_is_moved_on_average(form):
     q, variables, state, batches = case()
     found = ptq.apply((form,), q, variables, state, batches)

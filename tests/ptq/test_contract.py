@@ -10,6 +10,7 @@ from qat.export.safetensors import serialized
 from qat.ptq import methods
 
 QUICK: dict[str, str] = {}
+LEARNING = {"adaround", "brecq", "qdrop"}  # tens of seconds each
 """Settings that are done at once, of methods that take long by themselves."""
 REFUSED = {("reestimate_bn", "transformer"): "there are no running statistics"}
 
@@ -24,7 +25,9 @@ def case(request):
     return request.param, subject, variables, state, batches, size
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LEARNING)) for name in methods.names()]
+)
 def test_a_method_is_pure_serves_what_it_simulates_and_keeps_the_file_s_size(case, name: str):
     model, subject, variables, state, batches, size = case
     text = QUICK.get(name, name)

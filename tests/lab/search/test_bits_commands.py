@@ -31,7 +31,7 @@ from qat.data.digits import digits
 
 
 @data.register
-def digits_without_validation():
+def digits_never_validated():
     whole = digits()
     splits = {name: part for name, part in whole.splits.items() if name != "validation"}
     return dataclasses.replace(whole, splits=splits)
@@ -102,7 +102,7 @@ def test_an_allocation_tells_its_front_and_leaves_a_config(place):
     [
         (
             "guard",
-            {"data": "digits_without_validation", "more": NO_VALIDATION},
+            {"data": "digits_never_validated", "more": NO_VALIDATION},
             "examples in the split 'validation'",
         ),
         ("guard", {"arm": "float", "recipe": None}, "`arm` of .* must be 'ptq' or 'qat'"),

@@ -114,7 +114,9 @@ def test_all_layers_products_and_tables_are_found(net, variables):
     assert [site.path.rpartition("/")[2] for site in sites if site.rule is None] == ["token_type"]  # always one row
 
 
-@pytest.mark.parametrize(("pooling", "recipe"), [("pooler", "w8a8"), ("mean", "w8a8_dynamic")])
+@pytest.mark.parametrize(
+    ("pooling", "recipe"), [("pooler", "w8a8"), pytest.param("mean", "w8a8_dynamic", marks=pytest.mark.slow)]
+)
 def test_serving_equals_simulation_bit_for_bit_at_any_padding(pooling, recipe):
     net = forward(TEXT.format(pooling).replace("layers=2", "layers=1"), classes=3)
     variables = larger(jax.jit(net.init)(jax.random.key(0), TOKENS, MASK))
