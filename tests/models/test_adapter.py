@@ -96,6 +96,7 @@ def test_it_keeps_to_the_contract_and_its_weights_are_those_of_its_key(net, form
         check_builder(form.build.__name__)
 
 
+@pytest.mark.slow
 def test_training_in_float_lowers_the_loss_and_moves_only_what_it_should(form, net, task, variables, trained):
     model = {"params": trained.params, **trained.state}
     before, after = (total_loss(task, net.inference, one) for one in (variables, model))
@@ -114,6 +115,7 @@ def test_only_training_draws_from_the_key(form, net, inputs, variables):
     assert same(inference(variables, *inputs), inference(variables, *inputs))
 
 
+@pytest.mark.slow
 def test_served_integers_are_the_simulated_ones_bit_for_bit(form, net, inputs, variables, state_of):
     q, state = state_of
     assert [site.path for site in q.sites(variables, *inputs) if site.rule is not None] == list(form.sites)

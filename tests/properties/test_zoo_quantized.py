@@ -26,8 +26,8 @@ OTHER_RECIPES = {
 HEAVY = {"lenet", "unet", "mixer", "scan_remat", "resnet_eval", "nnx_scan", "text_cnn"}  # some 10 s each
 # The others are compared in the slow tests, and all in benchmarks/coverage.py.
 QUICK = [
-    "mlp", "lenet_bf16", "resnet_train", "mobilenet", "wavenet", "general_dense", "lstm", "moe_switch", "equilibrium",
-    "siamese", "custom_rules", "force_field", "nnx_cnn", "callbacks", "token_router", "stack_again", "slowed_weight",
+    "mlp", "lenet_bf16", "resnet_train", "mobilenet", "lstm", "moe_switch", "custom_rules", "nnx_cnn", "callbacks",
+    "token_router",
 ]  # fmt: skip
 SLOW_RECIPES = ["w8a8", "w8a8_dynamic", "w4a4", "w8", "w2a4(quantizer='lsq')"]
 AT_HOME = {"callbacks"}  # call functions of this process, which jax exports for no other platform
