@@ -126,4 +126,4 @@ def test_every_command_that_takes_a_run_folder_is_one_that_only_reads_or_asks_fo
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == (
         reads | trusting | files | without
     )
-    assert trusting == {"replay", "detect", "texts", "show"}  # `show --why RUNS`
+    assert trusting == {"replay", "detect", "texts", "show", "serve"}  # `show --why RUNS`

@@ -1,0 +1,82 @@
+"""Finished trials as models behind a server, in integers where they are quantized."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from qat.lab.inspect.detector.load import THRESHOLD, USUAL
+from qat.lab.inspect.trial import Trial
+from qat.lab.serving.images import classifier_form, detector_form, scale_of_files
+from qat.lab.serving.servable import Form, Servable, batch_sizes
+from qat.lab.serving.texts import text_form
+from qat.registry import parse_call
+from qat.tasks.detection.decode import detector
+
+SERVED = ("classification", "detection", "text_classification")
+
+
+def servable(
+    trial: Trial, max_batch: int, *, threshold: float | None = None, pixel_scale: float | None = None
+) -> Servable:
+    """The model of a finished trial with batches of at most `max_batch`; nothing is compiled yet.
+
+    `threshold` is the least score of a detector's boxes that are told, by default that of the trial's best F-score.
+    `pixel_scale` is what pixels of image files are multiplied by for a classifier, by default found by looking at its
+    data set. Raises `ValueError` for a trial of a task that is not served, and where a text classifier's tokenizer,
+    which is its data set's, is not on this machine.
+    """
+    task = parse_call(trial.signature.task)[0]
+    if task not in SERVED:
+        raise ValueError(
+            f"{str(trial.folder)!r} must hold a model of a task in {', '.join(SERVED)}, but its task is {task}."
+        )
+    if threshold is not None and (task != "detection" or not 0 <= threshold <= 1):
+        raise ValueError(f"`threshold` must be in [0, 1] and is for detectors, got {threshold} for {task}.")
+    if pixel_scale is not None and task != "classification":
+        raise ValueError(f"`pixel_scale` is for classifiers of images, got {pixel_scale} for {task}.")
+    form = _form(trial, task, threshold, pixel_scale)
+    return Servable(trial.name, form, _compute(trial, task), batch_sizes(max_batch))
+
+
+def fallback(trial: Trial, beside: Trial, form: Form, max_batch: int) -> Servable:
+    """The float model of a finished trial, with the form of the model that it may replace, which is that of `beside`.
+
+    Raises `ValueError` where it is quantized itself, or of other classes or inputs.
+    """
+    if trial.config.recipe is not None:
+        raise ValueError(f"`fallback` must be a float trial, but {str(trial.folder)!r} is {trial.name}.")
+    if trial.signature != beside.signature:
+        raise ValueError(
+            f"`fallback` must be a model of the same task, classes and inputs, but {str(trial.folder)!r} has "
+            f"{trial.signature} and {str(beside.folder)!r} {beside.signature}."
+        )
+    return Servable(trial.name, form, _compute(trial, form.task), batch_sizes(max_batch))
+
+
+def _form(trial: Trial, task: str, threshold: float | None, scale: float | None) -> Form:
+    if task == "text_classification":
+        return text_form(trial.signature, trial.dataset)
+    if task == "detection":
+        found = trial.record.metrics.get(THRESHOLD, USUAL) if threshold is None else threshold
+        return detector_form(trial.signature, found)
+    dtype = np.dtype(np.float32)
+    try:
+        example = trial.dataset.splits["train"][0]["image"]
+        dtype, known = example.dtype, scale_of_files(trial.dataset)
+    except ValueError:  # the data are elsewhere: arrays can still be served
+        known = None
+    return classifier_form(trial.signature, dtype, known if scale is None else scale)
+
+
+def _compute(trial: Trial, task: str) -> Callable[..., Any]:
+    """The compiled function of a trial's model on arrays with a batch axis: probabilities, or detections."""
+    if trial.quantized is None or trial.converted is None:
+        network, model = trial.functions.inference, trial.variables
+    else:
+        network, model = trial.quantized.serve, trial.converted
+    model = jax.device_put(model)
+    whole = detector(network) if task == "detection" else lambda model, *inputs: jax.nn.softmax(network(model, *inputs))
+    compiled = jax.jit(whole)
+    return lambda *arrays: compiled(model, *arrays)
