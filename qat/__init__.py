@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qat.core.convert import Converted as Converted
     from qat.core.sites import Site as Site
     from qat.core.state import QuantState as QuantState
+    from qat.export.fold import fold_norms as fold_norms
     from qat.export.safetensors import load as load
     from qat.export.safetensors import save as save
     from qat.export.states import load_state as load_state
@@ -36,6 +37,7 @@ _HOME = {
     "Quantized": "qat.transform",
     "Site": "qat.core.sites",
     "TensorSpec": "qat.recipes.recipe",
+    "fold_norms": "qat.export.fold",
     "load": "qat.export.safetensors",
     "load_state": "qat.export.states",
     "quantize": "qat.transform",

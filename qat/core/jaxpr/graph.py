@@ -3,6 +3,7 @@
 What stands in a loop or branch stays inside one node: methods that reason over neighbours leave it alone.
 """
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,18 +13,21 @@ import numpy as np
 from qat.core.jaxpr import layouts
 from qat.core.jaxpr.contraction import Location
 
+CONTROL = {"scan", "while", "cond"}
+
 Value = int
 """The number of a value of the graph; the first ones are the function's inputs."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """An equation at a location, with the values that it reads and makes."""
+    """An equation at a location, with the values that it reads and makes, and the name scopes around it."""
 
     location: Location
     equation: Any
     reads: tuple[Value, ...]
     makes: tuple[Value, ...]
+    names: str = field(default="", kw_only=True)
 
     @property
     def name(self) -> str:
@@ -39,13 +43,15 @@ class Node:
 @dataclass
 class Graph:
     """The nodes in order of evaluation, by value its shape, constants by value, values that depend on parameters and
-    constants alone, and those that the function returns. The first `leaves` values are the parameters' leaves."""
+    constants alone (`known`), of these the first leaf that each is made of (`origins`), and those that the function
+    returns. The first `leaves` values are the parameters' leaves."""
 
     leaves: int
     nodes: list[Node] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     constants: dict[Value, Any] = field(default_factory=dict)
     known: set[Value] = field(default_factory=set)
+    origins: dict[Value, int] = field(default_factory=dict)
     outputs: tuple[Value, ...] = ()
 
     @cached_property
@@ -88,8 +94,61 @@ def graph_of(jaxpr: Any, leaves: int) -> Graph:
     graph = Graph(leaves)
     inputs = [_new(graph, v.aval) for v in inner.invars]
     graph.known.update(inputs[:leaves])
-    graph.outputs = tuple(_open(graph, jaxpr, inputs, [_constant(graph, c) for c in consts], ()))
+    graph.origins.update({value: value for value in inputs[:leaves]})
+    opened = layouts.INLINED | layouts.REMAT
+    graph.outputs = tuple(_open(graph, jaxpr, inputs, [_constant(graph, c) for c in consts], (), "", opened))
     return graph
+
+
+Origins = list[tuple[bool, int | None]]
+"""For each input of a jaxpr whether it depends on parameters and constants alone, and the leaf that it is made of."""
+
+
+def scopes_of(jaxpr: Any, leaves: int, layer_scans: Collection[Location]) -> list[Graph]:
+    """The graphs of a traced function and of every remat, loop and branch in it, the values of each being its own.
+
+    What only a scan slices is known inside of `layer_scans` alone: any other scan may add a row to each step.
+    """
+    origins: Origins = [
+        (i < leaves, i if i < leaves else None) for i in range(len(layouts.open_jaxpr(jaxpr)[0].invars))
+    ]
+    return list(_scopes(jaxpr, origins, (), "", layer_scans))
+
+
+def _scopes(
+    jaxpr: Any, origins: Origins, at: Location, names: str, layer_scans: Collection[Location]
+) -> Iterator[Graph]:
+    inner, consts = layouts.open_jaxpr(jaxpr)
+    graph = Graph(0)
+    inputs = [_new(graph, v.aval) for v in inner.invars]
+    for value, (known, leaf) in zip(inputs, origins, strict=True):
+        graph.known.update([value] if known else [])
+        graph.origins.update({value: leaf} if leaf is not None else {})
+    made = _open(graph, jaxpr, inputs, [_constant(graph, c) for c in consts], at, names, layouts.INLINED)
+    graph.outputs = tuple(made)
+    yield graph
+    for node in graph.nodes:
+        for where, body, passed in _bodies(node, layer_scans):
+            given = [(False, None) if v is None else (v in graph.known, graph.origins.get(v)) for v in passed]
+            yield from _scopes(body, given, (*node.location, where), node.names, layer_scans)
+
+
+def _bodies(node: Node, layer_scans: Collection[Location]) -> Iterator[tuple[str, Any, list[Value | None]]]:
+    """The jaxprs in a node that can be rewritten, each with its name and the values passed in, None where they change
+    from one iteration to the next."""
+    p, reads = node.params, list(node.reads)
+    if node.name in layouts.REMAT:
+        yield "call", layouts.inlined_jaxpr(node.equation), reads
+    elif node.name == "cond":
+        yield from ((f"branches[{i}]", branch, reads[1:]) for i, branch in enumerate(p["branches"]))
+    elif node.name == "while":
+        n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+        yield "call", p["body_jaxpr"], [*reads[n:m], *[None] * len(reads[m:])]
+    elif node.name == "scan":
+        s = layouts.scan_layout(node.equation)
+        slices = reads[s.consts + s.carry :]
+        in_layers = node.location in layer_scans
+        yield "call", s.body, [*reads[: s.consts], *[None] * s.carry, *(v if in_layers else None for v in slices)]
 
 
 def _new(graph: Graph, aval: Any) -> Value:
@@ -105,7 +164,15 @@ def _constant(graph: Graph, x: Any) -> Value:
     return value
 
 
-def _open(graph: Graph, jaxpr: Any, inputs: list[Value], consts: list[Value], at: Location) -> list[Value]:
+def _open(
+    graph: Graph,
+    jaxpr: Any,
+    inputs: list[Value],
+    consts: list[Value],
+    at: Location,
+    names: str,
+    opened: Collection[str],
+) -> list[Value]:
     inner, _ = layouts.open_jaxpr(jaxpr)
     env = dict(zip([*inner.constvars, *inner.invars], [*consts, *inputs], strict=True))
 
@@ -114,16 +181,21 @@ def _open(graph: Graph, jaxpr: Any, inputs: list[Value], consts: list[Value], at
 
     for index, eqn in enumerate(inner.eqns):
         reads, here = [read(v) for v in eqn.invars], (*at, index)
-        if eqn.primitive.name in layouts.INLINED or eqn.primitive.name in layouts.REMAT:
+        scope = f"{names}/{eqn.source_info.name_stack}"
+        if eqn.primitive.name in opened:
             body = layouts.inlined_jaxpr(eqn)
             own = [_constant(graph, c) for c in layouts.open_jaxpr(body)[1]]
             # A plain call adds no node: its values are those of its body, at the locations that rewriting knows.
-            makes = _open(graph, body, reads, own, (*here, "call"))
+            makes = _open(graph, body, reads, own, (*here, "call"), scope, opened)
         else:
             makes = [_new(graph, v.aval) for v in eqn.outvars]
-            graph.nodes.append(Node(here, eqn, tuple(reads), tuple(makes)))
-            if all(v in graph.known for v in reads) and not eqn.effects:
+            node = Node(here, eqn, tuple(reads), tuple(makes), names=scope)
+            graph.nodes.append(node)
+            # As where sites are found, what a loop or branch makes is never known.
+            if all(v in graph.known for v in reads) and not eqn.effects and node.name not in CONTROL:
                 graph.known.update(makes)
+                made_of = [graph.origins[v] for v in reads if v in graph.origins]
+                graph.origins.update(dict.fromkeys(makes, made_of[0]) if made_of else {})
         env.update(zip(eqn.outvars, makes, strict=True))
     return [read(v) for v in inner.outvars]
 

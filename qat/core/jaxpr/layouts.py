@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from jax.core import Tracer
+from jax.extend import source_info_util
 from jax.extend.core import Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -184,8 +185,18 @@ def _mesh_of(eqn: JaxprEqn) -> contextlib.AbstractContextManager[Any]:
     )
 
 
+def current_names() -> Any:
+    """The stack of name scopes that equations traced now are in."""
+    return source_info_util.current_name_stack()
+
+
+def named(names: Any) -> contextlib.AbstractContextManager[Any]:
+    """A context in which equations are traced under exactly this stack of name scopes."""
+    return source_info_util.set_name_stack(names)
+
+
 def evaluate(jaxpr: Any, args: list[Any], rule: Callable[[int, JaxprEqn, list[Any]], list[Any]]) -> list[Any]:
-    """Outputs of `jaxpr`, each equation evaluated by `rule(index, equation, operands)`."""
+    """Outputs of `jaxpr`, each equation evaluated by `rule(index, equation, operands)` under its own name scopes."""
     inner, consts = open_jaxpr(jaxpr)
     env: dict[Any, Any] = dict(zip(inner.constvars, consts, strict=True))
     env.update(zip(inner.invars, args, strict=True))
@@ -198,7 +209,8 @@ def evaluate(jaxpr: Any, args: list[Any], rule: Callable[[int, JaxprEqn, list[An
     # site is found again, so evaluation must not skip or reorder any.
     for index, eqn in enumerate(inner.eqns):
         operands = [read(v) for v in eqn.invars]
-        with _mesh_of(eqn):
+        # Names tell sites, and operations in profiles, apart: a rewritten function keeps those of the one it is of.
+        with _mesh_of(eqn), named(current_names() + eqn.source_info.name_stack):
             env.update(zip(eqn.outvars, rule(index, eqn, operands), strict=True))
     return [read(v) for v in inner.outvars]
 
