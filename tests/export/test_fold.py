@@ -231,8 +231,8 @@ def test_layers_whose_norms_come_in_another_order_keep_their_ids_and_stay():
 
     params = {"kernel": jnp.eye(4), "other": jnp.eye(4), "a": norm_of(4), "b": norm_of(4), "c": norm_of(4)}
     found = {norm.path: norm for norm in qat.fold_norms(fn).norms(params, jnp.ones((2, 4)), jnp.ones((2, 4)))}
-    assert "another order" in found["a"].reason
-    assert "another order" in found["b"].reason
+    assert "another order" in str(found["a"].reason)
+    assert "another order" in str(found["b"].reason)
     assert found["c"].site is not None
 
 
@@ -254,4 +254,4 @@ def test_a_layer_that_is_called_twice_is_folded_at_each_call():
 
 def test_what_is_no_function_is_refused():
     with pytest.raises(ValueError, match="`fn` must be a function"):
-        qat.fold_norms({"params": 1})
+        qat.fold_norms({"params": 1})  # pyright: ignore[reportArgumentType]

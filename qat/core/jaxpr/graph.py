@@ -3,7 +3,7 @@
 What stands in a loop or branch stays inside one node: methods that reason over neighbours leave it alone.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -133,7 +133,7 @@ def _scopes(
             yield from _scopes(body, given, (*node.location, where), node.names, layer_scans)
 
 
-def _bodies(node: Node, layer_scans: Collection[Location]) -> Iterator[tuple[str, Any, list[Value | None]]]:
+def _bodies(node: Node, layer_scans: Collection[Location]) -> Iterator[tuple[str, Any, Sequence[Value | None]]]:
     """The jaxprs in a node that can be rewritten, each with its name and the values passed in, None where they change
     from one iteration to the next."""
     p, reads = node.params, list(node.reads)
