@@ -86,7 +86,7 @@ def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:
         usual = {getattr(r, tensors) for r in (first, last, *rules) if r is not None}
         return () if len(usual) == 1 and usual == {spec for _, spec in found} else found
 
-    return QuantRecipe(rules, first, last, weights=own("weights"), activations=own("activations"))
+    return QuantRecipe(rules, first, last, weights=own("weights"), activations=own("activations"), adds=recipe.adds)
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class Quantized:
         return _keyworded(self, static), (*inputs, arrays)
 
     def sites(self, params: Any, *inputs: Any, **keywords: Any) -> Sites:
-        """Every contraction and look-up of the function, with its rule and bits or why it stays in float; prints as a
-        table.
+        """Every contraction, look-up and quantized addition of the function, with its rule and bits or why it stays in
+        float; prints as a table.
 
         Here and in the methods below `keywords` are keyword arguments of the function: trees of arrays, which are
         traced, and hashable constants such as `train=False`, for each value of which the function is compiled.

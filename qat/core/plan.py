@@ -129,11 +129,12 @@ def _make(fn: Callable[..., Any], recipe: QuantRecipe, tree: Any, avals: tuple[A
             "such as labels. Flags go by keyword, as in `q.simulate(params, state, x, train=False)`."
         )
         raise
-    contractions = find(jaxpr, leaves)
+    contractions = find(jaxpr, leaves, None if recipe.adds else ())
     chosen = {id(c.equation) for c in contractions if not c.blocked and _goes_by_parts(recipe, c)}
     if chosen & joined(jaxpr).keys():
         jaxpr = by_parts(jaxpr, chosen)
-        contractions = find(jaxpr, leaves)
+        own = {id(c.equation) for c in contractions if c.op == "add"}  # not those that sum the products of parts
+        contractions = find(jaxpr, leaves, own)
     if contractions:
         recipe.check_used([(c.path, c.op) for c in contractions])
     tensors, joins = Tensors(leaves), joined(jaxpr)
@@ -196,6 +197,8 @@ def _reason(c: Contraction, rule: QuantRule | None) -> str | None:
         return "no rule matches"
     if rule.weights is None and rule.activations is None:
         return "its rule leaves it in float"
+    if c.op == "add":
+        return _no_addition(rule.activations)
     weighted = any(o.is_weight for o in c.operands)
     if not weighted and not rule.products:
         return "a product of two activations, which its rule leaves in float (products=False)"
@@ -206,6 +209,13 @@ def _reason(c: Contraction, rule: QuantRule | None) -> str | None:
     if weighted and rule.weights is not None and rule.weights.per == "group":
         return _no_groups(c, rule.weights) or _too_long(c, rule)
     return _too_long(c, rule)
+
+
+def _no_addition(spec: TensorSpec | None) -> str | None:
+    """Why an addition stays in float, or None."""
+    if spec is None:
+        return "its rule quantizes weights alone"
+    return "an addition needs static ranges, its rule has dynamic ones" if spec.dynamic else None
 
 
 def _too_long(c: Contraction, rule: QuantRule) -> str | None:
@@ -234,5 +244,5 @@ def _no_groups(c: Contraction, spec: TensorSpec) -> str | None:
 
 
 def macs(c: Contraction) -> int:
-    """Multiply-accumulates of one execution of the site; none for a look-up."""
-    return 0 if c.op == "embedding" else math.prod(c.out_shape) * contracted(c.op, c.operands, c.params)
+    """Multiply-accumulates of one execution of the site; none for a look-up or an addition."""
+    return 0 if c.op in ("embedding", "add") else math.prod(c.out_shape) * contracted(c.op, c.operands, c.params)

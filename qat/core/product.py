@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from qat.core.jaxpr import Contraction, bind
+from qat.core.productless import QuantizedOperand, add, look_up
 from qat.engines import Engine, conv_parameters
 from qat.numerics import QTensor, dequantize, valued
 
@@ -64,7 +65,6 @@ def conv_layout(numbers: Any) -> Layout:
     return Layout(((lhs[0],), (rhs[0],)), shape, (tuple(lhs[1:]), tuple(rhs[1:])))
 
 
-QuantizedOperand = QTensor | Array  # an array where only the other operand is quantized
 QuantizedOperands = tuple[QuantizedOperand, ...]
 
 
@@ -75,6 +75,8 @@ def forward(c: Contraction, engine: Engine, quantized_operands: QuantizedOperand
     """
     if c.op == "embedding":
         return look_up(c, *quantized_operands).astype(c.out_dtype)
+    if c.op == "add":
+        return add(*quantized_operands).astype(c.out_dtype)
     quantized_operands = tuple(
         p.astype(jnp.float32) if isinstance(p, jax.Array) and p.dtype == jnp.float64 else p for p in quantized_operands
     )
@@ -219,36 +221,6 @@ def _grouped(operands: QuantizedOperands, numbers: Any, groups: int) -> tuple[Qu
     return new, (((axes[0] + 1,), (axes[1] + 1,)), (moved(lhs_batch, axes[0]), moved(rhs_batch, axes[1])))
 
 
-def look_up(c: Contraction, table: QuantizedOperand, indices: QuantizedOperand) -> Float[Array, "..."]:
-    """Rows of a quantized table in float32; an index out of range gives the same as in the float look-up."""
-    assert isinstance(table, QTensor)
-    assert isinstance(indices, jax.Array)
-    p, rows = c.params, c.params["dimension_numbers"].collapsed_slice_dims
-
-    def gather(x: Array, fill: Any) -> Array:
-        sizes = tuple(min(n, have) for n, have in zip(p["slice_sizes"], x.shape, strict=True))
-        return jax.lax.gather(
-            x,
-            indices,
-            p["dimension_numbers"],
-            sizes,
-            unique_indices=p["unique_indices"],
-            indices_are_sorted=p["indices_are_sorted"],
-            mode=p["mode"],
-            fill_value=fill,
-        )
-
-    def by_row(x: Array) -> Array:
-        return jnp.broadcast_to(x, [table.codes.shape[i] if i in rows else 1 for i in range(table.codes.ndim)])
-
-    codes = gather(table.codes, 1).astype(
-        jnp.int32
-    )  # a row out of range gets code 1, so that its value is the scale it is filled with
-    if table.zero_point is not None:
-        codes = codes - gather(by_row(table.zero_point), 0)
-    return codes.astype(jnp.float32) * gather(by_row(table.scale), p["fill_value"])
-
-
 def product(
     c: Contraction,
     engine: Engine,
@@ -288,6 +260,8 @@ def _dequantized(floats: Array, operand: QuantizedOperand) -> Array:
 def _directional(c: Contraction, operands: QuantizedOperands, at: list[Any], side: int, by: Array) -> Array:
     """The derivative of the float result at the values `at`, along the change `by` of one operand: the product is
     linear in each."""
+    if c.op == "add":
+        return by.astype(c.out_dtype)
     if c.op == "embedding":
         return jax.jvp(lambda table: bind(c.equation, [table, operands[1]])[0], (at[0],), (by,))[1]
     return bind(c.equation, [by if i == side else x for i, x in enumerate(at)])[0]

@@ -53,8 +53,11 @@ class Tensors:
 
 
 def contracted_axes(c: Contraction, side: int) -> Axes:
-    """The axes of an operand that the contraction sums over; for an embedding, the axes of a row."""
+    """The axes of an operand that the contraction sums over; for an embedding the axes of a row, for an addition the
+    last axis, that of features."""
     ndim = len(c.operands[side].shape)
+    if c.op == "add":
+        return tuple(range(ndim))[-1:]
     if c.op == "dot_general":
         return tuple(c.params["dimension_numbers"][0][side])
     if c.op == "embedding":

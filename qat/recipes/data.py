@@ -9,10 +9,11 @@ from qat.recipes.recipe import QuantRecipe
 from qat.registry import did_you_mean
 
 ABSENT = "(none)"
+LATER = ("adds",)  # fields added since recipes are stored: left out where they are at their default, so keys stay
 
 
 def recipe_to_data(recipe: QuantRecipe) -> dict[str, Any]:
-    """Every field of a recipe as dicts, lists, strings, numbers, booleans and None."""
+    """Every field of a recipe as dicts, lists, strings, numbers, booleans and None; the latest ones only where set."""
     return _plain(recipe)
 
 
@@ -42,7 +43,8 @@ def recipe_differences(a: QuantRecipe, b: QuantRecipe) -> list[str]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        told = [f.name for f in fields(value) if f.name not in LATER or getattr(value, f.name) != f.default]
+        return {name: _plain(getattr(value, name)) for name in told}
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 

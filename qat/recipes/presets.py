@@ -25,6 +25,7 @@ def recipe(
     group_size: int | None = None,
     bits: Mapping[str, int | tuple[int, int]] | None = None,
     parts: bool = False,
+    adds: bool = False,
 ) -> QuantRecipe:
     """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
     (weights alone), and so on for 2 to 8 bits.
@@ -34,7 +35,8 @@ def recipe(
     least `edges` bits ("float" keeps them in float, "same" treats them like all others), as is usual in the literature.
     `products=False` leaves attention's products in float. `bits` sets single layers, by regular expression on the
     path, edges included: a number for the weights, or a pair for weights and activations. With `parts` an activation
-    that concatenates several arrays has a range for each. Options may be part of the name:
+    that concatenates several arrays has a range for each. With `adds` residual and pyramid additions are quantized
+    too. Options may be part of the name:
     `w4a4(quantizer='lsq', bits={'head': 2, 'stem': (8, 8)})`.
     """
     if edges not in ("float", "same") and not isinstance(edges, int):
@@ -49,11 +51,14 @@ def recipe(
     if options:
         chosen = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products, "bits": bits}
         try:
-            return replace(recipe(text, **{**chosen, "group_size": group_size, "parts": parts, **options}), name=name)
+            return replace(
+                recipe(text, **{**chosen, "group_size": group_size, "parts": parts, "adds": adds, **options}), name=name
+            )
         except TypeError as error:
             raise ValueError(f"recipe {name!r}: {error}.") from None
-    if parts and (match[3] or not match[2]):
-        raise ValueError(f"`parts` is for static activations, which {text!r} does not have. Leave it out.")
+    for option, chosen in {"parts": parts, "adds": adds}.items():
+        if chosen and (match[3] or not match[2]):
+            raise ValueError(f"`{option}` is for static activations, which {text!r} does not have. Leave it out.")
     per = "token" if match[3] else "part" if parts else "tensor"
     w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
 
@@ -75,6 +80,7 @@ def recipe(
         name=name,
         weights=tuple((p, _preset_weights(w, observer, quantizer, group_size)) for p, (w, _) in pairs.items()),
         activations=tuple((p, _preset_activations(a, observer, quantizer, per)) for p, (_, a) in both.items()),
+        adds=adds,
     )
 
 

@@ -11,7 +11,7 @@ from qat.observers import observers
 from qat.quantizers import quantizers
 from qat.registry import did_you_mean
 
-OPS = ("dot_general", "conv", "embedding")
+OPS = ("dot_general", "conv", "embedding", "add")
 GRANULARITIES = ("tensor", "channel", "group", "token", "part")
 
 
@@ -101,7 +101,9 @@ class QuantRecipe:
     A layer is first where no other layer with weights feeds it, and last where it feeds none (every output of a
     detector); embeddings do not count. A site that no rule matches stays in float. `weights` and `activations` are
     pairs of a regular expression on the path and a spec: the first that matches a site replaces the spec of its rule,
-    of `first` and `last` too.
+    of `first` and `last` too. With `adds` additions that join two branches of a network (residual, skip and pyramid
+    connections) are sites of op `add`: each operand is quantized as an activation of its rule, with a static range, and
+    the sum of the dequantized values is float, so that runtimes can add integers.
     """
 
     rules: tuple[QuantRule, ...]
@@ -110,10 +112,13 @@ class QuantRecipe:
     name: str = "custom"
     weights: tuple[tuple[str, TensorSpec], ...] = ()
     activations: tuple[tuple[str, TensorSpec], ...] = ()
+    adds: bool = False
 
     def __post_init__(self) -> None:
         if not self.rules:
             raise ValueError("`rules` is empty: the recipe would quantize nothing. Give at least one QuantRule.")
+        if not self.adds and any(rule.op == "add" for rule in (*self.rules, self.first, self.last) if rule is not None):
+            raise ValueError("a rule is of op 'add', but the recipe has no such sites. Set adds=True.")
         for pattern, spec in self.weights:
             _check_pattern("weights", pattern)
             _check_weights(spec)

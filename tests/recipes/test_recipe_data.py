@@ -59,7 +59,7 @@ def test_fields_with_a_default_may_be_left_out():
         ({"rules": [{"weights": {"bits": True}}]}, ["`rules.0.weights.bits`: must be of type int, got True."]),
         ({"rules": [{"weights": {"per": "chanel"}}]}, ["`rules.0.weights.per`: must be one of tensor, channel"]),
         ({"rules": [{"weights": {"bits": 1}}]}, ["`rules.0.weights`: `bits` must be an integer in [2, 8], got 1."]),
-        ({"first": {"op": "cov"}}, ["`first`: `op` must be one of dot_general, conv, embedding, got 'cov'."]),
+        ({"first": {"op": "cov"}}, ["`first`: `op` must be one of dot_general, conv, embedding, add, got 'cov'."]),
         ({"weights": [["head"]]}, ["`weights.0`: must be a pair of a pattern and its spec, got ['head']."]),
     ],
 )

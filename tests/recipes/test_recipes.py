@@ -119,7 +119,7 @@ def test_a_spec_of_nothing_that_exists_is_refused(options, message):
     ("options", "message"),
     [
         ({"pattern": "enc(oder"}, r"`pattern` 'enc\(oder' is no regular expression: missing \)"),
-        ({"op": "dot"}, "`op` must be one of dot_general, conv, embedding, got 'dot'"),
+        ({"op": "dot"}, "`op` must be one of dot_general, conv, embedding, add, got 'dot'"),
         ({"weights": TensorSpec(per="token", dynamic=True)}, "`weights` cannot be per='token'"),
         (
             {"activations": TensorSpec(per="channel")},

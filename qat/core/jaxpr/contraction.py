@@ -52,7 +52,7 @@ class Operand:
 
 @dataclass(frozen=True, kw_only=True)
 class Contraction:
-    """One `dot_general`, `conv` or `embedding` equation; `blocked` says why it cannot be rewritten, else None.
+    """One `dot_general`, `conv`, `embedding` or `add` equation; `blocked` says why it cannot be rewritten, else None.
 
     `scans` are the enclosing layer scans (which slice stacked parameters) and `scan_lengths` their lengths;
     `trip_count` is how often all scans around it run it (a `while` counts once). `first` and `last` say that no other

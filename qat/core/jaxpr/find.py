@@ -1,7 +1,7 @@
 """Find and name every contraction of a function; knows no quantization."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,15 +14,11 @@ from qat.core.jaxpr.contraction import (
     Operand,
     Origin,
     clean_scope,
-    contracted,
     leaf_path,
     site_path,
 )
+from qat.core.jaxpr.eligible import LISTED_ONLY, OPS, blocked_by, empty_operand, has_no_elements, is_addition, made_by
 from qat.core.jaxpr.provenance import FLOATS, Info, follow, repeats, sliced
-
-OPS = {"dot_general": "dot_general", "conv_general_dilated": "conv", "gather": "embedding"}
-LISTED_ONLY = {"ragged_dot_general", "ragged_dot"}
-LONGEST = 2**17 - 1  # int8 products of a longer contraction may not fit the int32 sum
 
 
 @dataclass(frozen=True)
@@ -47,31 +43,56 @@ class Scope:
 @dataclass
 class _Walk:
     """Contractions found so far, the sites that some later weight depends on, the scans that slice a weight, and
-    whether an input of the function has no elements."""
+    whether an input of the function has no elements. Of additions, `adds` says which are looked for (an equation's
+    identity; None: all) and `reads` by site what it reads: contractions, additions and inputs."""
 
     found: list[Contraction] = field(default_factory=list)
     followed: set[Location] = field(default_factory=set)
     sliced: set[Location] = field(default_factory=set)
     empty: bool = False
+    adds: Collection[int] | None = ()
+    reads: dict[Location, frozenset[Location]] = field(default_factory=dict)
 
 
-def find(jaxpr: Any, leaves: list[tuple[Any, Any]]) -> list[Contraction]:
-    """The contractions of a traced function whose first inputs are the parameter `leaves` (key path, aval)."""
+def find(jaxpr: Any, leaves: list[tuple[Any, Any]], adds: Collection[int] | None = ()) -> list[Contraction]:
+    """The contractions of a traced function whose first inputs are the parameter `leaves` (key path, aval).
+
+    With `adds`, identities of equations or None for all of them, also the additions of two activations that join
+    branches of the network, as far as a contraction or another such addition reads the sum.
+    """
     inner, _ = layouts.open_jaxpr(jaxpr)
-    infos = [Info(False, None, frozenset())] * len(inner.invars)
+    infos = [
+        Info(False, None, frozenset(), sources=frozenset([("input", i)] if _is_floating(v) else []))
+        for i, v in enumerate(inner.invars)
+    ]
     for i, (path, leaf) in enumerate(leaves):
         infos[i] = Info(True, Origin(i, leaf_path(path), leaf.dtype, perm=tuple(range(len(leaf.shape)))), frozenset())
-    walk = _Walk(empty=any(_is_empty(getattr(v.aval, "shape", ())) for v in inner.invars[len(leaves) :]))
+    walk = _Walk(empty=any(has_no_elements(v) for v in inner.invars[len(leaves) :]), adds=adds)
     _jaxpr(walk, jaxpr, infos, Scope())
     counts: Counter[tuple[str, str]] = Counter()
-    sites = []
+    sites, unread = [], _unread(walk)
     # Sites of one path and op are numbered in order of evaluation, so ids stay for as long as modules are called in
     # the same order.
     for c in walk.found:
+        if c.location in unread:
+            continue
         number = counts[c.path, c.op]
         counts[c.path, c.op] += 1
         sites.append(replace(c, id=f"{c.path}:{c.op}:{number}", last=c.location not in walk.followed))
     return sites
+
+
+def _is_floating(v: Any) -> bool:
+    return getattr(v.aval, "dtype", None) in FLOATS
+
+
+def _unread(walk: _Walk) -> set[Location]:
+    """The additions whose sum no contraction reads, nor another addition that one does."""
+    unread = {c.location for c in walk.found if c.op == "add"}
+    # Invariant: sites outside of `unread` are kept. It only shrinks, so the loop ends.
+    while read := unread.intersection(frozenset().union(*(r for at, r in walk.reads.items() if at not in unread))):
+        unread -= read
+    return unread
 
 
 def _jaxpr(walk: _Walk, jaxpr: Any, infos: list[Info], scope: Scope) -> list[Info]:
@@ -98,7 +119,8 @@ def _identified(infos: list[Info], place: Location) -> list[Info]:
 
 def _equation(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
     name = eqn.primitive.name
-    if name in OPS or name in LISTED_ONLY:
+    adding = name == "add" and (walk.adds is None or id(eqn) in walk.adds) and is_addition(eqn, args)
+    if name in OPS or name in LISTED_ONLY or adding:
         return _contraction(walk, index, eqn, args, scope)
     if name in layouts.INLINED or name in layouts.REMAT:
         outs = _jaxpr(walk, layouts.inlined_jaxpr(eqn), args, scope.enter(index, "call", eqn))
@@ -120,13 +142,14 @@ def _ruled(out: Info, args: list[Info]) -> Info:
     A function that reads more than parameters returns no weight: only the call itself has the custom derivative.
     """
     if not all(a.known for a in args):
-        return Info(False, None, out.upstream)
+        return Info(False, None, out.upstream, sources=out.sources)
     return out._replace(origin=out.origin and replace(out.origin, perm=None), value=None)
 
 
 def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> list[Info]:
     args = [
-        Info(False, None, a.upstream, value=a.value) if repeats(eqn, args, side) else a for side, a in enumerate(args)
+        Info(False, None, a.upstream, value=a.value, sources=a.sources) if repeats(eqn, args, side) else a
+        for side, a in enumerate(args)
     ]
     name: str = eqn.primitive.name
     out, op = follow(eqn, args), OPS.get(name, name)
@@ -142,11 +165,12 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
     if not all(a.known for a in args):
         walk.sliced.update(scan for o in operands if o.origin for scan in o.origin.scans)
     location, origin = (*scope.location, index), args[0].origin or args[1].origin
+    walk.reads[location] = out.sources
     weighted = op != "embedding" and not out.known and origin is not None
     # The bodies of loops are walked until their provenance settles; only the last walk records, or sites would be
     # listed twice.
     if scope.record:
-        blocked = scope.blocked or _empty(op, operands, walk.empty) or _blocked(op, eqn, args, operands)
+        blocked = scope.blocked or empty_operand(op, operands, walk.empty) or blocked_by(op, eqn, args, operands)
         path = site_path(clean_scope(f"{scope.names}/{eqn.source_info.name_stack}"), origin.path if origin else None)
         first = weighted and not out.upstream
         aval = eqn.outvars[0].aval
@@ -174,51 +198,8 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
             # A contraction without a weight is never the network's last layer.
             walk.followed.add(location)
     # Each site marks its direct predecessors as followed, so nothing further up needs to be remembered.
-    return [out._replace(upstream=frozenset([location])) if weighted else out]
-
-
-def _is_empty(shape: tuple[Any, ...]) -> bool:
-    return any(isinstance(n, int) and n == 0 for n in shape)
-
-
-def _empty(op: str, operands: tuple[Operand, ...], empty_input: bool) -> str | None:
-    """Why the contraction multiplies nothing whatever the inputs hold, or None.
-
-    With `empty_input` an empty activation is no reason: the batch itself has no examples.
-    """
-    sides = operands[: 1 if op == "embedding" else 2]
-    empty = any(_is_empty(o.shape) and (o.is_weight or not empty_input) for o in sides)
-    return "an operand has no elements at these shapes" if empty else None
-
-
-def _blocked(op: str, eqn: Any, args: list[Info], operands: tuple[Operand, ...]) -> str | None:
-    """Why a contraction cannot be rewritten, or None where it can."""
-    if op in LISTED_ONLY:
-        return f"`{op}` is not rewritten"
-    if all(a.known for a in args):
-        return "depends on parameters and constants alone"
-    if any(a.known and a.origin is None for a in args[:2]) and op != "embedding":
-        return "an operand is a constant of the function; pass it in the parameters to quantize it"
-    bad = [str(o.dtype) for o in operands[: 1 if op == "embedding" else 2] if o.dtype not in FLOATS]
-    if bad:
-        return f"{bad[0]} operand; float64, float32, bfloat16 and float16 are rewritten"
-    if op == "embedding":
-        return _not_lookup(eqn.params, operands[0].shape)
-    if op == "conv" and eqn.params["batch_group_count"] != 1:
-        return "a convolution with batch groups is not rewritten"
-    length = contracted(op, (operands[0], operands[1]), eqn.params)
-    if layouts.exceeds(length, LONGEST):
-        return f"contracts {length} products, over the {LONGEST} whose sum fits int32"
-    return None
-
-
-def _not_lookup(params: dict[str, Any], shape: tuple[int, ...]) -> str | None:
-    numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
-    rows = set(numbers.collapsed_slice_dims)
-    whole = all(sizes[i] == shape[i] for i in range(len(shape)) if i not in rows)
-    if rows == set(numbers.start_index_map) and rows and whole and not numbers.operand_batching_dims:
-        return None
-    return "a gather that does not look up whole rows"
+    upstream = frozenset([location]) if weighted else out.upstream
+    return [out._replace(upstream=upstream, sources=made_by(op, location, out))]
 
 
 def _anew(infos: list[Info]) -> list[Info]:
@@ -228,11 +209,14 @@ def _anew(infos: list[Info]) -> list[Info]:
 
 def _settle(body: Callable[[list[Info]], list[Info]], carry: list[Info]) -> list[Info]:
     """The provenance of a loop's carry, iterated until it does not change; a carried value is never a weight."""
-    carry = [Info(False, None, c.upstream) for c in carry]
+    carry = [Info(False, None, c.upstream, sources=c.sources) for c in carry]
     while True:
         out = body(carry)
         # Invariant: the sets of sites only grow. There are finitely many sites, so the loop ends.
-        merged = [Info(False, None, c.upstream | o.upstream) for c, o in zip(carry, out, strict=True)]
+        merged = [
+            Info(False, None, c.upstream | o.upstream, sources=c.sources | o.sources)
+            for c, o in zip(carry, out, strict=True)
+        ]
         if merged == carry:
             return carry
         carry = merged
@@ -253,7 +237,7 @@ def _scan(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     if here in walk.sliced:  # a layer scan; a scan over time may add a row of a parameter to each step
         inside = replace(inside, scans=(*scope.scans, here), scan_lengths=(*scope.scan_lengths, s.length))
     out = body(carry, inside)
-    ys = [Info(False, None, o.upstream) for o in out[s.carry :]]
+    ys = [Info(False, None, o.upstream, sources=o.sources) for o in out[s.carry :]]
     return [*_settle(lambda c: out[: s.carry], carry), *ys]
 
 
@@ -287,7 +271,15 @@ def _cond(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Scope) -> 
     ]
     # The result depends on the choice too: sites upstream of the index are upstream of every result.
     upstream = args[0].upstream
-    return [Info(False, None, upstream.union(*(o.upstream for o in each))) for each in zip(*outs, strict=True)]
+    return [
+        Info(
+            False,
+            None,
+            upstream.union(*(o.upstream for o in each)),
+            sources=frozenset().union(*(o.sources for o in each)),
+        )
+        for each in zip(*outs, strict=True)
+    ]
 
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}

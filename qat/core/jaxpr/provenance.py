@@ -24,8 +24,10 @@ class Info(NamedTuple):
     which sites lie `upstream` of it.
 
     A `broadcast` value is repeated along new axes (learned queries, one copy for each example): its shape may follow
-    the batch, so it is no weight. `value` is equal for the same array, also across calls and equal casts, but not into
-    a loop or branch. `scans` are the scans that slice a value made of constants alone.
+    the batch, so it is no weight; of data only the repeated array itself is `broadcast`. `value` is equal for the same
+    array, also across calls and equal casts, but not into a loop or branch. `scans` are the scans that slice a value
+    made of constants alone. `sources` are the nearest contractions, look-ups and additions that floating data come
+    from, and inputs of the function.
     """
 
     known: bool
@@ -34,6 +36,7 @@ class Info(NamedTuple):
     broadcast: bool = False
     value: Any = None
     scans: tuple[Location, ...] = ()
+    sources: frozenset[Location] = frozenset()
 
 
 def follow(eqn: Any, args: list[Info]) -> Info:
@@ -43,7 +46,10 @@ def follow(eqn: Any, args: list[Info]) -> Info:
     # One operand that is data makes the result data. An effect makes it data as well: its value may not be the same
     # next time.
     if not all(a.known for a in args) or eqn.effects:
-        return Info(False, None, upstream, value=value)
+        # Masks and indices tell which values are taken; they are no values themselves.
+        floats = eqn.outvars and getattr(eqn.outvars[0].aval, "dtype", None) in FLOATS
+        sources = frozenset().union(*(a.sources for a in args)) if floats else frozenset()
+        return Info(False, None, upstream, broadcast=_resizes(eqn), value=value, sources=sources)
     origins = [(v.aval.size, a.origin) for v, a in zip(eqn.invars, args, strict=True) if a.origin is not None]
     scans = tuple(dict.fromkeys(scan for a in args for scan in (a.origin.scans if a.origin else a.scans)))
     if not origins:
@@ -64,8 +70,12 @@ def _same_value(eqn: Any, args: list[Info]) -> Any:
         return ("cast", args[0].value, str(eqn.params["new_dtype"]))
     if name in PLACINGS:
         return args[0].value
-    resized = name == "broadcast_in_dim" and eqn.outvars[0].aval.size != eqn.invars[0].aval.size
-    return args[0].value if name in RESHAPES and not resized else None
+    return args[0].value if name in RESHAPES and not _resizes(eqn) else None
+
+
+def _resizes(eqn: Any) -> bool:
+    """Whether an equation repeats its operand along an axis."""
+    return eqn.primitive.name == "broadcast_in_dim" and eqn.outvars[0].aval.size != eqn.invars[0].aval.size
 
 
 def _moved(eqn: Any, origin: Origin) -> Origin:
