@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qat.core.sites import Site as Site
     from qat.core.state import QuantState as QuantState
     from qat.export.fold import fold_norms as fold_norms
+    from qat.export.exported import export_model as export_model
     from qat.export.safetensors import load as load
     from qat.export.safetensors import save as save
     from qat.export.states import load_state as load_state
@@ -38,6 +39,7 @@ _HOME = {
     "Site": "qat.core.sites",
     "TensorSpec": "qat.recipes.recipe",
     "fold_norms": "qat.export.fold",
+    "export_model": "qat.export.exported",
     "load": "qat.export.safetensors",
     "load_state": "qat.export.states",
     "quantize": "qat.transform",

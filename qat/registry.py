@@ -21,6 +21,7 @@ EXTRAS = {
     "train": ("flax", "optax", "orbax", "pydantic"),
     "data": ("PIL", "faster_coco_eval", "scipy", "sklearn", "tokenizers"),
     "tfds": ("array_record", "importlib_resources", "tensorflow_datasets"),
+    "export": ("flatbuffers",),
     "lab": ("absl", "etils", "filelock", "fsspec", "matplotlib", "pandas", "plotly", "psutil", "statsmodels", "typer"),
 }
 """Modules that each extra of `jax-qat` installs, without those of the core and of the extras that it includes."""

@@ -60,16 +60,18 @@ STRUCTURE, DTYPES = "structure", "dtypes"
 METADATA, DIGEST, FORMAT = "__metadata__", "digest", "format"
 REDO_STAGE = "Run the sweep again: it redoes this stage alone."
 
-MODEL, STATE = "qat-1", "qat-state-1"  # formats, as the metadata of a file name them
+MODEL, STATE, PARAMETERS = "qat-1", "qat-state-1", "qat-parameters-1"  # formats, as the metadata of a file name them
 STAGE, FLOAT = "a stage's result", "a float trial's variables"  # their files name none
 READERS = {
     MODEL: "a converted model. `qat.load(path)` reads it.",
     STATE: "a calibration. `qat.load_state(path)` reads it.",
+    PARAMETERS: "parameters of a float model. `qat.export.read(path)` reads them.",
     STAGE: "the result of a sweep's stage. `qat.lab.load_trial(RUNS/trials/ID)` loads it with a trial made from it.",
     FLOAT: "the variables of a float model. `qat.lab.load_trial(RUNS/trials/ID)` loads them with their trial.",
 }
 WRITERS = {
     MODEL: ("model", "Convert and save the model again."),
+    PARAMETERS: ("file of parameters", "Export the model again."),
     STATE: ("calibration", "Calibrate and save the state again: `qat.save_state(path, state)`."),
 }
 DIGITS = 16
@@ -82,6 +84,11 @@ def save_tree(path: Path, tree: Any, form: str = STAGE) -> None:
 
     Raises `ValueError` for a tree with other nodes.
     """
+    write_atomically(path, tree_content(tree, form))
+
+
+def tree_content(tree: Any, form: str) -> bytes:
+    """The content of the file that `save_tree` writes."""
     leaves, treedef = jax.tree.flatten(tree)
     structure = skeleton(treedef)
     if structure is None:
@@ -89,7 +96,7 @@ def save_tree(path: Path, tree: Any, form: str = STAGE) -> None:
     arrays = {f"{i:06}": jax.numpy.asarray(leaf) for i, leaf in enumerate(leaves)}
     metadata = {STRUCTURE: json.dumps(structure), DTYPES: json.dumps([x.dtype.name for x in arrays.values()])}
     metadata |= {} if form == STAGE else {FORMAT: form}
-    write_atomically(path, finished(serialize(arrays, metadata=metadata)))
+    return finished(serialize(arrays, metadata=metadata))
 
 
 def load_tree(path: Path, form: str = STAGE, remedy: str = REDO_STAGE) -> Any:

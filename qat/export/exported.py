@@ -1,0 +1,69 @@
+"""Exported models on disk: a file with its description beside it, written and read through the registry of exporters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qat.export.description import check_same_model, describe, read_description, write_description
+from qat.export.exporter import DYNAMIC, Batch, Exportable, Exported, checked, ready
+from qat.export.trees import refusing_damage
+from qat.fileio import folder, write_atomically
+from qat.transform import Quantized
+
+REMEDY = "Export the model again."
+
+
+def export_model(
+    path: str | Path,
+    model: Quantized | Callable[..., Any],
+    variables: Any,
+    *inputs: Any,
+    to: str,
+    batch: Batch | None = None,
+    target: str | None = None,
+) -> Exported:
+    """Write a model as a file that other runtimes read, and beside it FILE.json, which describes it.
+
+    `model` and `variables` are a quantized function with what `convert` returned, or a float function of `(params,
+    *inputs)` with its parameters. `to` names the exporter, such as `"onnx"` or `"stablehlo(length=None)"`; `batch` is a
+    number or 'dynamic', by default 'dynamic' where the format can; `target` the runtime that the file is for. Of
+    `inputs` only shapes and dtypes count. Raises `ValueError`, before anything is written, for a model that the format
+    cannot hold.
+    """
+    return write(path, Exportable(model, variables, inputs, batch=usual_batch(to, batch), target=target), to)
+
+
+def usual_batch(to: str, batch: Batch | None) -> Batch:
+    """The batch that is asked for, by default any length where the format that `to` names can, else 1."""
+    return batch if batch is not None else DYNAMIC if ready(to).dynamic else 1
+
+
+def write(path: str | Path, exportable: Exportable, to: str) -> Exported:
+    """Write a model by the exporter that `to` names, with its description beside it; see `export_model`."""
+    file = folder(path)
+    if not file.parent.is_dir():
+        raise ValueError(f"`path` must be in a folder that is there, got {str(file)!r}. Make the folder first.")
+    if file.is_dir():
+        raise ValueError(f"`path` must name a file, but {str(file)!r} is a folder.")
+    exporter, exportable = ready(to, exportable), checked(exportable)
+    artifact = exporter.build(exportable)
+    description = describe(to, exportable, artifact)
+    write_atomically(file, artifact.content)
+    write_description(file, description)
+    return Exported(file, to, description.bytes, notes=artifact.notes, sites=artifact.sites)
+
+
+def read(path: str | Path, variables: Any = None) -> Any:
+    """An exported model: a `Runnable` where the file is a program, else what the format's own function loads.
+
+    With `variables`, a converted tree or parameters, the file must have been exported from them. Raises `ValueError`
+    for a file that is missing, cut off, changed, of another model or of a newer version, and where a package is missing
+    that reads it.
+    """
+    file = folder(path)
+    description = read_description(file)
+    if variables is not None:
+        check_same_model(file, description, variables)
+    exporter = ready(description.kind)
+    with refusing_damage(file, REMEDY):
+        return exporter.load(file, description)
