@@ -3,12 +3,12 @@
 export_model("model.stablehlo", q, converted, x, to="stablehlo")   # and "onnx", "safetensors"; float models too
 run = read("model.stablehlo")                                      # run(x) equals q.serve(converted, x)
 
-Adding an exporter is adding a file to `qat/export/exporters` with a registered function.
+Adding an exporter is adding a file to `qat/export/formats` with a registered function.
 """
 
 from qat.export.exported import export_model, read, write
 from qat.export.exporter import Artifact, Exportable, Exported, Exporter, exporters, register
-from qat.export.exporters.stablehlo import load_stablehlo
+from qat.export.formats.stablehlo import load_stablehlo
 from qat.export.runnable import Runnable
 
 __all__ = [

@@ -28,8 +28,8 @@ class Description:
     """A description as it stands in the file.
 
     `kind` is the text that names the exporter, `model` a digest of the model's values and recipe, `content` one of the
-    exported file, of so many `bytes`. `recipe` is the label of the recipe, None in float; `about` has plain values, such
-    as the task and its classes. The other fields are those of `Exportable` and `Artifact`.
+    exported file, of so many `bytes`. `recipe` is the label of the recipe, None in float; `about` has plain values,
+    such as the task and its classes. The other fields are those of `Exportable` and `Artifact`.
     """
 
     kind: str
@@ -96,8 +96,8 @@ def read_description(path: Path) -> Description:
     for file, what in ((path, "exported model"), (beside, "description of an exported model")):
         if not file.is_file():
             raise ValueError(
-                f"there is no {what} at {str(file)!r}. An export is two files, {path.name} and {beside.name}: keep them "
-                "together, or export the model again."
+                f"there is no {what} at {str(file)!r}. An export is two files, {path.name} and {beside.name}: keep "
+                "them together, or export the model again."
             )
     found = _parsed(beside)
     content = path.read_bytes()
@@ -119,8 +119,7 @@ def check_same_model(path: Path, description: Description, variables: Any) -> No
         label = label_of(getattr(variables, "recipe", None))
         raise ValueError(
             f"{str(path)!r} holds another model: it was exported from {description.model} (recipe "
-            f"{description.recipe or 'none, in float'}), the given one is {given} (recipe {label or 'unknown or none'}). "
-            f"{REDO}"
+            f"{description.recipe or 'none, in float'}), the given one is {given} (recipe {label or 'unknown'}). {REDO}"
         )
 
 
@@ -142,8 +141,8 @@ def _parsed(path: Path) -> Description:
         raise ValueError(f"{str(path)!r} is no description of an exported model ({error}). {REDO}") from None
     if not isinstance(form, int) or form > FORMAT:
         raise ValueError(
-            f"{str(path)!r} was written by a newer qat (format {form!r}, this one reads up to {FORMAT}). Update qat, or "
-            "export the model again."
+            f"{str(path)!r} was written by a newer qat (format {form!r}, this one reads up to {FORMAT}). Update qat, "
+            "or export the model again."
         )
     try:
         return _typed(values)

@@ -1,4 +1,4 @@
-"""Exported models on disk: a file with its description beside it, written and read through the registry of exporters."""
+"""Exported models on disk: files with descriptions beside them, written and read through the registry of exporters."""
 
 from collections.abc import Callable
 from pathlib import Path

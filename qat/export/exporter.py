@@ -64,8 +64,10 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The content of an exported file, with its inputs and outputs by name where it is a program. `notes` are sentences for a reader, such as which quantizers the runtime needed in addition; `sites` has the
-    name in the file of each of the model's sites that has one. `limits` are conditions on open lengths, such as
+    """The content of an exported file, with its inputs and outputs by name where it is a program.
+
+    `notes` are sentences for a reader, such as which quantizers the runtime needed in addition; `sites` has the name in
+    the file of each of the model's sites that has one; `limits` are conditions on open lengths, such as
     `"length <= 64"`.
     """
 

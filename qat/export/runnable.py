@@ -36,8 +36,8 @@ def check_inputs(description: Description, inputs: tuple[Any, ...]) -> None:
         shape, dtype = np.shape(leaf), str(leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype)
         if dtype != spec.dtype or not _fits(spec, shape, lengths):
             raise ValueError(
-                f"input `{name}` must be {spec.dtype}{_shown(spec.shape, lengths)}, got {dtype}{list(shape)}. Give arrays "
-                "of the shapes and dtypes that the model was exported with."
+                f"input `{name}` must be {spec.dtype}{_shown(spec.shape, lengths)}, got {dtype}{list(shape)}. Give "
+                "arrays of the shapes and dtypes that the model was exported with."
             )
     for limit in description.limits:
         name, most = _limit(limit)

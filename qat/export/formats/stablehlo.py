@@ -1,5 +1,6 @@
 """StableHLO by `jax.export`: one file for CPUs, GPUs and TPUs that a process with jax alone runs."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from qat.fileio import describe_error
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LOCATIONS = "jax_traceback_in_locations_limit"
+MOST_LENGTH = re.compile(rf"{LENGTH}'? (?:<=|>) '?(\d+)")
 LENGTHS = ("auto", "dynamic", "fixed")
 
 
@@ -68,23 +70,47 @@ def _load(path: Path, description: Description) -> Runnable:
 def _build(exportable: Exportable, platforms: tuple[str, ...], length: str) -> Artifact:
     export = jax.export.export(jax.jit(_closed(exportable)), platforms=platforms)
     refused: list[str] = []
-    for inputs, limits in _attempts(exportable, length):
+    for inputs, limits in _attempts(exportable, length, refused):
         try:
             exported = _without_places(export, inputs)
         except Exception as error:  # a model's own code may raise anything on a symbolic length
-            refused.append(describe_error(error).splitlines()[0])
+            refused.append(describe_error(error))
             continue
         names = names_of(jax.tree.unflatten(exported.out_tree, exported.out_avals), "output")
-        notes = [f"Other lengths than these were refused by the model: {refused[0]}"] if refused else []
+        closed = [f"The model refuses other lengths than its examples': {one.splitlines()[0]}" for one in refused[:1]]
         return Artifact(
             bytes(exported.serialize()),
             specs_of(exportable.input_names, exported.in_avals),
             specs_of(names, exported.out_avals),
-            notes=tuple(notes),
+            notes=() if limits else tuple(closed),
             limits=limits,
         )
     remedy = "Give `batch` as a number" if exportable.batch == DYNAMIC else "Name fewer `platforms`, such as ('cpu',)"
     raise ValueError(f"the model cannot be exported as StableHLO ({refused[-1]}). {remedy}.")
+
+
+def _attempts(
+    exportable: Exportable, length: str, refused: list[str]
+) -> Iterator[tuple[tuple[Any, ...], tuple[str, ...]]]:
+    """Abstract inputs to export for, the most general first, each with the limits of open lengths. Errors of earlier
+    ones, in `refused`, may name the greatest length that the model takes; at last it is that of the examples."""
+    leaves = jax.tree.leaves(exportable.inputs)
+    second = {leaf.shape[1] for leaf in leaves if leaf.ndim > 1}
+    tokens = all(leaf.ndim == 2 and not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    if length == "dynamic" and len(second) != 1:
+        raise ValueError(f"`length` 'dynamic' needs inputs with one length as second axis, got {sorted(second)}.")
+    if length == "dynamic" or (length == "auto" and tokens and len(second) == 1):
+        (examples,) = second
+        yield _symbolic(exportable, (1,), ()), ()
+        found = MOST_LENGTH.search(refused[-1])
+        while found and int(found[1]) > examples:
+            most = int(found[1])
+            yield _symbolic(exportable, (1,), (f"{LENGTH} <= {most}",)), (f"{LENGTH} <= {most}",)
+            found = MOST_LENGTH.search(refused[-1])
+            found = found if found and int(found[1]) < most else None
+        yield _symbolic(exportable, (1,), (f"{LENGTH} <= {examples}",)), (f"{LENGTH} <= {examples}",)
+    if length != "dynamic":
+        yield _symbolic(exportable, (), ()), ()
 
 
 def _without_places(export: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
@@ -95,20 +121,6 @@ def _without_places(export: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
         return export(*inputs)
     finally:
         jax.config.update(LOCATIONS, limit)
-
-
-def _attempts(exportable: Exportable, length: str) -> Iterator[tuple[tuple[Any, ...], tuple[str, ...]]]:
-    """Abstract inputs to export for, the most general first, each with the limits of open lengths."""
-    leaves = jax.tree.leaves(exportable.inputs)
-    second = {leaf.shape[1] for leaf in leaves if leaf.ndim > 1}
-    tokens = all(leaf.ndim == 2 and not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
-    if length == "dynamic" and len(second) != 1:
-        raise ValueError(f"`length` 'dynamic' needs inputs with one length as second axis, got {sorted(second)}.")
-    if length == "dynamic" or (length == "auto" and tokens and len(second) == 1):
-        for limits in ((), (f"{LENGTH} <= {max(second)}",)):
-            yield _symbolic(exportable, (1,), limits), limits
-    if length != "dynamic":
-        yield _symbolic(exportable, (), ()), ()
 
 
 def _symbolic(exportable: Exportable, open_axes: tuple[int, ...], limits: tuple[str, ...]) -> tuple[Any, ...]:
@@ -148,9 +160,7 @@ def _packed(variables: Any) -> tuple[list[Any], Callable[[list[Array]], Any]]:
 
     def restore(given: list[Array]) -> Converted:
         found = jax.tree.unflatten(tree, given)
-        weights = {
-            key: replace(q, codes=unpack(q.codes, widths[key], shapes[key])) for key, q in found.weights.items()
-        }
+        weights = {key: replace(q, codes=unpack(q.codes, widths[key], shapes[key])) for key, q in found.weights.items()}
         return replace(found, weights=weights)
 
     return leaves, restore
