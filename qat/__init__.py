@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from qat.core.convert import Converted as Converted
     from qat.core.sites import Site as Site
     from qat.core.state import QuantState as QuantState
-    from qat.export.fold import fold_norms as fold_norms
     from qat.export.exported import export_model as export_model
+    from qat.export.fold import fold_norms as fold_norms
     from qat.export.safetensors import load as load
     from qat.export.safetensors import save as save
     from qat.export.states import load_state as load_state
