@@ -134,7 +134,7 @@ def ready(text: str, exportable: Exportable | None = None) -> Exporter:
 
 
 def checked(exportable: Exportable) -> Exportable:
-    """The same model with arrays or abstract arrays as inputs, each with a name.
+    """Check a model to export, and give its inputs as abstract arrays, each with a name.
 
     Raises `ValueError` for a model that is not of one of the two forms, a converted tree of another recipe, inputs
     without a common batch, and a batch that is no length.
