@@ -104,10 +104,12 @@ def run(
 def bound(host: str, port: int) -> socket.socket:
     """A listening socket, so that no other process can take the port meanwhile. Raises `ValueError` where it cannot be
     had."""
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"`--port` must be in [0, 65535], got {port}. Choose another, or 0 for any that is free.")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ValueError(_unavailable(host, port, error)) from None
 
 
@@ -122,12 +124,12 @@ def require_packages() -> None:
             ) from None
 
 
-def _unavailable(host: str, port: int, error: Exception) -> str:
-    number = getattr(error, "errno", None)
+def _unavailable(host: str, port: int, error: OSError) -> str:
+    number = error.errno
     if number == errno.EADDRINUSE:
         return f"`--port` {port} is in use, maybe by another server. Choose another, or 0 for any that is free."
     if number == errno.EACCES:
         return f"`--port` {port} is kept for the system. Choose one above 1023, or 0 for any that is free."
     if isinstance(error, socket.gaierror) or number == errno.EADDRNOTAVAIL:
         return f"`--host` must be an address of this machine, got {host!r} ({error})."
-    return f"`--port` must be in [0, 65535] and free, got {port} ({error}). Choose another, or 0 for any that is free."
+    return f"`--port` must be free, got {port} ({error}). Choose another, or 0 for any that is free."
