@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false
 """Inputs reach a model as they did in training, and what is of another kind is told so."""
 
 import base64

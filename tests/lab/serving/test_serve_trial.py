@@ -1,3 +1,4 @@
+# pyright: reportOptionalMemberAccess=false, reportArgumentType=false, reportAttributeAccessIssue=false
 """A finished trial behind HTTP answers what its model gives, and ends in order."""
 
 import asyncio
