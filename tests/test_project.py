@@ -220,8 +220,8 @@ def test_pinned_versions_name_no_host_and_no_place():
 
 
 def test_development_pins_extend_the_others():
-    pins = [set((ROOT / name).read_text().splitlines()) for name in ("requirements.lock", "requirements-dev.lock")]
-    assert pins[0] <= pins[1]
+    pins, more = (set((ROOT / name).read_text().splitlines()) for name in ("requirements.lock", "requirements-dev.lock"))
+    assert all(pin in more or pin.split(" ; ")[0] in more for pin in pins)  # what some need only on one system others need
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
