@@ -7,7 +7,7 @@ ACTIVE := .venv/.run-ready
 ACTIVE_DEV := .venv/.dev-ready
 HALF := .venv/.half-made
 
-.PHONY: help demo test test-all notebooks lint validate format lock bench hooks clean
+.PHONY: help demo test test-all notebooks docs lint validate format lock bench hooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -27,10 +27,14 @@ test-all: $(ACTIVE_DEV)  ## every test
 notebooks: $(ACTIVE_DEV)  ## run every notebook from start to end
 	$(BIN)/pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
-lint: $(ACTIVE_DEV)  ## ruff and pyright
+docs: $(ACTIVE_DEV)  ## the documentation in site/, where a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+lint: $(ACTIVE_DEV)  ## ruff, pyright and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/codespell
 
 validate: $(ACTIVE_DEV)  ## check every config and experiment without training
 	$(BIN)/qat validate configs experiments
@@ -51,7 +55,7 @@ hooks: $(ACTIVE_DEV)  ## run the checks before each commit
 	$(BIN)/pre-commit install
 
 clean:  ## remove the environment and all caches; keep the runs
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache
 
 # An environment is half made until its stamp is written; one that was interrupted is removed and made again.
 define INSTALL

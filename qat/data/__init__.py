@@ -16,7 +16,13 @@ from qat.data.source import Columns, InMemory, Source, fingerprint
 from qat.registry import Registry, forgotten_on_change, load_members
 
 datasets: Registry[Dataset] = Registry("data set")
-register, build, names = datasets.register, datasets.build, datasets.names
+"""Data sets by name."""
+register = datasets.register
+"""Make a function that returns a `Dataset` known under its name; use as a decorator."""
+build = datasets.build
+"""The data set that a text such as `"digits(held_out=0.25)"` names, made anew."""
+names = datasets.names
+"""The names of all data sets, sorted."""
 
 
 @forgotten_on_change

@@ -35,7 +35,9 @@ USUAL = "aqt" if find_spec("aqt") else "integer"
 Both give the same integers."""
 
 engines: Registry[Engine] = Registry("engine")
+"""Engines by name."""
 register = engines.register
+"""Make a function that returns an `Engine` known under its name; use as a decorator."""
 
 
 def conv_parameters(params: dict[str, Any]) -> dict[str, Any]:

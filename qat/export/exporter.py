@@ -112,7 +112,9 @@ class Exported:
 
 
 exporters: Registry[Exporter] = Registry("exporter")
+"""Exporters by name."""
 register = exporters.register
+"""Make a function that returns an `Exporter` known under its name; use as a decorator."""
 
 
 def ready(text: str, exportable: Exportable | None = None) -> Exporter:

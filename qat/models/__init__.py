@@ -13,7 +13,13 @@ from typing import Any
 from qat.registry import Registry, load_members
 
 models: Registry[Any] = Registry("model")
-register, build, names = models.register, models.build, models.names
+"""Builders of models by name."""
+register = models.register
+"""Make a builder known under its name; use as a decorator."""
+build = models.build
+"""The model that a text such as `"cnn(width=16)"` names; other sizes come as keyword arguments."""
+names = models.names
+"""The names of all builders, sorted."""
 
 load_members(__path__, __name__)
 

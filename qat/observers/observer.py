@@ -25,4 +25,6 @@ class Observer:
 
 
 observers: Registry[Observer] = Registry("observer")
+"""Observers by name."""
 register = observers.register
+"""Make a function that returns an `Observer` known under its name; use as a decorator."""

@@ -74,7 +74,9 @@ class Method:
 
 
 methods: Registry[Method] = Registry("PTQ method")
+"""Post-training methods by name."""
 register = methods.register
+"""Make a function that returns a `Method` known under its name; use as a decorator."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ class Quantizer:
 
 
 quantizers: Registry[Quantizer] = Registry("quantizer")
+"""Quantizers by name."""
 register = quantizers.register
+"""Make a function that returns a `Quantizer` known under its name; use as a decorator."""
 
 
 def learning(quantizer: Quantizer, x: Array, p: QParams, values: Learned, count: float) -> Float[Array, "..."]:

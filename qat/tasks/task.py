@@ -84,4 +84,6 @@ def _shown(arrays: Mapping[str, Any]) -> str:
 
 
 tasks: Registry[Task] = Registry("task")
+"""Tasks by name."""
 register = tasks.register
+"""Make a function that returns a `Task` known under its name; use as a decorator."""

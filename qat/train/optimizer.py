@@ -15,6 +15,7 @@ from qat.registry import Registry
 type Schedule = Callable[[float], float]
 
 schedules: Registry[Schedule] = Registry("schedule")
+"""Schedules of the learning rate by name: its share of the peak at a share of the steps."""
 
 
 @schedules.register
@@ -66,6 +67,7 @@ REST = "rest"
 ADAM_RMS = 0.2  # root mean square of AdamW's updates, which Muon's are scaled to (Liu et al. 2025, arXiv 2502.16982)
 
 optimizers: Registry[optax.GradientTransformation] = Registry("optimizer")
+"""Optimizers by name."""
 
 
 @optimizers.register

@@ -17,6 +17,9 @@ from qat.lab.sinks.sink import Origin, Run, Sink, register, sinks
 from qat.registry import load_members
 
 load_members(__path__, __name__)
-build, names = sinks.build, sinks.names
+build = sinks.build
+"""The sink that a text names."""
+names = sinks.names
+"""The names of all sinks, sorted."""
 
 __all__ = ["Origin", "Run", "Sink", "Together", "build", "names", "register", "sinks", "together"]

@@ -44,9 +44,12 @@ class Run:
 
 
 type Sink = Callable[[Origin], Run]
+"""Opens the run of a trial."""
 
 sinks: Registry[Sink] = Registry("sink")
+"""Sinks by name."""
 register = sinks.register
+"""Make a function that returns a `Sink` known under its name; use as a decorator."""
 
 
 def require(package: str, extra: str) -> None:

@@ -9,7 +9,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # of a value: below it float64 does not tell values apart
-FEW = 4  # seeds; the interval of fewer is so wide that their values say more
+FEW = 4
+"""Seeds from which on an interval is shown; that of fewer is so wide that their values say more."""
 SINGLE_ROUNDING = 1e-7  # of a metric: below it float32, in which metrics may be computed, makes differences by itself
 
 

@@ -40,7 +40,9 @@ type RunnerFactory = Callable[[Emit], Runner]
 """Makes the runner, once a sweep begins: what it has to say goes to the function that it is given."""
 
 runners: Registry[RunnerFactory] = Registry("runner")
+"""Runners by name."""
 register = runners.register
+"""Make a function that returns a `RunnerFactory` known under its name; use as a decorator."""
 
 
 class InProcess:
