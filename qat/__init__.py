@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qat.export.safetensors import save as save
     from qat.export.states import load_state as load_state
     from qat.export.states import save_state as save_state
+    from qat.export.target_check import check_target as check_target
+    from qat.export.targets import recipe_for as recipe_for
     from qat.recipes.presets import recipe as recipe
     from qat.recipes.recipe import QuantRecipe as QuantRecipe
     from qat.recipes.recipe import QuantRule as QuantRule
@@ -38,12 +40,14 @@ _HOME = {
     "Quantized": "qat.transform",
     "Site": "qat.core.sites",
     "TensorSpec": "qat.recipes.recipe",
+    "check_target": "qat.export.target_check",
     "export_model": "qat.export.exported",
     "fold_norms": "qat.export.fold",
     "load": "qat.export.safetensors",
     "load_state": "qat.export.states",
     "quantize": "qat.transform",
     "recipe": "qat.recipes.presets",
+    "recipe_for": "qat.export.targets",
     "save": "qat.export.safetensors",
     "save_state": "qat.export.states",
 }

@@ -26,13 +26,15 @@ def recipe(
     bits: Mapping[str, int | tuple[int, int]] | None = None,
     parts: bool = False,
     adds: bool = False,
+    grid: Literal["affine", "symmetric", "unsigned"] = "affine",
 ) -> QuantRecipe:
     """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
     (weights alone), and so on for 2 to 8 bits.
 
-    Weights are symmetric per channel (or per group of `group_size`), activations affine per tensor, dynamic ones
-    symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first and last layers take at
-    least `edges` bits ("float" keeps them in float, "same" treats them like all others), as is usual in the literature.
+    Weights are symmetric per channel (or per group of `group_size`), activations per tensor, on a `grid` with a zero
+    point or another, dynamic ones symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first
+    and last layers take at least `edges` bits ("float" keeps them in float, "same" treats them like all others), as is
+    usual in the literature.
     `products=False` leaves attention's products in float. `bits` sets single layers, by regular expression on the
     path, edges included: a number for the weights, or a pair for weights and activations. With `parts` an activation
     that concatenates several arrays has a range for each. With `adds` residual and pyramid additions are quantized
@@ -50,13 +52,12 @@ def recipe(
         raise ValueError(f"Unknown recipe {name!r}. Known: {', '.join(PRESET_EXAMPLES)} and the like.{hint}")
     if options:
         chosen = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products, "bits": bits}
+        chosen |= {"group_size": group_size, "parts": parts, "adds": adds, "grid": grid, **options}
         try:
-            return replace(
-                recipe(text, **{**chosen, "group_size": group_size, "parts": parts, "adds": adds, **options}), name=name
-            )
+            return replace(recipe(text, **chosen), name=name)
         except TypeError as error:
             raise ValueError(f"recipe {name!r}: {error}.") from None
-    for option, chosen in {"parts": parts, "adds": adds}.items():
+    for option, chosen in {"parts": parts, "adds": adds, "grid": grid != "affine"}.items():
         if chosen and (match[3] or not match[2]):
             raise ValueError(f"`{option}` is for static activations, which {text!r} does not have. Leave it out.")
     per = "token" if match[3] else "part" if parts else "tensor"
@@ -66,7 +67,7 @@ def recipe(
         w, a = max(w_bits, least), None if a_bits is None else max(a_bits, least)
         return QuantRule(
             weights=_preset_weights(w, observer, quantizer, group_size),
-            activations=None if a is None else _preset_activations(a, observer, quantizer, per),
+            activations=None if a is None else _preset_activations(a, observer, quantizer, per, grid),
             products=products,
         )
 
@@ -79,7 +80,7 @@ def recipe(
         last=edge,
         name=name,
         weights=tuple((p, _preset_weights(w, observer, quantizer, group_size)) for p, (w, _) in pairs.items()),
-        activations=tuple((p, _preset_activations(a, observer, quantizer, per)) for p, (_, a) in both.items()),
+        activations=tuple((p, _preset_activations(a, observer, quantizer, per, grid)) for p, (_, a) in both.items()),
         adds=adds,
     )
 
@@ -116,7 +117,7 @@ def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size:
     )
 
 
-def _preset_activations(bits: int, observer: str | None, quantizer: str, per: Any) -> TensorSpec:
+def _preset_activations(bits: int, observer: str | None, quantizer: str, per: Any, grid: Any) -> TensorSpec:
     if per == "token":
         return TensorSpec(bits, per=per, dynamic=True)
-    return TensorSpec(bits, grid="affine", per=per, observer=observer or usual_observer(bits), quantizer=quantizer)
+    return TensorSpec(bits, grid=grid, per=per, observer=observer or usual_observer(bits), quantizer=quantizer)

@@ -1,4 +1,4 @@
-# pyright: reportOptionalOperand=false, reportOperatorIssue=false
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false, reportOptionalMemberAccess=false
 """Quantized additions (`adds=True`): which additions are sites, their sums and gradients, and what stays as it was."""
 
 import json
@@ -13,6 +13,7 @@ from zoo import ZOO
 import qat
 from qat import QuantRecipe, QuantRule, models
 from qat.analysis import layer_statistics
+from qat.core.plan import make_plan
 from qat.recipes.data import recipe_from_data, recipe_to_data
 from qat.recipes.presets import label
 from qat.recipes.recipe import activation_spec, weight_spec
@@ -98,6 +99,19 @@ def test_a_value_that_layers_and_additions_read_is_quantized_once():
     assert {*state.clips} - {"a/kernel", "b/kernel"} == activations
 
 
+def test_a_value_and_its_repeated_copy_in_an_addition_have_one_grid():
+    def fn(p, x):
+        h = dense(p, "a", x)
+        twice = jax.lax.broadcast_in_dim(h, (4, 2, 6), (0, 2)).reshape(8, 6)
+        return dense(p, "b", dense(p, "b", jnp.concatenate([x, x])) + twice), dense(p, "b", h)
+
+    _check(fn, P, (X,), "w8a8(adds=True, edges='same')", None, 1)
+    plan = make_plan(fn, RECIPE, P, (X,))
+    read = {site.contraction.id: [o.key for o in site.operands] for site in plan.sites}
+    assert read[":add:0"] == [":add:0/lhs", ":add:0/rhs"]
+    assert read["b:dot_general:2"] == [":add:0/rhs", "b/kernel"]
+
+
 def yolo_lite():
     net = models.build("yolo_lite(classes=2, width=8)")
     x = jax.random.uniform(jax.random.key(1), (2, 64, 64, 3))
@@ -137,8 +151,11 @@ def _check(fn, params, inputs, recipe, tmp_path, count):
     q = qat.quantize(fn, qat.recipe(recipe))
     state = q.calibrate(params, [inputs])
     assert sum(s.op == "add" and s.reason is None for s in q.sites(params, *inputs)) == count
-    qat.save(tmp_path / "m.safetensors", q.convert(params, state, *inputs))
-    served = q.serve(qat.load(tmp_path / "m.safetensors", like=params), *inputs)
+    converted = q.convert(params, state, *inputs)
+    if tmp_path is not None:
+        qat.save(tmp_path / "m.safetensors", converted)
+        converted = qat.load(tmp_path / "m.safetensors", like=params)
+    served = q.serve(converted, *inputs)
     jax.tree.map(np.testing.assert_array_equal, served, q.simulate(params, state, *inputs))
     for x, y in zip(*map(jax.tree.leaves, (served, fn(params, *inputs))), strict=True):
         assert float(jnp.abs(x - y).max()) < 0.1 * float(jnp.abs(y).max()) or "w4a4" in recipe

@@ -157,7 +157,13 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
     if op == "embedding" and args[0].origin is None:
         return [out]
     lhs, rhs = (
-        Operand(v.aval.shape, v.aval.dtype, a.origin if a.known else None, value=a.value)
+        # An addition takes the grid of what its operand repeats, so that a map and its upsampled copy have one.
+        Operand(
+            v.aval.shape,
+            v.aval.dtype,
+            a.origin if a.known else None,
+            value=(a.repeated or a.value) if op == "add" else a.value,
+        )
         for v, a in zip(eqn.invars[:2], args[:2], strict=True)
     )
     operands = (lhs, rhs)
@@ -204,7 +210,7 @@ def _contraction(walk: _Walk, index: int, eqn: Any, args: list[Info], scope: Sco
 
 def _anew(infos: list[Info]) -> list[Info]:
     """The infos inside a loop or branch, where equal values are not recognised across its border."""
-    return [i._replace(value=None) for i in infos]
+    return [i._replace(value=None, repeated=None) for i in infos]
 
 
 def _settle(body: Callable[[list[Info]], list[Info]], carry: list[Info]) -> list[Info]:

@@ -27,7 +27,7 @@ class Info(NamedTuple):
     the batch, so it is no weight; of data only the repeated array itself is `broadcast`. `value` is equal for the same
     array, also across calls and equal casts, but not into a loop or branch. `scans` are the scans that slice a value
     made of constants alone. `sources` are the nearest contractions, look-ups and additions that floating data come
-    from, and inputs of the function.
+    from, and inputs of the function; `repeated` is the `value` that data reshape or repeat, whose range is theirs.
     """
 
     known: bool
@@ -37,6 +37,7 @@ class Info(NamedTuple):
     value: Any = None
     scans: tuple[Location, ...] = ()
     sources: frozenset[Location] = frozenset()
+    repeated: Any = None
 
 
 def follow(eqn: Any, args: list[Info]) -> Info:
@@ -49,7 +50,9 @@ def follow(eqn: Any, args: list[Info]) -> Info:
         # Masks and indices tell which values are taken; they are no values themselves.
         floats = eqn.outvars and getattr(eqn.outvars[0].aval, "dtype", None) in FLOATS
         sources = frozenset().union(*(a.sources for a in args)) if floats else frozenset()
-        return Info(False, None, upstream, broadcast=_resizes(eqn), value=value, sources=sources)
+        repeated = args[0].repeated or args[0].value if eqn.primitive.name in RESHAPES else None
+        resized = _resizes(eqn)
+        return Info(False, None, upstream, broadcast=resized, value=value, sources=sources, repeated=repeated)
     origins = [(v.aval.size, a.origin) for v, a in zip(eqn.invars, args, strict=True) if a.origin is not None]
     scans = tuple(dict.fromkeys(scan for a in args for scan in (a.origin.scans if a.origin else a.scans)))
     if not origins:

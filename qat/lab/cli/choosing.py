@@ -1,4 +1,4 @@
-"""Commands that choose the bits of a model's layers."""
+"""Commands that choose the bits of a model's layers, and the one that holds them against a target."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ import typer
 from qat.lab.cli.app import (
     Changes,
     Runs,
+    Trust,
     app,
     leave_errors_to_us,
     one_clear_error,
@@ -63,6 +64,27 @@ def guard(
         if held.config is not None:
             typer.echo(f"qat run {held.config}")
         if held.guarded.chosen is None and not kept:
+            raise typer.Exit(1)
+
+
+@app.command("check-target")
+def check_target(
+    model: Annotated[str, typer.Argument(help="Config file with a recipe, or folder of a trial, RUNS/trials/ID.")],
+    target: Annotated[str, typer.Option("--target", help="ort-cpu, openvino-cpu, ...: see `qat list targets`.")],
+    changes: Changes = None,
+    fold: Annotated[bool, typer.Option("--fold-norms", help="With batch norms folded into the layers.")] = False,
+    trust: Trust = False,
+) -> None:
+    """Tell site by site what will run in integers on a target and what will not, and why; exit code 1 where the recipe
+    asks for what the target lacks."""
+    with one_clear_error():
+        from qat.export.targets import recipe_for
+        from qat.lab.sweep.on_target import check_file_or_trial
+
+        found = check_file_or_trial(model, target, parsed(changes), fold=fold, trust=trust)
+        stdout().print(found)
+        if not found.satisfied:
+            typer.echo(f"a recipe that suits {found.target.name}: {recipe_for(target).name}")
             raise typer.Exit(1)
 
 

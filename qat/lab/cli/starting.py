@@ -20,6 +20,7 @@ REGISTRIES = {
     "runners": ("qat.lab.jobs.runners", "runners"),
     "schedules": ("qat.train", "schedules"),
     "sinks": ("qat.lab.sinks", "sinks"),
+    "targets": ("qat.export.targets", "targets"),
     "tasks": ("qat.tasks", "tasks"),
 }
 """By kind the package and the name of its registry."""

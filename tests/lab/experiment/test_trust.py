@@ -17,6 +17,7 @@ from qat.lab.report.server import Board
 from qat.lab.report.write import tell_report
 from qat.lab.runs import keep, load
 from qat.lab.runs.manifest import Signature, write_signature
+from qat.lab.sweep.on_target import check_file_or_trial
 from qat.lab.sweep.replay import replay
 from qat.lab.sweep.status import status
 from qat.lab.sweep.why import why
@@ -27,6 +28,10 @@ USES = {
     "detect": (lambda trial, trust: load_detector(trial, trust=trust), "detection"),
     "detect beside float": (lambda trial, trust: load_float_stage(trial, trust=trust), "detection"),
     "show": (lambda trial, trust: why(trial.parent.parent, trial.name, {}, None, trust=trust), "classification"),
+    "check-target": (
+        lambda trial, trust: check_file_or_trial(str(trial), "ort-cpu", {}, trust=trust),
+        "classification",
+    ),
     "texts": (lambda trial, trust: compare(trial, trust=trust), "text_classification"),
 }
 NOBODY = Console(file=io.StringIO())
@@ -126,4 +131,4 @@ def test_every_command_that_takes_a_run_folder_is_one_that_only_reads_or_asks_fo
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == (
         reads | trusting | files | without
     )
-    assert trusting == {"replay", "detect", "texts", "show", "serve"}  # `show --why RUNS`
+    assert trusting == {"replay", "detect", "texts", "show", "serve", "check_target"}  # `show --why RUNS`
