@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import math
+import os
 import statistics
 import sys
 import time
@@ -33,6 +34,16 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(name, value) == 1 for name, value in SETTINGS.items())
+
+
+KEEP = "QAT_KEEP_FREED_MEMORY"
+
+
+def keep_freed_memory_unless_told() -> None:
+    """`keep_freed_memory`, which `serve` and `compile` do by default; not with `QAT_KEEP_FREED_MEMORY=0` in the
+    environment."""
+    if os.environ.get(KEEP) != "0":
+        keep_freed_memory()
 
 
 LIMIT = Path("/proc/sys/vm/max_map_count")

@@ -1,4 +1,4 @@
-"""The transformation: `quantize(fn, recipe)` with `sites`, `calibrate`, `simulate`, `convert` and `serve`."""
+"""The transformation: `quantize(fn, recipe)` with `sites`, `calibrate`, `simulate`, `convert`, `serve`, `compile`."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ import jax
 
 from qat.core import calibrate as calibration
 from qat.core import convert as conversion
+from qat.core.ahead import Compiled, compile_served
 from qat.core.arguments import Items, Keyworded, refuse_constants, split_keywords
 from qat.core.calibrate import stream
 from qat.core.convert import Converted
@@ -19,6 +20,7 @@ from qat.core.state import QuantState, as_characters, check_state, require_recip
 from qat.engines import USUAL, engines
 from qat.recipes.presets import label
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
+from qat.runtime import keep_freed_memory_unless_told
 
 Function = Callable[..., Any]
 Made = TypeVar("Made", QuantState, Converted)
@@ -48,12 +50,23 @@ class Program:
 
     def serve(self, converted: Converted, *inputs: Any) -> Any:
         """The function's result from integer weights."""
-        if not isinstance(converted, Converted):
-            raise ValueError(
-                f"`serve` needs what `convert` returns, got {type(converted).__name__}. "
-                "Call `q.convert(params, state, *inputs)` first."
-            )
+        _require_converted("serve", converted)
+        keep_freed_memory_unless_told()
         return conversion.serve(self, converted, inputs)
+
+    def compile(self, converted: Converted, *inputs: Any) -> Compiled:
+        """`serve` with the converted tree as constants."""
+        _require_converted("compile", converted)
+        keep_freed_memory_unless_told()
+        return compile_served(self, converted, inputs)
+
+
+def _require_converted(method: str, converted: Any) -> None:
+    if not isinstance(converted, Converted):
+        raise ValueError(
+            f"`{method}` needs what `convert` returns, got {type(converted).__name__}. "
+            "Call `q.convert(params, state, *inputs)` first."
+        )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -182,6 +195,18 @@ class Quantized:
         require_recipe("converted", getattr(converted, "recipe", None), self.label)
         q, inputs = self.with_keywords(keywords, *inputs)
         return q.program.serve(converted, *inputs)
+
+    def compile(self, converted: Converted, *inputs: Any, **keywords: Any) -> Compiled:
+        """`serve` compiled ahead, with the converted tree as constants: a function of inputs alone, bit for bit equal.
+
+        It takes inputs of the structure, shapes and dtypes of `inputs` (which may be abstract), and keyword arrays
+        again; constant keyword arguments are compiled in. All that the weights decide is computed once, here: sums of
+        codes, norms that are folded, and the floats of weights that are multiplied in float (w8, w4), at four bytes a
+        weight.
+        """
+        require_recipe("converted", getattr(converted, "recipe", None), self.label)
+        q, inputs = self.with_keywords(keywords, *inputs)
+        return q.program.compile(converted, *inputs)
 
 
 @lru_cache(maxsize=64)

@@ -204,13 +204,37 @@ def serve(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Any:
 @partial(jax.jit, static_argnums=(0, 1))
 def _serve(program: Any, structure: Structure, leaves: dict[str, Array], rest: Bundle, inputs: tuple[Any, ...]) -> Any:
     weights, grids = unbundle(rest)
-    converted = Converted(leaves, weights, grids, structure=structure)
+    served = served_program(program, Converted(leaves, weights, grids, structure=structure), inputs)
+    args = [*served.constants, *served.read_of(inputs)]
+    out = evaluate(served.jaxpr, args, lambda _, eqn, args: bind(eqn, args))
+    return jax.tree.unflatten(served.out_tree, out)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A served function: its jaxpr on the arrays of the converted tree that it reads (`constants`), and on those leaves
+    of its inputs that are `read`; and the structure of its result."""
+
+    jaxpr: Any
+    constants: list[Any]
+    _: KW_ONLY
+    read: list[bool]
+    out_tree: Any
+
+    def read_of(self, inputs: tuple[Any, ...]) -> list[Any]:
+        """The leaves of the inputs that the jaxpr reads."""
+        return [x for x, read in zip(jax.tree.leaves(inputs), self.read, strict=True) if read]
+
+
+def served_program(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Served:
+    """The served function at the shapes of `inputs`, without dead code. Raises `ValueError` for a converted tree of
+    another function or recipe, or of other shapes."""
     plan = make_plan(program.fn, program.recipe, converted.structure.abstract, inputs)
     _check_keys(plan, converted)
     alive, used = _served_jaxpr(program, plan, converted, inputs)
-    args = [
+    constants = [
         *(converted.leaves.get(path) for path in plan.leaves),
-        *jax.tree.leaves((converted.weights, converted.grids, inputs)),
+        *jax.tree.leaves((converted.weights, converted.grids)),
     ]
     missing = [path for path, u in zip(plan.leaves, used, strict=False) if u and path not in converted.leaves]
     if missing:
@@ -218,8 +242,8 @@ def _serve(program: Any, structure: Structure, leaves: dict[str, Array], rest: B
             f"at these input shapes the function reads {', '.join(missing[:3])} in float, which conversion "
             "dropped. Convert with inputs of this shape."
         )
-    out = evaluate(alive, [x for x, u in zip(args, used, strict=True) if u], lambda _, eqn, args: bind(eqn, args))
-    return jax.tree.unflatten(plan.out_tree, out)
+    kept = [x for x, u in zip(constants, used, strict=False) if u]
+    return Served(alive, kept, read=used[len(constants) :], out_tree=plan.out_tree)
 
 
 def _check_keys(plan: Plan, converted: Converted) -> None:
