@@ -17,6 +17,7 @@ from qat.lab.report.server import Board
 from qat.lab.report.write import tell_report
 from qat.lab.runs import keep, load
 from qat.lab.runs.manifest import Signature, write_signature
+from qat.lab.serving.run import serve
 from qat.lab.sweep.on_target import check_file_or_trial
 from qat.lab.sweep.replay import replay
 from qat.lab.sweep.status import status
@@ -33,6 +34,7 @@ USES = {
         "classification",
     ),
     "texts": (lambda trial, trust: compare(trial, trust=trust), "text_classification"),
+    "serve": (lambda trial, trust: serve(trial, port=0, trust=trust), "classification"),
 }
 NOBODY = Console(file=io.StringIO())
 READS = {
