@@ -1,8 +1,7 @@
 """Sites of a quantized function held against a target: which run in integers there, which do not, and why."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -22,14 +21,18 @@ from qat.transform import Quantized
 Runs = Literal["integers", "weights", "float", "unknown"]
 """In integers; on integer weights and float activations; in float; not known, inside of a loop or branch."""
 
-PASSING = {
-    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "expand_dims", "gather", "optimization_barrier",
-    "pad", "reduce_window_max", "reshape", "rev", "slice", "squeeze", "stop_gradient", "transpose",
+MOVES = {
+    "convert_element_type", "copy", "expand_dims", "optimization_barrier", "reduce_window_max", "reshape", "slice",
+    "squeeze", "stop_gradient", "transpose",
 }  # fmt: skip
-"""Primitives through which a runtime hands on codes: values keep their grid."""
+"""Primitives past which a runtime moves a quantization by itself (ONNX Runtime 1.32, measured)."""
+SAME = {"convert_element_type", "copy", "optimization_barrier", "stop_gradient"}
+BEFORE = {"broadcast_in_dim", "concatenate", "gather", "pad", "rev"}
+"""Primitives that hand on codes where a file has a quantization in front of them too."""
 CLAMPS = {"max", "min", "clamp"}
 SHIFTS = {"add", "sub"}
-FOLD = "a norm between it and what reads it keeps the rescale from fusing: fold it (`qat.fold_norms`)"
+RESULT, CLAMPED, MOVED = range(3)  # where a rescale may still take in a bias and clamps, clamps alone, neither
+FOLD = "a norm or scale between it and what reads it keeps the rescale from fusing: fold it (`qat.fold_norms`)"
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,10 @@ def _site(target: Target, plan: Plan, graph: Graph, site: SitePlan) -> TargetSit
     if node is None:
         why = "it stands in a loop or branch, where what reads it is not looked at"
         return TargetSite(c.id, kind, "unknown", why, notes=notes, macs=count)
-    why = _Readers(target, plan, graph).problem(node)
+    readers = _Readers(target, plan, graph)
+    why = readers.problem(node)
+    if readers.before and not why:
+        notes = (*notes, f"quantized in front of {', '.join(f'`{name}`' for name in readers.before)} too")
     return TargetSite(c.id, kind, "float" if why else "integers", why or "", notes=notes, macs=count)
 
 
@@ -173,34 +179,39 @@ def _notes(target: Target, specs: list[TensorSpec], floats: bool) -> Iterator[st
             yield f"codes of {bits} bits are stored in {min(w for w in widths if w > bits)} bits"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Readers:
-    """What reads a site's result, followed through operations that hand on codes."""
+    """What reads a site's result, followed through operations that hand on codes; `before` are those in front of which
+    a file must quantize too."""
 
     target: Target
     plan: Plan
     graph: Graph
+    before: dict[str, None] = field(default_factory=dict)
 
     def problem(self, start: Node) -> str | None:
         """Why the site's rescale does not fuse into a quantization of its result, or None."""
         grids: set[str] = set()
-        open_values, seen = list(start.makes), set(start.makes)
-        # Invariant: all values in `seen` are the result, on its own grid but for a bias and clamps; those in
-        # `open_values` still have readers to be looked at.
+        open_values = [(value, RESULT) for value in start.makes]
+        seen = {*start.makes}
+        # Invariant: all values in `seen` are the result, but for a bias and clamps; those in `open_values` still have
+        # readers to be looked at.
         while open_values:
-            value = open_values.pop()
+            value, stage = open_values.pop()
             if value in self.graph.outputs:
                 return "the function returns its result in float"
             for node in self.graph.readers.get(value, ()):
                 site = self.plan.quantized.get(node.location)
                 if site is not None:
                     grids.update(self._keys(site, node, value))
+                    if stage == CLAMPED and self.target.codes == "uint8" and self._is_symmetric(site, node, value):
+                        return "a clamp before symmetric codes does not fuse: grid='affine'"
                     continue
-                if why := self._stops(node, value):
+                if why := self._stops(node, value, stage):
                     return why
-                new = [v for v in node.makes if v not in seen]
-                seen.update(new)
-                open_values += new
+                then = max(stage, CLAMPED if node.name in CLAMPS else RESULT if node.name in SHIFTS | SAME else MOVED)
+                open_values += [(v, then) for v in node.makes if v not in seen]
+                seen.update(node.makes)
         return f"what reads it quantizes it on {len(grids)} grids" if len(grids) > 1 else None
 
     def _keys(self, site: SitePlan, node: Node, value: Value) -> Iterator[str]:
@@ -208,16 +219,25 @@ class _Readers:
             if read == value:
                 yield operand.key if isinstance(operand, ActivationOperand) else f"{site.contraction.id} in float"
 
-    def _stops(self, node: Node, value: Value) -> str | None:
+    def _is_symmetric(self, site: SitePlan, node: Node, value: Value) -> bool:
+        read = [o for o, v in zip(site.operands, node.reads, strict=False) if v == value]
+        return any(isinstance(o, ActivationOperand) and o.spec.grid == "symmetric" for o in read)
+
+    def _stops(self, node: Node, value: Value, stage: int) -> str | None:
         """Why a node reads the result in float, or None where it hands on codes."""
         others = [v for v in node.reads if v != value]
-        known = all(v in self.graph.known for v in others)
-        # `sub` of the mean and `mul` by the scale are what a norm in inference is made of; a bias fuses as it is.
-        if node.name in PASSING or (node.name in CLAMPS and known) or (node.name in SHIFTS and others and known):
+        known = bool(others) and all(v in self.graph.known for v in others)
+        if node.name in BEFORE:
+            self.before[node.name] = None
             return None
-        if node.name in ("mul", "div") and others and known and self._is_wide(others):
+        # `sub` of the mean and `mul` by the scale are what a norm in inference is made of; a bias fuses as it is.
+        if node.name in MOVES or (node.name in CLAMPS and known and stage < MOVED):
+            return None
+        if node.name in SHIFTS and known and stage == RESULT:
+            return None if self._is_bias(others[0]) else "what is added to it is no bias of its channels"
+        if node.name in ("mul", "div") and known and stage == RESULT:
             return None if self.target.norms else FOLD
-        if node.name == "add":
+        if node.name == "add" and not known:
             return "an addition reads it in float: adds=True"
         unread = next((s for s in self.plan.sites if s.contraction.location == node.location), None)
         if unread is not None:
@@ -225,5 +245,11 @@ class _Readers:
         inside = any(True for _ in layouts.subjaxprs(node.equation))
         return f"a loop or branch (`{node.name}`) reads it" if inside else f"`{node.name}` reads it in float"
 
-    def _is_wide(self, values: list[Value]) -> bool:
-        return any(math.prod(n for n in self.graph.shapes[v] if isinstance(n, int)) > 1 for v in values)
+    def _is_bias(self, value: Value) -> bool:
+        """Whether a value is one number for each channel, or one, repeated along the other axes."""
+        while sum(n != 1 for n in self.graph.shapes[value]) > 1:
+            node = self.graph.maker.get(value)
+            if node is None or node.name not in ("broadcast_in_dim", "reshape", "transpose", "convert_element_type"):
+                return False
+            value = node.reads[0]
+        return True

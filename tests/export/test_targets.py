@@ -22,20 +22,20 @@ def array(*shape, seed=0):
 
 P = {name: {"kernel": array(1, 1, 8, 8, seed=i)} for i, name in enumerate("abc")}
 P |= {"head": {"kernel": array(8, 8, seed=5)}, "bias": array(8), "table": array(9, 8)}
-X, IDS = array(4, 8, seed=7), np.arange(4)
+X, IDS = array(4, 1, 1, 8, seed=7), np.arange(4)[:, None, None]
 
 
 def kernel(p, name, x):
     """A layer as a convolution of 1 x 1, which ONNX Runtime runs in integers only where its result is quantized."""
     numbers = ("NHWC", "HWIO", "NHWC")
-    w = p[name]["kernel"]
-    return jax.lax.conv_general_dilated(x[:, None, None], w, (1, 1), "SAME", dimension_numbers=numbers)[:, 0, 0]
+    return jax.lax.conv_general_dilated(x, p[name]["kernel"], (1, 1), "SAME", dimension_numbers=numbers)
 
 
 def network(p, x, ids):
     """Attention, a look-up, layers and additions: sites of all kinds but depthwise convolutions."""
     x = kernel(p, "a", x + p["table"][ids]) + p["bias"]
     h = jax.nn.relu(x) + kernel(p, "b", jax.nn.relu(x))
+    h = h.reshape(4, 8)
     h = jax.nn.softmax(h @ h.T) @ h
     return h @ p["head"]["kernel"]
 
@@ -94,7 +94,7 @@ CASES = {
         lambda p, x: kernel(p, "b", (kernel(p, "a", x) - p["bias"]) * p["bias"]) @ p["head"]["kernel"],
         "w8a8",
         ["float", "integers", "integers"],
-        "a norm between it",
+        "a norm or scale between it",
     ),
     "an addition of floats": (
         lambda p, x: kernel(p, "b", x + kernel(p, "a", x)) @ p["head"]["kernel"],
