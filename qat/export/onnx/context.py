@@ -60,7 +60,7 @@ class SiteOutputs:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What lowerings write to, and what they read.
+    """The graph that lowerings write to, and the values that they read.
 
     `operands` are the values of quantized tensors by key, sliced where a loop around is written out; `iterations` are
     the numbers of its passes. `run` writes a jaxpr: (context, jaxpr, values, location) to values. `missing` gathers the
