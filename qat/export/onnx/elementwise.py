@@ -210,11 +210,21 @@ def _clamp(ctx: Context, eqn: Any, x: list[str]) -> str:
 def _select(ctx: Context, eqn: Any, x: list[str]) -> str:
     which, *cases = x
     if kind(eqn) == np.bool_:
-        return ctx.op("Where", which, cases[1], cases[0])
+        return chosen(ctx, which, cases[1], cases[0], kind(eqn, 1))
     out = cases[-1]
     for i in reversed(range(len(cases) - 1)):
-        out = ctx.op("Where", ctx.op("LessOrEqual", which, ctx.number(i, kind(eqn))), cases[i], out)
+        out = chosen(ctx, ctx.op("LessOrEqual", which, ctx.number(i, kind(eqn))), cases[i], out, kind(eqn, 1))
     return out
+
+
+def chosen(ctx: Context, which: str, yes: str, no: str, dtype: np.dtype) -> str:
+    """Elements of one tensor where a condition holds, of another elsewhere; of every dtype, where runtimes know few."""
+    if dtype == np.bool_:
+        return ctx.op("Or", ctx.op("And", which, yes), ctx.op("And", ctx.op("Not", which), no))
+    if dtype.name in ("float32", "float64", "int32", "int64", "uint8"):
+        return ctx.op("Where", which, yes, no)
+    wide = ctx.op("Where", which, *[ctx.graph.cast(case, np.int64) for case in (yes, no)])
+    return ctx.graph.cast(wide, dtype)
 
 
 @elementwise("convert_element_type")

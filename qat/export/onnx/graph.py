@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(eq=False)
 class Root:
-    """What a graph and its subgraphs share: opset, initializers by name and by content, names in use, notes."""
+    """State that a graph shares with its subgraphs: opset, initializers by name and by content, names in use, notes."""
 
     opset: int
     initializers: dict[str, np.ndarray] = field(default_factory=dict)
@@ -201,7 +201,7 @@ def remove_dead(graph: Graph, also: Iterable[str] = ()) -> None:
 
 
 def readers(graph: Graph) -> dict[str, int]:
-    """How often each tensor is read: by nodes here, inside their subgraphs, and as a result of the graph."""
+    """Counts of the reads of each tensor: by nodes here, inside their subgraphs, and as a result of the graph."""
     counts: dict[str, int] = {}
     for name in (*graph.outputs, *(name for node in graph.nodes for name in node.reads())):
         counts[name] = counts.get(name, 0) + 1

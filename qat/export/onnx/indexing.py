@@ -8,6 +8,7 @@ import numpy as np
 
 from qat.export.onnx.context import Context, UnsupportedError, lowering
 from qat.export.onnx.dims import is_static
+from qat.export.onnx.elementwise import chosen
 from qat.export.onnx.graph import onnx_dtype
 from qat.export.onnx.values import Value
 
@@ -64,7 +65,7 @@ def _gather(ctx: Context, eqn: Any, args: list[Value]) -> Value:
     flat = ctx.placing.reshape(ctx.full(x), (-1,))
     found = ctx.op("Gather", flat, places.linear(), axis=0)
     if p["mode"] in (Mode.FILL_OR_DROP, None) and places.outside is not None:
-        found = ctx.op("Where", places.outside, ctx.number(_fill(p, x.dtype), x.dtype), found)
+        found = chosen(ctx, places.outside, ctx.number(_fill(p, x.dtype), x.dtype), found, x.dtype)
     return ctx.result(found, eqn)
 
 

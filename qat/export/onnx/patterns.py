@@ -34,6 +34,14 @@ def _number(graph: Graph, name: str) -> float | None:
     return float(array.reshape(())) if array is not None and array.size == 1 and array.dtype.kind == "f" else None
 
 
+def _behind(graph: Graph, name: str) -> Node | None:
+    """The node that makes a tensor, apart from axes of length one that come back."""
+    node = graph.producer(name)
+    while node is not None and node.op == "Unsqueeze":
+        node = graph.producer(node.inputs[0])
+    return node
+
+
 def _axes(graph: Graph, node: Node | None, op: str) -> tuple[int, ...] | None:
     """The axes of a reduction of this kind, None of another node."""
     if node is None or node.op != op:
@@ -138,7 +146,7 @@ def _normalized(graph: Graph, centred: str, inverse: str) -> Normalized | None:
     shift, ratio = graph.producer(centred), graph.producer(inverse)
     if shift is None or shift.op != "Sub" or ratio is None or ratio.op != "Div" or _number(graph, ratio.inputs[0]) != 1:
         return None
-    x, mean = shift.inputs[0], graph.producer(shift.inputs[1])
+    x, mean = shift.inputs[0], _behind(graph, shift.inputs[1])
     axes = _axes(graph, mean, "ReduceMean")
     if mean is None or axes is None or len(axes) != 1 or mean.inputs[0] != x or not mean.size:
         return None
@@ -154,16 +162,16 @@ def _normalized(graph: Graph, centred: str, inverse: str) -> Normalized | None:
 
 
 def _is_variance(graph: Graph, name: str, x: str, mean: str, centred: str, axes: tuple[int, ...]) -> bool:
-    node = graph.producer(name)
+    node = _behind(graph, name)
     if node is not None and node.op == "Relu":
-        node = graph.producer(node.inputs[0])
+        node = _behind(graph, node.inputs[0])
     if node is None:
         return False
     if _axes(graph, node, "ReduceMean") == axes:
         return _is_square(graph, node.inputs[0], centred)
     if node.op != "Sub":
         return False
-    squares, square = graph.producer(node.inputs[0]), node.inputs[1]
+    squares, square = _behind(graph, node.inputs[0]), node.inputs[1]
     if squares is None or _axes(graph, squares, "ReduceMean") != axes:
         return False
     return _is_square(graph, squares.inputs[0], x) and _is_square(graph, square, mean)
