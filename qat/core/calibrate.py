@@ -28,7 +28,7 @@ from qat.core.state import (
     specs,
     start_learning,
 )
-from qat.core.weights import map_layers, observed_range, weight_values
+from qat.core.weights import map_layers, nameless, observed_weight, reduced_shape, weight_values
 from qat.engines import engines
 from qat.observers import observers
 from qat.quantizers import quantizers
@@ -92,13 +92,47 @@ def _step(program: Any, params: Any, carried: Carried, inputs: tuple[Any, ...]) 
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _weight_ranges(
-    program: Any, like: Structure, params: Any, clips: dict[str, ClipRange]
-) -> dict[str, tuple[Array, Array]]:
+def _computed_weights(program: Any, like: Structure, params: Any) -> dict[str, Array]:
     plan = make_plan(program.fn, program.recipe, params, like.abstract)
     values = weight_values(plan, jax.tree.leaves(params))
-    steps = {key: (clip.qmax - clip.qmin).max().astype(jnp.float32) for key, clip in clips.items()}
-    return {key: observed_range(w, values[key], steps[key]) for key, w in plan.weights.items() if not w.spec.dynamic}
+    return {key: values[key] for key, w in plan.weights.items() if w.leaf is None}
+
+
+_observed_weight = jax.jit(observed_weight, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _weight_range(observer: str, symmetric: bool, state: Any, clip: ClipRange) -> tuple[Array, Array, Array]:
+    def search(state: Any, clip: ClipRange) -> tuple[Array, Array, Array]:
+        steps = (clip.qmax - clip.qmin).max().astype(jnp.float32)
+        low, high = observers.build(observer).range(state, steps, symmetric)
+        return low, high, jnp.isfinite(jnp.stack((low, high))).all()
+
+    return laid_out_by_xla(search, state, clip)
+
+
+def _weight_ranges(
+    program: Any, plan: Plan, params: Any, like: tuple[Any, ...], clips: dict[str, ClipRange]
+) -> dict[str, ClipRange]:
+    """The clip ranges of all weights but dynamic ones.
+
+    One weight after the other, in two steps: counting is compiled once for all weights of a shape, and the search, of
+    which a program of all weights would hold one for each, once for all of so many channels, whatever their bits.
+    """
+    found, finite = {}, {}
+    computed = any(w.leaf is None for w in plan.weights.values())
+    values = _computed_weights(program, structure_of(like), params) if computed else {}
+    leaves = jax.tree.leaves(params)
+    for key, w in plan.weights.items():
+        if not w.spec.dynamic:
+            state = _observed_weight(nameless(w), values[key] if w.leaf is None else leaves[w.leaf])
+            low, high, finite[key] = _weight_range(w.spec.observer, w.spec.grid == "symmetric", state, clips[key])
+            shape = reduced_shape(w)
+            found[key] = replace(clips[key], low=low.reshape(shape), high=high.reshape(shape))
+    bad = [key for key, one in finite.items() if not bool(one)]
+    if bad:
+        raise ValueError(f"NaN or infinity in the parameter {bad[0]!r} ({len(bad)} in all). Was the training healthy?")
+    return found
 
 
 def calibrate(program: Any, exact: Any, params: Any, batches: Iterator[tuple[Any, ...]]) -> QuantState:
@@ -145,12 +179,7 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried
             "never takes its branch, make its activations dynamic, or leave them in float by a rule."
         )
     clips = {key: make_clip(spec, scan_lengths) for key, (spec, scan_lengths, _) in specs(plan).items()}
-    weights = _weight_ranges(program, structure_of(like), params, {key: clips[key] for key in plan.weights})
-    bad = [key for key, bounds in weights.items() if not bool(jnp.isfinite(jnp.stack(bounds)).all())]
-    if bad:
-        raise ValueError(f"NaN or infinity in the parameter {bad[0]!r} ({len(bad)} in all). Was the training healthy?")
-    for key, (low, high) in weights.items():
-        clips[key] = replace(clips[key], low=low, high=high)
+    clips |= _weight_ranges(program, plan, params, like, clips)
     for key, entry in entries.items():
         spec, scan_lengths, _ = specs(plan)[key]
         # Bits are data, held by the clip range: specs that differ in bits alone share the compiled code.

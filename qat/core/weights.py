@@ -48,17 +48,20 @@ def by_channel(w: Weight, x: Array) -> Float[Array, "channels values"]:
     return x.transpose(order).reshape(size, -1).astype(jnp.float32)
 
 
-def observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array, Array]:
-    """The clip range (low, high) that the weight's observer finds for a grid of `steps` steps, shaped as its scale."""
-    return laid_out_by_xla(partial(_observed_range, w), x, steps)
+def observed_weight(w: Weight, x: Array) -> Any:
+    """The state of the weight's observer after its values."""
+    return laid_out_by_xla(partial(_observed, w), x)
 
 
-def _observed_range(w: Weight, x: Array, steps: Float[Array, ""]) -> tuple[Array, Array]:
-    observer = observers.build(w.spec.observer)
-    rows = by_channel(w, x)
-    low, high = observer.range(observer.update(observer.init(rows.shape[0]), rows), steps, w.spec.grid == "symmetric")
-    shape = reduced_shape(w)
-    return low.reshape(shape), high.reshape(shape)
+def _observed(w: Weight, x: Array) -> Any:
+    observer, rows = observers.build(w.spec.observer), by_channel(w, x.astype(w.dtype))
+    return observer.update(observer.init(rows.shape[0]), rows)
+
+
+def nameless(w: Weight) -> Weight:
+    """The weight without all that tells it from others of its shape and kind, which share what is compiled for it."""
+    spec = replace(w.spec, bits=8, grid="symmetric", quantizer="ste")
+    return replace(w, key="", spec=spec, leaf=None, depth=0, slices=(), place=((), 0), value=None, totals=False)
 
 
 def present_range(w: Weight, x: Array) -> tuple[Array, Array]:

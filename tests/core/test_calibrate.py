@@ -50,7 +50,7 @@ def test_any_number_of_batches_takes_one_compiled_step_and_the_same_memory(obser
 
 
 def test_bit_widths_are_data_to_calibration_as_well():
-    calls = calibration._step, calibration._weight_ranges, calibration._ranges
+    calls = calibration._step, calibration._observed_weight, calibration._weight_range, calibration._ranges
     fn, counts = (lambda p, x: x @ p), []
     for name in ("w4a4", "w3a5", "w2a4"):
         q = qat.quantize(fn, qat.recipe(name, edges="same"))
