@@ -30,7 +30,9 @@ def untrained(root, base, recipe="w8a8", examples=8):
         config = base.model_copy(update={"arm": arm, "recipe": None if arm == "float" else recipe})
         model = variables
         if config.rules is not None:
-            q = quantized_functions(functions, resolved(config.rules, (), None), config.engine).inference
+            q = quantized_functions(
+                functions, resolved(config.rules, (), None), config.engine, fold_norms=config.fold_norms
+            ).inference
             model = q.convert(variables, q.calibrate(variables, [inputs]), *inputs)
         folders[arm] = root / "trials" / arm
         folders[arm].mkdir(parents=True)

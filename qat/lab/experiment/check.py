@@ -24,7 +24,7 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
     """Raise `ValueError` for data that cannot be read, and for a recipe, a post-training method, a checkpoint or a
     teacher that does not fit the model, its data or its task."""
     for config in _different(configs):
-        workload = workload_of(config.model, config.data, config.engine)
+        workload = workload_of(config.model, config.data, config.engine, fold_norms=config.fold_norms)
         _check_splits(config)
         for name in ("distillation", "r_drop"):
             if getattr(config, name) is not None and workload.task.distill is None:
@@ -51,11 +51,33 @@ def _check_budget(workload: Workload, recipe: QuantRecipe, variables: Any, alloc
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
-    fields = ("model", "data", "recipe", "ptq", "allocation", "init", "distillation", "r_drop", "more_splits")
+    fields = (
+        "model",
+        "data",
+        "recipe",
+        "fold_norms",
+        "ptq",
+        "allocation",
+        "init",
+        "distillation",
+        "r_drop",
+        "more_splits",
+    )
     return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()
 
 
-DECISIVE = ("model", "data", "recipe", "ptq", "allocation", "init", "distillation", "r_drop", "more_splits")
+DECISIVE = (
+    "model",
+    "data",
+    "recipe",
+    "fold_norms",
+    "ptq",
+    "allocation",
+    "init",
+    "distillation",
+    "r_drop",
+    "more_splits",
+)
 
 
 def refuse_misfits(configs: Iterable[ExperimentConfig]) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from qat import data
 from qat.engines import engines
-from qat.lab.experiment.recipe import Recipe, as_data, name_in_tables
+from qat.lab.experiment.recipe import Recipe, as_data, check_folding, name_in_tables
 from qat.lab.runs.record import Arm, Lineage
 from qat.models.arguments import check_builder
 from qat.ptq import budget_of, composition
@@ -37,13 +37,12 @@ class ExperimentConfig(BaseModel):
     "reestimate_bn")`; QAT starts from their result. With `train_bn_batches` the float model's normalisation gets
     statistics of so many batches after training (averaged weights carry those of the weights that were averaged), with
     `finetune_bn_batches` that of the control and of QAT, there of the quantized network. `engine` names what multiplies
-    integers, in training and when served. `distillation` is the part of QAT's loss that the float model's outputs make.
-    `r_drop` weighs, in float training and the control, the divergence between the outputs of two draws of dropout
-    (earlier files say `consistency`).
+    integers, in training and when served. With `fold_norms` the quantized function has its norms folded
+    (`qat.fold_norms`); QAT trains it with still statistics, no dropout. `distillation` is the part of QAT's loss that
+    the float model's outputs make. `r_drop` weighs, in float training and the control, how two draws of dropout differ.
 
-    `more_splits` are measured beside the test split, as `validation/accuracy`. `latency_batch_size` asks for the time
-    of a call with so many examples, beside the float model's; `analysis_batches` for the statistics of every layer on
-    so many batches.
+    `more_splits` are measured too, as `validation/accuracy`. `latency_batch_size` asks for the time of a call with so
+    many examples, beside the float model's; `analysis_batches` for the statistics of every layer on so many batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +54,7 @@ class ExperimentConfig(BaseModel):
     arm: Arm = "float"
     recipe: Recipe = None
     engine: str | None = None
+    fold_norms: bool = False
     train: TrainConfig
     finetune: TrainConfig | None = None
     calibration_batches: Annotated[int, Field(ge=1)] = 8
@@ -96,7 +96,7 @@ class ExperimentConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _renamed_fields(cls, values: Any) -> Any:
-        if not (isinstance(values, Mapping) and "consistency" in values):
+        if not isinstance(values, Mapping) or "consistency" not in values:
             return values
         if values.get("r_drop") is not None:
             raise ValueError("`consistency` is the earlier name of `r_drop`. Give `r_drop` alone.")
@@ -160,6 +160,7 @@ class ExperimentConfig(BaseModel):
             raise ValueError(f"`recipe` must be left out for arm {self.arm!r}, got {self.recipe!r}.")
         if self.recipe is None and self.engine is not None:
             raise ValueError(f"`engine` must be left out where nothing is quantized, got {self.engine!r}.")
+        check_folding(self)
         if self.arm != "qat" and self.distillation is not None:
             raise ValueError(f"`distillation` must be left out for arm {self.arm!r}, which does not train quantized.")
         if self.arm not in QUANTIZED and self.ptq:
@@ -259,7 +260,7 @@ def lineage(config: ExperimentConfig) -> Lineage:
     more = given(config.init, config.train_bn_batches)
     stage = digest(config.model, config.data, config.train, config.first_seed, *more)
     further = (*config.later_seed, *given(config.finetune_bn_batches))
-    group = config.model_dump(mode="json", exclude={"name", "seed"})
+    group = config.model_dump(mode="json", exclude={"name", "seed", *["fold_norms"] * (not config.fold_norms)})
     return Lineage(
         float_stage=stage,
         control=digest(stage, config.finetune, *further) if config.finetune else None,

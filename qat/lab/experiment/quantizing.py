@@ -1,7 +1,7 @@
 """The stages that quantize: calibration with post-training methods, and training with quantization in the loop."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from qat import data
 from qat.core.state import QuantState
 from qat.core.statistics import replaced, statistics_of
+from qat.export import fold
 from qat.lab.experiment.objective import Teacher, simulated_loss
 from qat.lab.experiment.training import OTHER_ORDER, FirstBatches, Run, Undrawn, Workload, final
 from qat.models.adapter import Forward
@@ -40,15 +41,31 @@ class TrainAndEval:
 
 def quantized(workload: Workload, recipe: QuantRecipe) -> TrainAndEval:
     """The workload's functions, quantized by a recipe, with the workload's engine where it has one."""
-    return quantized_functions(workload.functions, recipe, workload.engine)
+    return quantized_functions(workload.functions, recipe, workload.engine, fold_norms=workload.fold_norms)
 
 
-def quantized_functions(functions: Forward, recipe: QuantRecipe, engine: str | None = None) -> TrainAndEval:
-    """A model's functions, quantized by a recipe, with an engine by name or the default ones."""
+@dataclass(frozen=True)
+class Still:
+    """A training function that is the one of inference: it draws nothing, and the statistics stay as they are."""
+
+    inference: Callable[..., Any]
+
+    def __call__(self, variables: Any, *inputs: Any) -> tuple[Any, Any]:
+        """Outputs, and no collection that changed; the last of `inputs` is the key of what is random."""
+        return self.inference(variables, *inputs[:-1]), {}
+
+
+def quantized_functions(
+    functions: Forward, recipe: QuantRecipe, engine: str | None = None, *, fold_norms: bool = False
+) -> TrainAndEval:
+    """A model's functions, quantized by a recipe, with an engine by name or the default ones; with `fold_norms` both
+    are the function of inference with its norms folded."""
     engines: dict[str, Any] = {} if engine is None else {"engine": engine, "serving": engine}
-    return TrainAndEval(
-        quantize(functions.training, recipe, **engines), quantize(functions.inference, recipe, **engines)
-    )
+    training, inference = functions.training, functions.inference
+    if fold_norms:
+        inference = fold.fold_norms(inference)
+        training = Still(inference)
+    return TrainAndEval(quantize(training, recipe, **engines), quantize(inference, recipe, **engines))
 
 
 @dataclass(frozen=True)

@@ -110,3 +110,19 @@ def _without_quantizers(recipe: QuantRecipe) -> tuple[QuantRecipe, list[str]]:
         activations=tuple((pattern, spec(one)) for pattern, one in recipe.activations),
     )
     return rest, had
+
+
+def check_folding(config: Any) -> None:
+    """Raise `ValueError` for a config with folded norms that is in float, or is to estimate statistics anew."""
+    if not config.fold_norms:
+        return
+    if config.recipe is None:
+        raise ValueError(f"`fold_norms` must be left out for arm {config.arm!r}, which is not quantized.")
+    if config.finetune_bn_batches is not None:
+        raise ValueError("`finetune_bn_batches` must be left out with `fold_norms`: folded statistics stay.")
+    methods = [text for text in config.ptq if parse_call(text)[0] == "reestimate_bn"]
+    if methods:
+        raise ValueError(
+            f"`ptq` must do without {methods[0]!r} where `fold_norms` is set: folded norms have no statistics that the "
+            "quantized network could give anew. Leave one of the two out."
+        )

@@ -51,7 +51,7 @@ def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path
     """Measure and record the trial, its needs being finished, in `folder`; `about` is its `trial` id, `labels` and
     `lineage`."""
     folder.mkdir(parents=True, exist_ok=True)
-    workload = workload_of(config.model, config.data, config.engine)
+    workload = workload_of(config.model, config.data, config.engine, fold_norms=config.fold_norms)
     write_config(folder, config.model_dump_json(indent=2))
     _write_origin(folder, stage)
     write_signature(folder, signature_of(workload.dataset))

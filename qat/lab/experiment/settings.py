@@ -71,6 +71,7 @@ class QuantizedSettings(Settings):
     code = "lab.experiment.quantizing"
     recipe: str | QuantRecipe
     engine: str | None
+    fold_norms: bool
     sensitive_share: float | None
     allocation: str | None
     batch_size: int
@@ -109,6 +110,7 @@ class TrialSettings(Settings):
     arm: Arm
     recipe: str | QuantRecipe | None
     engine: str | None
+    fold_norms: bool
     sensitive_share: float | None
     allocation: str | None
     evaluation_batch_size: int

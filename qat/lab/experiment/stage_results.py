@@ -56,7 +56,7 @@ def result_of(stage: Stage, root: Path, run: Run) -> Any:
 
 def _calibrated(how: CalibrationSettings, before: Trained, run: Run) -> Any:
     """Ranges, and the variables where post-training methods changed them."""
-    workload = workload_of(how.model, how.data, how.engine)
+    workload = workload_of(how.model, how.data, how.engine, fold_norms=how.fold_norms)
     run.report("calibration", 0, how.calibration_batches, None)
     calibration = Calibration(how.batch_size, how.calibration_batches, how.seed, how.sensitive_share)
     found = None
@@ -77,7 +77,10 @@ def _calibrated(how: CalibrationSettings, before: Trained, run: Run) -> Any:
 
 def _trained_on(how: QatSettings, calibration: Stage, root: Path, run: Run) -> Any:
     """Variables and ranges after training with quantization in the loop, from what a calibration left."""
-    workload, before = workload_of(how.model, how.data, how.engine), trained_in(root, calibration)
+    workload, before = (
+        workload_of(how.model, how.data, how.engine, fold_norms=how.fold_norms),
+        trained_in(root, calibration),
+    )
     assert before.ranges is not None
     recipe = resolved(how.rules, before.high_bit_layers, before.allocation)
     taught = None

@@ -1,7 +1,7 @@
 """The stages that train in float: the model itself, and the control that trains on as long as a quantized arm does."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,13 @@ OTHER_ORDER = 1_000_003  # training on sees the data in another order than the f
 @dataclass(frozen=True)
 class Workload:
     """A model on a data set: its functions and its task; `engine` names the engine that multiplies integers in
-    quantized functions, None the default ones."""
+    quantized functions, None the default ones; with `fold_norms` these have their norms folded."""
 
     dataset: data.Dataset
     task: Task
     functions: Forward
     engine: str | None = None
+    fold_norms: bool = field(default=False, kw_only=True)
 
     def batches(self, size: int, seed: int) -> data.Batches:
         """Shuffled batches of the training split, augmented and cut to buckets where the data set says how."""
@@ -59,7 +60,7 @@ class Workload:
         return self.task.arguments(next(iter(data.in_order(self.dataset.splits["train"], size))))
 
 
-def workload_of(model: str, name: str, engine: str | None = None) -> Workload:
+def workload_of(model: str, name: str, engine: str | None = None, *, fold_norms: bool = False) -> Workload:
     """The registered model on the registered data set.
 
     Raises `ValueError` where the data have more words than the model's embedding has rows.
@@ -72,7 +73,7 @@ def workload_of(model: str, name: str, engine: str | None = None) -> Workload:
             f"model {model!r} has an embedding of {rows} rows, but {name!r} has a vocabulary of {dataset.vocabulary}. "
             f"Give the model vocabulary={dataset.vocabulary}, or the data the tokenizer of the model's checkpoint."
         )
-    return Workload(dataset, tasks.build(dataset.task), functions, engine)
+    return Workload(dataset, tasks.build(dataset.task), functions, engine, fold_norms=fold_norms)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Trial:
         if self.config.rules is None:
             return None
         recipe = resolved(self.config.rules, self.record.high_bit_layers, self.record.allocation)
-        return quantized_functions(self.functions, recipe, self.config.engine).inference
+        config = self.config
+        return quantized_functions(self.functions, recipe, config.engine, fold_norms=config.fold_norms).inference
 
     @cached_property
     def state(self) -> QuantState | None:

@@ -53,7 +53,7 @@ def prepare(config: ExperimentConfig, imports: tuple[str, ...], runs: str | None
         *shared, _ = dict.fromkeys(stage_of(config, data.load(config.data).fingerprint).walk())
         for stage in shared:
             run_stage(stage, root, report)
-    workload = workload_of(config.model, config.data, config.engine)
+    workload = workload_of(config.model, config.data, config.engine, fold_norms=config.fold_norms)
     variables = trained_in(root, shared[0]).variables
     return Prepared(config, imports, root, workload=workload, trained=trained_in(root, shared[-1]),
                     float_variables=variables)  # fmt: skip

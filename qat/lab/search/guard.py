@@ -105,7 +105,8 @@ def guard_file(
     if found.chosen is None:
         if fallback:
             changed = {"arm": "float", "recipe": None, "engine": None, "distillation": None, "ptq": (),
-                       "sensitive_share": None, "allocation": None, "finetune_bn_batches": None}  # fmt: skip
+                       "sensitive_share": None, "allocation": None, "finetune_bn_batches": None,
+                       "fold_norms": False}  # fmt: skip
             write_config_file(path, override(config, {**changed, "seed": config.first_seed}), imports)
         return Held(max_drop, metric, found, config=path if fallback else None, fallback=fallback)
     choices = models.choices(found.chosen.returned)

@@ -25,7 +25,7 @@ from qat.transform import Program, Quantized
 
 def estimated_size(config: ExperimentConfig) -> int:
     """Bytes of the model's file that a trial of `config` will leave, as long as calibration raises no layer's bits."""
-    workload = workload_of(config.model, config.data)
+    workload = workload_of(config.model, config.data, fold_norms=config.fold_norms)
     inputs = workload.example()
     variables = _variables(workload.functions.init, structure_of(inputs))
     if config.rules is None:

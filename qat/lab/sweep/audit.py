@@ -64,7 +64,7 @@ def audit_calibration(
     if config.rules is None:
         raise ValueError(f"an audit needs a recipe to calibrate, but arm {config.arm!r} has none. Give one: arm 'ptq'.")
     check([config.model_copy(update={"more_splits": (SPLIT,)})])
-    workload = workload_of(config.model, config.data, config.engine)
+    workload = workload_of(config.model, config.data, config.engine, fold_norms=config.fold_norms)
     sources = {"training": workload, **({} if extent.other is None else {extent.other: _other(config, extent.other)})}
     names = [NOISE, *([] if extent.other is None else [extent.other])]
     count = len(workload.dataset.splits["train"])
@@ -138,7 +138,7 @@ def noise_like(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _other(config: ExperimentConfig, name: str) -> Workload:
     """Other data under the model's task. Raises `ValueError` where its inputs are not like those of the model's."""
-    workload = workload_of(config.model, config.data)
+    workload = workload_of(config.model, config.data, fold_norms=config.fold_norms)
     other = replace(workload, dataset=data.load(name))
     shapes = [jax.tree.map(lambda x: (x.shape[1:], str(x.dtype)), one.example()) for one in (workload, other)]
     if shapes[0] != shapes[1]:

@@ -18,7 +18,7 @@ from qat.core.plan import macs
 from qat.lab.experiment import run_experiment
 from qat.lab.experiment.config import ExperimentConfig, lineage, override, parse
 from qat.lab.experiment.quantizing import quantized
-from qat.lab.experiment.training import workload_of
+from qat.lab.experiment.training import Workload, workload_of
 from qat.lab.jobs.job import Job
 from qat.lab.runs.finished import seconds_of
 from qat.lab.runs.study_folder import TRIALS
@@ -146,6 +146,10 @@ def forward_macs(model: str, name: str) -> int:
     return max(1, sum(macs(site) * site.trip_count for site in find(jaxpr, leaves)))
 
 
+def _workload(config: ExperimentConfig) -> Workload:
+    return workload_of(config.model, config.data, fold_norms=config.fold_norms)
+
+
 def programs_of(left: Sequence[Job]) -> int:
     """The number of programs that jobs of one kind run: recipes that differ in bits share one."""
     found = set()
@@ -153,7 +157,7 @@ def programs_of(left: Sequence[Job]) -> int:
         config = config_of(job)
         program = None
         if job.kind in QUANTIZING and config.rules is not None:
-            program = quantized(workload_of(config.model, config.data), config.rules).inference.program
+            program = quantized(_workload(config), config.rules).inference.program
         found.add((config.model, config.data, config.train.batch_size, program))
     return len(found)
 

@@ -42,7 +42,7 @@ def _check_config(path: Path, target: str, changes: Mapping[str, Any], fold: boo
     rules: QuantRecipe | None = config.rules
     if rules is None:
         raise ValueError(_in_float(str(path)))
-    workload = workload_of(config.model, config.data, config.engine)
+    workload = workload_of(config.model, config.data, config.engine, fold_norms=config.fold_norms)
     q = _folded(quantized(workload, rules).inference, fold)
     return check_target(q, workload.abstract_variables(), *workload.example(), target=target)
 
