@@ -49,6 +49,16 @@ def test_a_float_function_gives_the_same_in_onnx(opset):
     np.testing.assert_allclose(outputs(model, IMAGES)[0], convnet(PARAMS, IMAGES), rtol=1e-4, atol=1e-5)
 
 
+def test_dynamic_ranges_are_computed_in_the_graph():
+    def fn(params, x):
+        return jax.nn.relu(x @ params["head"])
+
+    x = normal(6, 4, 8)
+    q = qat.quantize(fn, qat.recipe("w8a8_dynamic"))
+    converted = q.convert(PARAMS, q.calibrate(PARAMS, [x]), x)
+    np.testing.assert_allclose(outputs(to_onnx(q, converted, x), x)[0], q.serve(converted, x), rtol=1e-5, atol=1e-6)
+
+
 def test_a_quantized_function_gives_what_serving_gives():
     q = qat.quantize(convnet, qat.recipe("w8a8"))
     converted = q.convert(PARAMS, q.calibrate(PARAMS, [IMAGES]), IMAGES)

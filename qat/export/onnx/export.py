@@ -56,6 +56,9 @@ def to_onnx(
     """The ONNX model of `function(params, *inputs)`, or of `q.serve(params, *inputs)` for a quantized function `q` and
     what `q.convert` returned; of `inputs` only shapes and dtypes count.
 
+    On x86 CPUs without VNNI instructions ONNX Runtime adds pairs of products of unsigned and signed codes in 16 bits,
+    which saturate: give its session the entry `session.x64quantprecision` of "1" there.
+
     With `dynamic_batch` the first axis of every input as long as that of the first is a symbolic batch. Weights of up
     to four bits whose activations stay in float are stored as INT4 from opset 21 on, with `four_bits`. Half precision
     is computed in float32. Raises `ValueError` that lists all primitives without a lowering, before anything is
