@@ -13,7 +13,7 @@ import numpy as np
 
 from qat import __version__
 from qat.core.state import label_of
-from qat.export.exporter import ArraySpec, Artifact, Exportable
+from qat.export.exporter import DYNAMIC, ArraySpec, Artifact, Exportable
 from qat.fileio import MEGA, write_atomically
 
 FORMAT = 1
@@ -57,7 +57,7 @@ def describe(kind: str, exportable: Exportable, artifact: Artifact) -> Descripti
         qat=__version__,
         content=_digest(artifact.content),
         bytes=len(artifact.content),
-        batch=exportable.batch,
+        batch=exportable.batch or DYNAMIC,
         target=exportable.target,
         inputs=artifact.inputs,
         outputs=artifact.outputs,

@@ -1,11 +1,12 @@
 """Exported models on disk: files with descriptions beside them, written and read through the registry of exporters."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qat.export.description import check_same_model, describe, read_description, write_description
-from qat.export.exporter import DYNAMIC, Batch, Exportable, Exported, checked, ready
+from qat.export.exporter import DYNAMIC, Artifact, Batch, Exportable, Exported, checked, ready
 from qat.export.trees import refusing_damage
 from qat.fileio import folder, write_atomically
 from qat.transform import Quantized
@@ -25,17 +26,12 @@ def export_model(
     """Write a model as a file that other runtimes read, and beside it FILE.json, which describes it.
 
     `model` and `variables` are a quantized function with what `convert` returned, or a float function of `(params,
-    *inputs)` with its parameters. `to` names the exporter, such as `"onnx"` or `"stablehlo(length=None)"`; `batch` is a
-    number or 'dynamic', by default 'dynamic' where the format can; `target` the runtime that the file is for. Of
-    `inputs` only shapes and dtypes count. Raises `ValueError`, before anything is written, for a model that the format
-    cannot hold.
+    *inputs)` with its parameters. `to` names the exporter, such as `"safetensors"` or `"stablehlo(length='fixed')"`;
+    `batch` is a number or 'dynamic', by default 'dynamic' where format and model can, else 1; `target` the runtime that
+    the file is for. Of `inputs` only shapes and dtypes count. Raises `ValueError`, before anything is written, for a
+    model that the format cannot hold.
     """
-    return write(path, Exportable(model, variables, inputs, batch=usual_batch(to, batch), target=target), to)
-
-
-def usual_batch(to: str, batch: Batch | None) -> Batch:
-    """The batch that is asked for, by default any length where the format that `to` names can, else 1."""
-    return batch if batch is not None else DYNAMIC if ready(to).dynamic else 1
+    return write(path, Exportable(model, variables, inputs, batch=batch, target=target), to)
 
 
 def write(path: str | Path, exportable: Exportable, to: str) -> Exported:
@@ -45,12 +41,29 @@ def write(path: str | Path, exportable: Exportable, to: str) -> Exported:
         raise ValueError(f"`path` must be in a folder that is there, got {str(file)!r}. Make the folder first.")
     if file.is_dir():
         raise ValueError(f"`path` must name a file, but {str(file)!r} is a folder.")
-    exporter, exportable = ready(to, exportable), checked(exportable)
-    artifact = exporter.build(exportable)
+    exportable, artifact = built(exportable, to)
     description = describe(to, exportable, artifact)
     write_atomically(file, artifact.content)
     write_description(file, description)
     return Exported(file, to, description.bytes, notes=artifact.notes, sites=artifact.sites)
+
+
+def built(exportable: Exportable, to: str) -> tuple[Exportable, Artifact]:
+    """A model by the exporter that `to` names, with the batch that it was built for. Raises `ValueError` like the
+    exporter."""
+    exporter, exportable = ready(to, exportable), checked(exportable)
+    if exportable.batch is not None:
+        return exportable, exporter.build(exportable)
+    refused = "the format has one batch" if not exporter.dynamic else None
+    if refused is None:
+        try:
+            found = replace(exportable, batch=DYNAMIC)
+            return found, exporter.build(found)
+        except ValueError as error:
+            refused = str(error)
+    found = replace(exportable, batch=1)
+    artifact = exporter.build(found)
+    return found, replace(artifact, notes=(*artifact.notes, f"The batch is 1: {refused}"))
 
 
 def read(path: str | Path, variables: Any = None) -> Any:

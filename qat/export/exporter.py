@@ -2,7 +2,7 @@
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from qat.core.convert import Converted
 from qat.core.state import require_recipe
-from qat.registry import Registry
+from qat.registry import Registry, parse_call
 from qat.transform import Quantized
 
 type Batch = int | Literal["dynamic"]
@@ -27,16 +27,17 @@ class Exportable:
     its parameters.
 
     `inputs` are examples, arrays or abstract; their first axis is the batch, which the file has of the length `batch`
-    or of any. `target` names the runtime that the file is for, None where no one is meant. `input_names` are one for
-    each array among the inputs; by default they are those of the function's arguments. `about` is told beside the file,
-    such as a task and its classes: plain values.
+    or of any length ('dynamic'); None stands for any length where format and model can, else 1. `target` names the
+    runtime that the file is for, None where no one is meant. `input_names` are one for each array among the inputs; by
+    default they are those of the function's arguments. `about` is told beside the file, such as a task and its classes:
+    plain values.
     """
 
     model: Quantized | Callable[..., Any]
     variables: Any
     inputs: tuple[Any, ...]
     _: KW_ONLY
-    batch: Batch = DYNAMIC
+    batch: Batch | None = None
     target: str | None = None
     input_names: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -117,6 +118,18 @@ register = exporters.register
 """Make a function that returns an `Exporter` known under its name; use as a decorator."""
 
 
+def check_exporters(texts: Sequence[str]) -> None:
+    """Raise `ValueError` for text that is no sequence of exporters, an unknown one, settings that do not fit, and
+    two of one name, whose files would have one name too."""
+    if isinstance(texts, str):
+        raise ValueError(f"`exports` must be a sequence of exporters, got the text {texts!r}. Write ({texts!r},).")
+    for text in texts:
+        exporters.build(text)
+    names = [parse_call(text)[0] for text in texts]
+    if len(set(names)) < len(names):
+        raise ValueError(f"`exports` must name each exporter once, got {', '.join(texts)}.")
+
+
 def ready(text: str, exportable: Exportable | None = None) -> Exporter:
     """The exporter that `text` names, which can work here.
 
@@ -154,7 +167,7 @@ def checked(exportable: Exportable) -> Exportable:
             f"a model to export is a quantized function with its converted tree or a float function of (params, "
             f"*inputs) with its parameters, got {type(model).__name__} and {type(variables).__name__}."
         )
-    if batch != DYNAMIC and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
+    if batch not in (None, DYNAMIC) and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
         raise ValueError(f"`batch` must be a number from 1 on or 'dynamic', got {batch!r}.")
     inputs = jax.tree.map(_abstract, exportable.inputs)
     _check_batch(inputs)

@@ -11,7 +11,6 @@ import pytest
 import qat
 from qat.export import Exportable, Runnable, exporters
 from qat.export.description import digest_of
-from qat.export.exported import usual_batch
 from qat.export.exporter import checked, ready
 
 NOTHING: Any = None
@@ -170,9 +169,8 @@ def test_a_missing_package_and_a_batch_that_a_format_cannot_have_are_told(monkey
     with pytest.raises(ValueError, match=r"needs the package no_such_package.*pip install 'jax-qat\[export\]'"):
         ready("stone")
     packages = ()
-    assert usual_batch("stone", None) == 1
     with pytest.raises(ValueError, match="`batch` must be a number for the exporter 'stone', got 'dynamic'"):
-        ready("stone", Exportable(*MODELS["int8"], inputs=(X,)))
+        ready("stone", Exportable(*MODELS["int8"], inputs=(X,), batch="dynamic"))
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,19 @@ def test_lengths_that_a_model_refuses_are_left_closed_and_told(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def counted(params, x):
+    return x.reshape(len(x), -1) @ params["value"]  # a length that is taken as a number is never open
+
+
+def test_a_model_that_needs_a_batch_has_one_unless_any_is_asked_for(tmp_path):
+    params, x = params_of(), jnp.ones((3, WIDTH))
+    run = qat.export.read(qat.export_model(tmp_path / "one", counted, params, x, to=CPU).path)
+    assert run.description.inputs["x"].shape == (1, WIDTH) and run.description.batch == 1
+    assert "The batch is 1: the model cannot be exported" in run.description.notes[-1]
+    with pytest.raises(ValueError, match="Give `batch` as a number"):
+        qat.export_model(tmp_path / "any", counted, params, x, to=CPU, batch="dynamic")
+
+
 def test_inputs_of_another_number_shape_or_dtype_are_refused(tmp_path):
     given = texts(2, 4)
     run = qat.export.read(qat.export_model(tmp_path / "m", reader, params_of(), *given, to=CPU, batch=2).path)

@@ -12,6 +12,7 @@ STARTER = Path(__file__).parent / "starter"
 REGISTRIES = {
     "data": ("qat.data", "datasets"),
     "engines": ("qat.engines", "engines"),
+    "exporters": ("qat.export", "exporters"),
     "models": ("qat.models", "models"),
     "observers": ("qat.observers", "observers"),
     "optimizers": ("qat.train", "optimizers"),

@@ -10,6 +10,7 @@ from qat.core.plan import make_plan
 from qat.data.problems import MissingDataError
 from qat.fileio import describe_error, place
 from qat.lab.experiment.config import ExperimentConfig
+from qat.lab.experiment.exports import check_exports
 from qat.lab.experiment.quantizing import quantized, subject_of
 from qat.lab.experiment.training import Workload, workload_of
 from qat.models.pretrained import check_init
@@ -31,6 +32,7 @@ def check(configs: "Iterable[ExperimentConfig]") -> None:
                 raise ValueError(
                     f"`{name}`: {config.data!r} asks for a task that cannot compare outputs. Leave it out."
                 )
+        check_exports(workload, config.exports)
         if config.recipe is None and config.init is None:
             continue
         variables = workload.abstract_variables()
@@ -51,32 +53,12 @@ def _check_budget(workload: Workload, recipe: QuantRecipe, variables: Any, alloc
 
 
 def _different(configs: "Iterable[ExperimentConfig]") -> "Iterable[ExperimentConfig]":
-    fields = (
-        "model",
-        "data",
-        "recipe",
-        "fold_norms",
-        "ptq",
-        "allocation",
-        "init",
-        "distillation",
-        "r_drop",
-        "more_splits",
-    )
-    return {tuple(getattr(config, field) for field in fields): config for config in configs}.values()
+    return {tuple(getattr(config, field) for field in DECISIVE): config for config in configs}.values()
 
 
 DECISIVE = (
-    "model",
-    "data",
-    "recipe",
-    "fold_norms",
-    "ptq",
-    "allocation",
-    "init",
-    "distillation",
-    "r_drop",
-    "more_splits",
+    *("model", "data", "recipe", "fold_norms", "ptq", "allocation"),
+    *("init", "distillation", "r_drop", "more_splits", "exports"),
 )
 
 
@@ -110,9 +92,10 @@ def _misfit(config: ExperimentConfig) -> tuple[str, str] | None:
         ("model", variables),
         ("data", lambda: _check_task(config)),
         ("init", lambda: config.init and check_init(config.init, variables())),
-        ("recipe", lambda: check([config.model_copy(update={"ptq": (), "allocation": None})])),
-        ("allocation", lambda: check([config.model_copy(update={"ptq": ()})])),
-        ("ptq", lambda: check([config])),
+        ("exports", lambda: check_exports(workload_of(config.model, config.data, config.engine), config.exports)),
+        ("recipe", lambda: check([config.model_copy(update={"ptq": (), "allocation": None, "exports": ()})])),
+        ("allocation", lambda: check([config.model_copy(update={"ptq": (), "exports": ()})])),
+        ("ptq", lambda: check([config.model_copy(update={"exports": ()})])),
     )
     for field, step in steps:
         try:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from qat import data
 from qat.engines import engines
+from qat.export.exporter import check_exporters
 from qat.lab.experiment.recipe import Recipe, as_data, check_folding, name_in_tables
 from qat.lab.runs.record import Arm, Lineage
 from qat.models.arguments import check_builder
@@ -42,7 +43,8 @@ class ExperimentConfig(BaseModel):
     the float model's outputs make. `r_drop` weighs, in float training and the control, how two draws of dropout differ.
 
     `more_splits` are measured too, as `validation/accuracy`. `latency_batch_size` asks for the time of a call with so
-    many examples, beside the float model's; `analysis_batches` for the statistics of every layer on so many batches.
+    many examples, beside the float model's; `analysis_batches` for the statistics of every layer on so many batches;
+    `exports` for files of the model for other runtimes, such as `("onnx", "stablehlo")`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +71,7 @@ class ExperimentConfig(BaseModel):
     more_splits: tuple[Literal["train", "validation"], ...] = ()
     latency_batch_size: Annotated[int, Field(ge=1)] | None = None
     analysis_batches: Annotated[int, Field(ge=0)] = 1
+    exports: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     float_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
@@ -114,18 +117,12 @@ class ExperimentConfig(BaseModel):
         data.datasets.check(parse_call(text)[0])
         return text
 
-    @field_validator("engine")
+    @field_validator("engine", "ptq", "exports")
     @classmethod
-    def _known_engine(cls, text: str | None) -> str | None:
-        if text is not None:
-            engines.build(text)
-        return text
-
-    @field_validator("ptq")
-    @classmethod
-    def _known_methods(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        composition(texts)
-        return texts
+    def _known_parts(cls, named: Any, field: ValidationInfo) -> Any:
+        if named:
+            {"engine": engines.build, "ptq": composition, "exports": check_exporters}[str(field.field_name)](named)
+        return named
 
     @field_validator("init")
     @classmethod
@@ -260,7 +257,8 @@ def lineage(config: ExperimentConfig) -> Lineage:
     more = given(config.init, config.train_bn_batches)
     stage = digest(config.model, config.data, config.train, config.first_seed, *more)
     further = (*config.later_seed, *given(config.finetune_bn_batches))
-    group = config.model_dump(mode="json", exclude={"name", "seed", *["fold_norms"] * (not config.fold_norms)})
+    unset = ["fold_norms"] * (not config.fold_norms)
+    group = config.model_dump(mode="json", exclude={"name", "seed", "exports", *unset})
     return Lineage(
         float_stage=stage,
         control=digest(stage, config.finetune, *further) if config.finetune else None,

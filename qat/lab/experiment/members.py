@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qat import data, models, tasks
 from qat.engines import engines
+from qat.export.exporter import exporters
 from qat.numerics import MAX_BITS, MIN_BITS
 from qat.observers import observers
 from qat.ptq.method import methods
@@ -37,6 +38,7 @@ def members(settings: "Settings") -> list[Member]:
     if (recipe := getattr(settings, "recipe", None)) is not None:
         named += _of_quantization(settings, build_recipe(recipe) if isinstance(recipe, str) else recipe)
     named += [(methods, text) for text in getattr(settings, "ptq", ())]
+    named += [(exporters, text) for text in getattr(settings, "exports", ())]
     return list(dict.fromkeys(named))
 
 
@@ -62,6 +64,7 @@ def is_known(values: Mapping[str, Any]) -> bool:
     if values.get("recipe"):
         named += _in_plain(values["recipe"])
     named += [(methods, text) for text in values.get("ptq") or ()]
+    named += [(exporters, text) for text in values.get("exports") or ()]
     if values.get("engine"):
         named.append((engines, values["engine"]))
     for stage in (values.get("train"), values.get("finetune")):

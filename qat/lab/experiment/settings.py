@@ -117,6 +117,7 @@ class TrialSettings(Settings):
     latency_batch_size: int | None
     analysis_batches: int
     more_splits: tuple[str, ...]
+    exports: tuple[str, ...]
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ import jax
 from qat import data
 from qat.analysis import layer_statistics, operations
 from qat.core.state import QuantState
+from qat.lab.experiment.exports import write_exports
 from qat.lab.experiment.objective import float_examples, served_examples
 from qat.lab.experiment.provenance import provenance
 from qat.lab.experiment.quantizing import quantized
@@ -58,6 +59,7 @@ def measure(
         metrics |= {f"{split}/{name}": value for name, value in more.items()}
     bits = _operations(workload, config, trained)
     timings = _latency(workload, config, trained, model, serve)
+    fn = workload.functions.inference if trained.ranges is None else _quantized(workload, config, trained)
     record = Record(
         **about,
         arm=config.arm,
@@ -72,6 +74,7 @@ def measure(
         metrics=metrics,
         examples=len(workload.dataset.splits["test"]),
         size_bytes=size,
+        exports=write_exports(folder, config.exports, workload, fn, model),
         program=_program(workload, config, model, serve) if timings else "",
         timings={"seconds": round(time.monotonic() - started, 3), **timings},
     )

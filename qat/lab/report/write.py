@@ -7,6 +7,7 @@ from rich.console import Console
 
 from qat.fileio import write_atomically
 from qat.lab.report.contents import Contents, read_contents, states
+from qat.lab.report.exports import export_lines, export_table
 from qat.lab.report.html import page
 from qat.lab.report.kept import read_kept
 from qat.lab.report.pareto import COSTS, comparable, points
@@ -68,6 +69,8 @@ def tell_report(root: Path, margin: float | None, out: Console, err: Console) ->
     rows = rows_of(contents, margin)
     if rows:
         out.print(rich_table(rows, title_of(contents)))
+    if exported := export_lines(contents.records.values()):
+        out.print(export_table(exported))
     _tell_contrasts(rows, len(contents.contrasts), out)
     found = exploratory(rows)
     decided = [verdict for verdict in found if verdict.kind != "undecided"]

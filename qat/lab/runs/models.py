@@ -16,6 +16,7 @@ from safetensors.numpy import save as serialize
 
 from qat.core.convert import Converted
 from qat.export import safetensors
+from qat.export.exporter import exporters
 from qat.export.trees import REDO_STAGE, check_content, finished, load_tree, refusing_damage, save_tree
 from qat.fileio import write_atomically
 from qat.lab.runs.files import ALLOCATION_FILE, ARTIFACT_FILE, MODEL_FILE, PTQ_FILE, RAISED_FILE, REDO_TRIAL
@@ -51,6 +52,11 @@ def read_variables(folder: Path) -> Any:
             name: np.frombuffer(x["data"], _dtype(x["dtype"])).reshape(x["shape"]) for name, x in deserialize(content)
         }
         return unflatten_dict(arrays, sep="/")
+
+
+def exported_file(folder: Path, kind: str) -> Path:
+    """The file that a trial's model is exported to by the exporter that the text `kind` names."""
+    return folder / f"exported{exporters.build(kind).suffix}"
 
 
 OTHER_DTYPES = {"BF16": "bfloat16", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}

@@ -40,7 +40,8 @@ class Record(BaseModel):
     `recipe` as data, the `chosen` and the `uniform` point and the `front`; `ptq` the accounts of post-training methods,
     each with the `method`, what it `changed` and `left`, its `figures` and its `seconds`; `operations` the share of
     multiplications by the bits of weights and activations, as `4x8`, and in float; `provenance` says in words how the
-    model was quantized and trained. `size_bytes` is that of the model's file, `threads` those of XLA in each stage and
+    model was quantized and trained. `exports` are the files for other runtimes, each with its `kind`, `file`, `bytes`
+    and `notes`. `size_bytes` is that of the model's file, `threads` those of XLA in each stage and
     in the trial itself, as last digits depend on them, `timings` what depends on the machine: `seconds` of the trial,
     and where they were measured `latency_ms` of one call, `float_latency_ms` of the float model in the same run, the
     `latency_batch` of both, how many times `faster` the first is (median and quartiles, `faster_low` and `faster_high`,
@@ -68,6 +69,7 @@ class Record(BaseModel):
     metrics: dict[str, float]
     examples: int
     size_bytes: int
+    exports: tuple[dict[str, Any], ...] = ()
     program: str = ""
     threads: dict[str, int] = {}
     timings: dict[str, float]

@@ -10,6 +10,7 @@ from run_folders import make_runs
 from qat.lab.cli.app import app
 from qat.lab.experiment.plugins import is_own
 from qat.lab.inspect.detector.load import load_detector, load_float_stage
+from qat.lab.inspect.export import export_trial
 from qat.lab.inspect.text import compare
 from qat.lab.inspect.trial import load_trial
 from qat.lab.report.mcnemar import paired
@@ -27,6 +28,7 @@ USES = {
     "load_trial": (lambda trial, trust: load_trial(trial, trust=trust), "classification"),
     "replay": (lambda trial, trust: replay(trial, lambda *_: None, trust=trust), "classification"),
     "detect": (lambda trial, trust: load_detector(trial, trust=trust), "detection"),
+    "export": (lambda trial, trust: export_trial(trial, "safetensors", trust=trust), "detection"),
     "detect beside float": (lambda trial, trust: load_float_stage(trial, trust=trust), "detection"),
     "show": (lambda trial, trust: why(trial.parent.parent, trial.name, {}, None, trust=trust), "classification"),
     "check-target": (
@@ -133,4 +135,4 @@ def test_every_command_that_takes_a_run_folder_is_one_that_only_reads_or_asks_fo
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == (
         reads | trusting | files | without
     )
-    assert trusting == {"replay", "detect", "texts", "show", "serve", "check_target"}  # `show --why RUNS`
+    assert trusting == {"replay", "detect", "texts", "show", "serve", "check_target", "export"}  # `show --why RUNS`

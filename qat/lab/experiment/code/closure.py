@@ -21,6 +21,7 @@ NOT_COMPUTING = {
     "lab/runs/examples.py": "writes down the outcome on each example",
     "lab/runs/layers.py": "writes down statistics of layers",
     "lab/runs/metrics.py": "writes down training curves",
+    "lab/experiment/exports.py": "writes down a measured model by exporters that are in a key by name",
     "core/tables.py": "draws tables",
     "analysis/table.py": "draws a table of statistics",
     "lab/experiment/provenance.py": "says in words what was done",

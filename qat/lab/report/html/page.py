@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 
 from qat import __version__
 from qat.lab.report.contents import Contents, states
+from qat.lab.report.exports import export_lines
 from qat.lab.report.html.audits import audits, read_audits
+from qat.lab.report.html.exports import export_section
 from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
 from qat.lab.report.html.payload import Details, data, details
 from qat.lab.report.html.sections import all_trials, failures, fronts, origin, single_trials, warnings
@@ -57,6 +59,8 @@ def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterat
         yield "inside", "Curves and layers", single_trials(inner.left_out)
     if audited := read_audits({trial: contents.folder(trial) for trial in contents.trials}):
         yield "audits", "Calibration", audits(audited)
+    if exported := export_lines(contents.records.values()):
+        yield "exports", "Exported files", export_section(exported)
     yield "trials", "All trials", all_trials()
     yield "failures", f"Failures ({lost})" if lost else "Failures", failures(contents)
     yield "origin", "Where it ran", origin(ran)
