@@ -22,6 +22,7 @@ EXTRAS = {
     "data": ("PIL", "faster_coco_eval", "scipy", "sklearn", "tokenizers"),
     "tfds": ("array_record", "importlib_resources", "tensorflow_datasets"),
     "export": ("flatbuffers",),
+    "onnx": ("onnx", "onnxruntime"),
     "lab": ("absl", "etils", "filelock", "fsspec", "matplotlib", "pandas", "plotly", "psutil", "statsmodels", "typer"),
 }
 """Modules that each extra of `jax-qat` installs, without those of the core and of the extras that it includes."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from qat.export.description import check_same_model, describe, read_description, write_description
 from qat.export.exporter import DYNAMIC, Artifact, Batch, Exportable, Exported, checked, ready
+from qat.export.target_check import require_target
 from qat.export.trees import refusing_damage
 from qat.fileio import folder, write_atomically
 from qat.transform import Quantized
@@ -49,9 +50,13 @@ def write(path: str | Path, exportable: Exportable, to: str) -> Exported:
 
 
 def built(exportable: Exportable, to: str) -> tuple[Exportable, Artifact]:
-    """A model by the exporter that `to` names, with the batch that it was built for. Raises `ValueError` like the
-    exporter."""
+    """A model by the exporter that `to` names, with the batch that it was built for.
+
+    Raises `ValueError` like the exporter, and for a recipe that does not suit the target.
+    """
     exporter, exportable = ready(to, exportable), checked(exportable)
+    if exportable.target is not None and isinstance(exportable.model, Quantized):
+        require_target(exportable.model, exportable.variables, *exportable.inputs, target=exportable.target)
     if exportable.batch is not None:
         return exportable, exporter.build(exportable)
     refused = "the format has one batch" if not exporter.dynamic else None

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from qat.core.convert import Converted
 from qat.core.state import require_recipe
+from qat.export import targets
 from qat.registry import Registry, parse_call
 from qat.transform import Quantized
 
@@ -152,7 +153,7 @@ def checked(exportable: Exportable) -> Exportable:
     """Check a model to export, and give its inputs as abstract arrays, each with a name.
 
     Raises `ValueError` for a model that is not of one of the two forms, a converted tree of another recipe, inputs
-    without a common batch, and a batch that is no length.
+    without a common batch, a batch that is no length, and an unknown target.
     """
     model, variables, batch = exportable.model, exportable.variables, exportable.batch
     if isinstance(model, Quantized):
@@ -169,6 +170,8 @@ def checked(exportable: Exportable) -> Exportable:
         )
     if batch not in (None, DYNAMIC) and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
         raise ValueError(f"`batch` must be a number from 1 on or 'dynamic', got {batch!r}.")
+    if exportable.target is not None:
+        targets.build(exportable.target)
     inputs = jax.tree.map(_abstract, exportable.inputs)
     _check_batch(inputs)
     names = exportable.input_names or names_of_inputs(model, inputs)

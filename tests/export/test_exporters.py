@@ -21,14 +21,14 @@ def two_layers(params, x):
     return jax.nn.relu(x @ params["in"] + params["bias"]) @ params["out"]
 
 
-def made(seed=0) -> tuple[dict[str, tuple[Any, Any]], Any, np.ndarray]:
+def made(seed=0, recipe="w8a8") -> tuple[dict[str, tuple[Any, Any]], Any, np.ndarray]:
     """A float model and the same quantized: for each the function, its variables and the outputs on inputs."""
     rng = np.random.default_rng(seed)
     first, bias, second, x = (
         jnp.asarray(rng.standard_normal(n), jnp.float32) for n in ((16, 24), 24, (24, 8), (3, 16))
     )
     params = {"in": first, "bias": bias, "out": second}
-    q = qat.quantize(two_layers, qat.recipe("w8a8"))
+    q = qat.quantize(two_layers, qat.recipe(recipe))
     converted = q.convert(params, q.calibrate(params, [x]), x)
     return {"float": (two_layers, params), "int8": (q, converted)}, x, np.asarray(q.serve(converted, x))
 
@@ -134,6 +134,8 @@ def with_a_scalar(params, x, factor):
         ("mixed", (X,), {}, "exported with what `convert` returns, got dict"),
         ("swapped", (X,), {}, "a float function of"),
         ("other", (X,), {}, "was made for the recipe"),
+        ("int8", (X,), {"target": "ort-gpu"}, "Unknown target 'ort-gpu'"),
+        ("dynamic", (X,), {"target": "ort-cpu"}, "does not suit ort-cpu"),
         ("scalar", (X, 2.0), {}, r"got shapes \[\(3, 16\), \(\)\]. Bind"),
     ],
 )
@@ -144,6 +146,7 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path, model, inputs, o
         "mixed": (q, params),
         "swapped": (fn, converted),
         "other": (qat.quantize(fn, qat.recipe("w4a8")), converted),
+        "dynamic": made(recipe="w8a8_dynamic")[0]["int8"] if model == "dynamic" else None,
         "scalar": (with_a_scalar, params),
     }[model]
     with pytest.raises(ValueError, match=said):
