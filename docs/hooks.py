@@ -6,7 +6,8 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
-from sitegen.pages import generated
+from sitegen.pages import generated, listing
+from sitegen.verdicts import filled
 
 ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe)[^>]*\s(?:src|href)=["']?(?:https?:)?//[^>]*>""")
 
@@ -30,9 +31,16 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the tables and verdicts of kept studies where a page marks their places."""
+    return filled(markdown)
+
+
 def on_post_build(config: Any) -> None:
-    """Raise where a built page would load a script, a style or a picture from elsewhere."""
-    for page in Path(config.site_dir).rglob("*.html"):
+    """List the pages in `llms.txt`, and raise where one would load a script, a style or a picture from elsewhere."""
+    site = Path(config.site_dir)
+    (site / "llms.txt").write_text(listing(config.nav, Path(config.docs_dir)), encoding="utf-8")
+    for page in site.rglob("*.html"):
         found = ELSEWHERE.search(page.read_text(encoding="utf-8"))
         if found and 'rel="canonical"' not in found[0]:
             raise PluginError(f"{page} loads from elsewhere: {found[0]}")
