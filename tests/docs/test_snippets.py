@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ from sitegen.source import ROOT
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from qat import registry
 from qat.lab.cli import app
+from qat.observers import observers
 
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
 ELSEWHERE = {"models.md": "a study, run by test_docs_models.py", "extend.md": "files of a study, run below"}
+SLOW = {"concepts/bit-for-bit.md", "start/my-model.md"}
 SHELL = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 COMMANDS = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 LONGEST = 30
@@ -26,7 +30,14 @@ def blocks(page):
     return [(match["code"], match["reason"]) for match in BLOCK.finditer(PAGES[page])]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+        for page in PAGES
+        if blocks(page) and page not in ELSEWHERE
+    ],
+)
 def test_the_blocks_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
@@ -119,3 +130,22 @@ def test_commands_named_in_sentences_are_there():
     for page, text in PAGES.items():
         named = set(re.findall(r"`qat ([a-z-]+)", text)) - {"COMMAND"}
         assert named <= set(COMMANDS), f"{page}: {named - set(COMMANDS)}"
+
+
+def test_the_own_observer_works_as_an_installed_plugin(extended, monkeypatch):
+    [table] = re.findall(r"```toml\n(.*?)```", PAGES["extend.md"], re.DOTALL)
+    about = tomllib.loads(table)["project"]
+    info = extended / f"my_observers-{about['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Name: {about['name']}\nVersion: {about['version']}\n")
+    points = about["entry-points"]["qat.plugins"]
+    lines = "".join(f"{name} = {module}\n" for name, module in points.items())
+    (info / "entry_points.txt").write_text(f"[qat.plugins]\n{lines}")
+    monkeypatch.syspath_prepend(str(extended))
+    registry._plugins.cache_clear()
+    try:
+        assert "mean_max" in observers.names()
+        observers.build("mean_max(share=0.9)")
+    finally:
+        monkeypatch.undo()
+        registry._plugins.cache_clear()
