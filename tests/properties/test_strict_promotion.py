@@ -34,6 +34,7 @@ def both(**changes):
 AFFINE, CHANNEL = TensorSpec(4, grid="affine"), TensorSpec(4, grid="affine", per="channel")
 LEARNING = TensorSpec(4, grid="affine", per="channel", quantizer="lsq")
 SEARCHES = {"histogram": "histogram(candidates=3)", "mse": "mse(candidates=3)"}  # op by op, few candidates
+SEARCHING = {f"observer {name}" for name in SEARCHES}  # tens of seconds op by op; traced below
 SPECS = {
     **{f"observer {name}": both(observer=SEARCHES.get(name, name)) for name in observers.names()},
     **{f"quantizer {name}": both(quantizer=name) for name in quantizers.names()},
@@ -47,9 +48,20 @@ SPECS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "observer mse")) for name in SPECS]
-)
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("name", observers.names())
+def test_no_observer_promotes(name, symmetric):
+    """A type that would be promoted is refused when the observer is traced."""
+    observer = observers.build(name)
+
+    def found(values, steps):
+        return observer.range(observer.update(observer.init(3), values), steps, symmetric)
+
+    with jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape(found, jnp.ones((3, 8)), jnp.float32(15))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SEARCHING)) for name in SPECS])
 def test_nothing_is_promoted(name):
     weights, activations = SPECS[name]
     q = qat.quantize(net, QuantRecipe((QuantRule(weights=weights, activations=activations),)))

@@ -13,17 +13,19 @@ import qat
 # Models in which XLA fuses the float parts between sites otherwise when serving, with the reason; none so far.
 UNEQUAL: dict[str, str] = {}
 OTHER_RECIPES = {
-    "w4a4": ["lenet", "lstm"],
+    "w4a4(observer='minmax')": ["lenet", "lstm"],
     "w8a8_dynamic": ["gru", "unet"],
     "w8": ["vit", "lstm", "lenet_bf16"],
     "w4(group_size=8)": ["mixer", "scan_remat"],
     "w8a8(products=False)": ["einsum_attention"],
     "w2a4(quantizer='lsq')": ["resnet_eval", "nnx_scan"],
-    "w3a3(quantizer='pact')": ["nnx_cnn"],
+    "w3a3(quantizer='pact', observer='minmax')": ["nnx_cnn"],
     "w4a8(observer='histogram')": ["text_cnn"],
-    "w8a8(observer='percentile(99.9)')": ["nnx_transformer"],
+    "w8a8(observer='percentile(99.9)')": ["nnx_transformer", "mlp"],
 }
-HEAVY = {"lenet", "unet", "mixer", "scan_remat", "resnet_eval", "nnx_scan", "text_cnn"}  # some 10 s each
+HEAVY = {
+    "lenet", "unet", "mixer", "scan_remat", "resnet_eval", "nnx_scan", "text_cnn", "vit", "nnx_transformer",
+}  # fmt: skip
 # The others are compared in the slow tests, and all in benchmarks/coverage.py.
 QUICK = [
     "mlp", "lenet_bf16", "resnet_train", "mobilenet", "lstm", "moe_switch", "custom_rules", "nnx_cnn", "callbacks",

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
+from zoo.parameters import linen_variables
 
 from qat import ptq, quantize, recipe
 from qat.core.plan import make_plan
 from qat.ptq.bias_correction import find_taps
 
-RULES = recipe("w2a4(edges='same')")
+RULES = recipe("w2a4(edges='same', observer='minmax')")
 FORMS = ("bias_correction", "bias_correction(sequential=False)")
 
 
@@ -28,7 +29,7 @@ class Net(nn.Module):
 def case():
     batches = [jax.random.normal(jax.random.key(i), (n, 6, 6, 3)) for i, n in ((1, 16), (2, 8))]
     net = Net()
-    variables = net.init(jax.random.key(0), batches[0])
+    variables = linen_variables(net, batches[0])
     q = quantize(net.apply, RULES)
     return q, variables, q.calibrate(variables, batches), batches
 
@@ -36,7 +37,7 @@ def case():
 def inner(q, variables, state, batches, simulated):
     """Means of the corrected values, over all batches."""
     net = quantize(lambda v, x: Net().apply(v, x, capture_intermediates=True, mutable=True)[1], RULES)
-    run = (lambda x: net.simulate(variables, state, x)) if simulated else (lambda x: net.fn(variables, x))
+    run = (lambda x: net.simulate(variables, state, x)) if simulated else jax.jit(lambda x: net.fn(variables, x))
     found = [run(x)["intermediates"] for x in batches]
     layers = {"norm": (0, 1, 2), "heads": 0, "out": 0}
     return {

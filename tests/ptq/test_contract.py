@@ -18,7 +18,8 @@ REFUSED = {("reestimate_bn", "transformer"): "there are no running statistics"}
 @pytest.fixture(scope="module", params=MODELS)
 def case(request):
     """A model calibrated at few bits, with the size of its file."""
-    subject, variables = subject_of(request.param, recipe("w4a4(edges='same')")), variables_of(request.param)
+    subject = subject_of(request.param, recipe("w4a4(edges='same', observer='minmax')"))
+    variables = variables_of(request.param)
     batches = batches_of(request.param)
     state = subject.q.calibrate(variables, batches)
     size = len(serialized(subject.q.convert(variables, state, batches[0])))

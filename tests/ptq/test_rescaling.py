@@ -14,7 +14,7 @@ from qat.ptq.equalize import equalize
 from qat.ptq.rescaling import largest, pairs_of
 from qat.ptq.smooth import smooth
 
-RULES = recipe("w4a4(edges='same')")
+RULES = recipe("w4a4(edges='same', observer='minmax')")
 PAIRS = {
     "cnn": {"depthwise:conv:0", "project:conv:0", "head:dot_general:0"},
     "transformer": {

@@ -3,7 +3,9 @@ first."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from zoo.parameters import linen_variables
 
 from qat import quantize
 from qat.ptq import Subject
@@ -39,16 +41,13 @@ MODELS = {"cnn": Mobile(), "transformer": Block()}
 
 def batches_of(name, count=2, size=8):
     """Batches of inputs."""
-    return [jax.random.normal(jax.random.key(10 + i), (size, *SHAPES[name])) for i in range(count)]
+    rngs = [np.random.default_rng(10 + i) for i in range(count)]
+    return [jnp.asarray(rng.standard_normal((size, *SHAPES[name])), jnp.float32) for rng in rngs]
 
 
 def variables_of(name):
     """Variables away from their start, where norms do nothing."""
-    variables = MODELS[name].init(jax.random.key(0), batches_of(name)[0])
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [x + 0.2 * jnp.abs(jax.random.normal(k, x.shape)) for x, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, moved)
+    return linen_variables(MODELS[name], batches_of(name)[0])
 
 
 def subject_of(name, rules):

@@ -1,5 +1,6 @@
 """Python files that define experiments: run once, with what went wrong said in one clear message."""
 
+import os
 import runpy
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,7 @@ def _make_importable(folder: Path) -> None:
         sys.path.remove(other)
         for name, module in list(sys.modules.items()):
             top, file = name.partition(".")[0], getattr(module, "__file__", None) or ""
-            if Path(file).is_relative_to(other) and ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
+            if file.startswith(f"{other}{os.sep}") and ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
                 del sys.modules[name]
 
 

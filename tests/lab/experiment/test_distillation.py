@@ -15,6 +15,7 @@ from qat.lab.experiment.training import workload_of
 from qat.recipes.presets import recipe
 from qat.tasks.classification import divergence
 
+RECIPE = "w4a4(observer='minmax')"
 QAT = override(BASE, {"arm": "qat", "recipe": "w4a4", "distillation": 0.5})
 
 
@@ -29,8 +30,8 @@ def test_divergence_is_zero_for_equal_outputs_alone_and_that_of_the_probabilitie
 def test_the_loss_is_the_tasks_and_the_teachers_in_parts(weight):
     workload = workload_of("cnn(width=4)", "digits")
     variables = dict(jax.jit(workload.functions.init)(jax.random.key(0), *workload.example()))
-    ranges, _ = calibrate(workload, recipe("w4a4"), variables, Calibration(16, 1, 0))
-    pair, batch = quantized(workload, recipe("w4a4")), workload.batches(16, 0)[0]
+    ranges, _ = calibrate(workload, recipe(RECIPE), variables, Calibration(16, 1, 0))
+    pair, batch = quantized(workload, recipe(RECIPE)), workload.batches(16, 0)[0]
     teacher = jax.tree.map(lambda x: 1.1 * x, variables)
     model = {"batch_stats": variables["batch_stats"]}
     state = {"model": model, "ranges": replace(ranges, learned={}, observers={}), "teacher": teacher}

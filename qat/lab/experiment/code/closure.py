@@ -58,7 +58,7 @@ def code_of(modules: tuple[str, ...], files: tuple[Path, ...] = (), alone: tuple
         if path.is_relative_to(PACKAGE):
             if str(path.relative_to(PACKAGE)) not in NOT_COMPUTING:
                 own.add(path)
-                open_files += [file for module in _imports(path) for file in _files(module)]
+                open_files += _needs(path)
             continue
         if owner := _owner(path):
             packages.add(owner)
@@ -90,6 +90,12 @@ def _files(module: str) -> set[Path]:
     if path.is_dir():
         return {path / "__init__.py"} if module in CHOSEN else set(path.rglob("*.py"))
     return {path.with_suffix(".py")} if path.with_suffix(".py").is_file() else set()
+
+
+@functools.lru_cache(maxsize=4096)
+def _needs(path: Path) -> frozenset[Path]:
+    """The files that a file of qat imports when it runs, as they were first found."""
+    return frozenset(file for module in _imports(path) for file in _files(module))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -35,16 +35,25 @@ def file_digest(path: Path) -> str:
     Of code these do not count: comments, formatting, docstrings, the wording of errors that are raised and of warnings,
     imports for type checkers alone, and the settings that a study's file declares where nothing else in it reads them.
     """
-    data = content(path)
-    if path.suffix == ".py" and (tree := parsed(path)).body:
+    return _digest(content(path), path.suffix == ".py")
+
+
+# By content, so that where some files have changed the digests of all others are kept.
+@functools.lru_cache(maxsize=4096)
+def _digest(data: bytes, is_code: bool) -> str:
+    if is_code and (tree := _tree(data)).body:
         data = ast.dump(_computing(tree)).encode()
     return hashlib.sha256(data).hexdigest()[:12]
 
 
 def parsed(path: Path) -> ast.Module:
     """A Python file as a tree of its own, which is empty where the file is no Python."""
+    return _tree(content(path))
+
+
+def _tree(data: bytes) -> ast.Module:
     try:
-        return ast.parse(content(path))
+        return ast.parse(data)
     except (SyntaxError, ValueError):
         return ast.Module([], [])
 

@@ -1,6 +1,7 @@
 """A process that lives longer than an edit: the user's modules that have changed on disk are loaded anew."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def load_anew() -> bool:
     while len(stale) > before:  # ends: each round finds more of a finite set
         before = len(stale)
         stale |= {path for path in theirs if imports_of(path).modules & stale or imports_of(path).data & stale}
+    paths = {str(path) for path in stale}
     for name, module in list(sys.modules.items()):
-        if name != "__main__" and _file(module) in stale:
+        if name != "__main__" and _file(module) in paths:
             del sys.modules[name]
     for registry in Registry.every:
         registry.forget(stale)
@@ -49,6 +51,7 @@ def load_anew() -> bool:
     return True
 
 
-def _file(module: object) -> Path | None:
+def _file(module: object) -> str | None:
     file = getattr(module, "__file__", None)
-    return Path(file).absolute() if isinstance(file, str) else None
+    # Thousands of modules are asked, nearly all of which have an absolute path: a `Path` of each would take a second.
+    return file if not isinstance(file, str) or file.startswith(os.sep) else str(Path(file).absolute())
