@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from qat.core.arguments import described
-from qat.core.convert import Converted, served_program
+from qat.core.convert import Converted, serve, served_program
 from qat.core.jaxpr import abstract, bind, evaluate, is_literal, open_jaxpr
 
 MOVING = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice", "concatenate", "rev", "pad"}
@@ -41,7 +42,7 @@ def split(jaxpr: Any, known: Sequence[bool]) -> Split:
     """The split of a jaxpr, of whose inputs some are known."""
     inner, _ = open_jaxpr(jaxpr)
     constant = {v for v, k in zip(inner.invars, known, strict=True) if k} | set(inner.constvars)
-    exact, makers = set(constant), {}
+    exact, makers, apart = set(constant), {}, set(constant)
     # Invariant: `constant` holds the values that constants decide, `exact` those of them that come out the same
     # wherever they are computed: what is before a barrier is computed apart in every program.
     for index, eqn in enumerate(inner.eqns):
@@ -50,13 +51,17 @@ def split(jaxpr: Any, known: Sequence[bool]) -> Split:
         constant.update(eqn.outvars)
         makers.update(dict.fromkeys(eqn.outvars, index))
         alike = eqn.primitive.name in EXACT or not any(_is_float(v) for v in eqn.outvars)
+        apart.update(eqn.outvars if eqn.primitive.name == BARRIER else [])
         if eqn.primitive.name == BARRIER or (alike and all(is_literal(v) or v in exact for v in eqn.invars)):
             exact.update(eqn.outvars)
     decided = set(makers.values())
     unknown = [i for i in range(len(inner.eqns)) if i not in decided]
     ends = [v for v in inner.outvars if not is_literal(v) and v in constant]
     wanted = [*ends, *(v for i in unknown for v in inner.eqns[i].invars if not is_literal(v) and v in constant)]
-    inexact, read = _back(inner, wanted, makers, stop=exact)
+    # What is rounded in one way or another is left with all that it reads: XLA then fuses it as it does in `serve`.
+    read = {v for v in wanted if v in exact}
+    inexact, ends = _back(inner, [v for v in wanted if v not in exact], makers, stop=apart)
+    read |= ends
     ahead, _ = _back(inner, [v for v in read if v in makers], makers, stop=set())
     return Split(frozenset(ahead), frozenset({*unknown, *inexact}), frozenset(read))
 
@@ -112,22 +117,43 @@ def _forms(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def compile_served(program: Any, converted: Converted, inputs: tuple[Any, ...]) -> Compiled:
-    """The served function at the shapes and dtypes of `inputs`, with all that `converted` holds as constants."""
-    inputs = _forms(inputs)
-    served = served_program(program, converted, inputs)
-    run = with_constants(served.jaxpr, served.constants)
+    """The served function at the shapes and dtypes of `inputs`, with all that `converted` holds as constants.
+
+    Where `inputs` are arrays, the result is compared with that of `serve`; if XLA rounds differently around values that
+    were computed ahead, none are. Raises `ValueError` where it does so around plain constants too.
+    """
+    concrete = not any(isinstance(x, jax.ShapeDtypeStruct | Tracer) for x in jax.tree.leaves(inputs))
+    for computed_ahead in (True, False):
+        compiled = _compiled(program, converted, _forms(inputs), computed_ahead)
+        if not concrete or _same(compiled(*inputs), serve(program, converted, inputs)):
+            return compiled
+    raise ValueError(
+        "compiled with constants, XLA rounds this function differently from `serve` on these inputs. Use `q.serve`."
+    )
+
+
+def _compiled(program: Any, converted: Converted, forms: tuple[Any, ...], computed_ahead: bool) -> Compiled:
+    served = served_program(program, converted, forms)
+    run = with_constants(served.jaxpr, served.constants, computed_ahead)
 
     def call(*inputs: Any) -> Any:
         return jax.tree.unflatten(served.out_tree, run(served.read_of(inputs)))
 
-    return Compiled(jax.jit(call).lower(*inputs).compile(), inputs)
+    return Compiled(jax.jit(call).lower(*forms).compile(), forms)
 
 
-def with_constants(jaxpr: Any, constants: list[Any]) -> Callable[[list[Any]], list[Any]]:
-    """The outputs of `jaxpr`, whose first inputs are `constants`, as a function of the rest."""
+def _same(one: Any, other: Any) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
+
+
+def with_constants(jaxpr: Any, constants: list[Any], computed_ahead: bool = True) -> Callable[[list[Any]], list[Any]]:
+    """The outputs of `jaxpr`, whose first inputs are `constants`, as a function of the rest; with `computed_ahead` what
+    constants decide is computed once."""
     inner, _ = open_jaxpr(jaxpr)
     count, rest = len(constants), len(inner.invars) - len(constants)
-    parts = split(jaxpr, [i < count for i in range(len(inner.invars))])
+    parts = split(jaxpr, [computed_ahead and i < count for i in range(len(inner.invars))])
+    read = frozenset(parts.read if computed_ahead else inner.invars[:count])
     made = [v for i in sorted(parts.ahead) for v in inner.eqns[i].outvars if v in parts.read]
 
     def ahead(given: list[Any]) -> list[Any]:
@@ -142,10 +168,10 @@ def with_constants(jaxpr: Any, constants: list[Any]) -> Callable[[list[Any]], li
         return [found[v] for v in made]
 
     values = dict(zip(made, map(np.asarray, jax.jit(ahead)(constants)), strict=True))
-    read = {v: np.asarray(x) for v, x in zip(inner.invars, constants, strict=False) if v in parts.read}
+    whole = {v: np.asarray(x) for v, x in zip(inner.invars, constants, strict=False) if v in read}
 
     def call(inputs: list[Any]) -> list[Any]:
-        given = {v: jax.lax.optimization_barrier(jnp.asarray(x)) for v, x in {**read, **values}.items()}
+        given = {v: jax.lax.optimization_barrier(jnp.asarray(x)) for v, x in {**whole, **values}.items()}
 
         def rule(index: int, eqn: Any, arrays: list[Any]) -> list[Any]:
             return bind(eqn, arrays) if index in parts.later else [given.get(v) for v in eqn.outvars]

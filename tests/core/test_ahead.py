@@ -7,6 +7,8 @@ import pytest
 from zoo import ZOO
 
 import qat
+from qat.core.ahead import with_constants
+from qat.core.convert import served_program
 
 SLOW = ("bert", "mobilenet", "resnet_bf16", "scan_remat", "gpt")
 MODELS = ["lenet_bf16", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
@@ -47,6 +49,16 @@ def test_recipes_give_the_same_bits_as_serving(small, recipe):
     params, inputs = small
     q, int8 = served(dense, params, inputs, recipe)
     jax.tree.map(np.testing.assert_array_equal, q.compile(int8, *inputs)(*inputs), q.serve(int8, *inputs))
+
+
+def test_constants_alone_give_the_same_bits_as_values_computed_ahead(small):
+    params, inputs = small
+    q, int8 = served(dense, params, inputs, "w8a8")
+    found = served_program(q.program, int8, inputs)
+    both = [
+        jax.jit(with_constants(found.jaxpr, found.constants, ahead))(found.read_of(inputs)) for ahead in (True, False)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *both)
 
 
 def test_folded_norms_are_computed_ahead_and_keep_their_bits(small):
