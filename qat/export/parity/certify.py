@@ -25,9 +25,9 @@ from qat.export.parity.certificate import (
     SiteParity,
     broken,
 )
-from qat.export.parity.codes import Place, Seen, plan_of, served, simulated
+from qat.export.parity.codes import Place, Route, Seen, plan_of, served, simulated
 from qat.export.parity.counts import CodeCounts, OutputCounts, count_codes, count_outputs, deciding
-from qat.export.parity.routes import Route, opened
+from qat.export.parity.routes import opened
 from qat.export.runnable import check_inputs
 from qat.transform import Quantized
 

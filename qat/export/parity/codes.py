@@ -1,6 +1,6 @@
 """The codes of every site's activations in one run of a model, served or simulated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -39,9 +39,23 @@ class Seen:
     note: str = ""
 
 
-def activation_places(plan: Plan) -> list[Place]:
-    """The quantized activations of a plan, in the order of the data's flow."""
-    return [(site.contraction.id, side) for site in plan.sites for side in _sides(site)]
+@dataclass(frozen=True)
+class Route:
+    """A way to run a file. `run(inputs)` gives the outputs as the program does, and the codes that can be seen;
+    `fed(inputs, served)` the codes that each site makes of the served inputs of the sites before it.
+
+    `weights` says by site whether the integer weights in the file are the model's. `unseen` has the reason for each
+    site that nobody can look at.
+    """
+
+    name: str
+    about: str
+    run: Callable[[tuple[Any, ...]], Seen]
+    _: KW_ONLY
+    fed: Callable[[tuple[Any, ...], Seen], Mapping[Place, np.ndarray]] | None = None
+    weights: Mapping[str, bool] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def plan_of(q: Quantized, converted: Converted, inputs: tuple[Any, ...]) -> Plan:

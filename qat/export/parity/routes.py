@@ -1,45 +1,17 @@
-"""Ways to run an exported file, one for each runtime: its outputs, and its codes where it lets one look."""
+"""Ways to run an exported file, one for each runtime that it is for."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 
 from qat.export.description import Description, check_same_model, read_description
 from qat.export.exported import read
 from qat.export.exporter import Exportable
-from qat.export.parity.codes import Place, Seen
+from qat.export.parity.codes import Route, Seen
+from qat.export.parity.onnx_routes import open_onnx
 from qat.export.runnable import Runnable
 from qat.registry import parse_call
-
-
-@dataclass(frozen=True)
-class Route:
-    """A way to run a file. `run(inputs)` gives the outputs as the program does, and the codes that can be seen;
-    `fed(inputs, served)` the codes that each site makes of the served inputs of the sites before it.
-
-    `weights` says by site whether the integer weights in the file are the model's. `unseen` has the reason for each
-    site that nobody can look at.
-    """
-
-    name: str
-    about: str
-    run: Callable[[tuple[Any, ...]], Seen]
-    _: KW_ONLY
-    fed: Callable[[tuple[Any, ...], Seen], Mapping[Place, np.ndarray]] | None = None
-    weights: Mapping[str, bool] = field(default_factory=dict)
-    unseen: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-type Opener = Callable[[Path, Description, Exportable, Sequence[str]], tuple[Route, ...]]
-"""From a file, its description, its model and the runtimes asked for (none: all that are here) to its routes."""
-
-OPENERS: dict[str, Opener] = {}
-"""Openers by the name of the exporter; of others' files the program is run as `read` gives it, seen from outside."""
 
 
 def opened(path: Path, exportable: Exportable, runtimes: Sequence[str] = ()) -> tuple[Description, tuple[Route, ...]]:
@@ -51,8 +23,8 @@ def opened(path: Path, exportable: Exportable, runtimes: Sequence[str] = ()) -> 
     description = read_description(path)
     check_same_model(path, description, exportable.variables)
     name = parse_call(description.kind)[0]
-    if name in OPENERS:
-        return description, OPENERS[name](path, description, exportable, runtimes)
+    if name == "onnx":
+        return description, open_onnx(path, description, exportable, runtimes)
     if runtimes and tuple(runtimes) != (name,):
         raise ValueError(f"a file of the exporter {name!r} runs in {name} alone, got {', '.join(runtimes)}.")
     program = read(path)

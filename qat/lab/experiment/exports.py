@@ -11,6 +11,8 @@ import numpy as np
 
 from qat.export.exported import built, write
 from qat.export.exporter import Batch, Exportable, ready
+from qat.export.parity import Subject
+from qat.lab.experiment.parity import certify_written
 from qat.lab.experiment.training import Workload
 from qat.lab.runs.manifest import Signature, signature_of
 from qat.lab.runs.models import exported_file
@@ -68,15 +70,17 @@ def _decoding(network: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def write_exports(
-    folder: Path, exports: Sequence[str], workload: Workload, model: Model, variables: Any
+    folder: Path, exports: Sequence[str], workload: Workload, model: Model, variables: Any, origin: tuple[Any, Any]
 ) -> tuple[dict[str, Any], ...]:
-    """Write a measured model by each of these exporters into its trial's folder; for each what a record keeps of it."""
+    """Write a measured model by each of these exporters into its trial's folder, and the certificate of each program's
+    parity; for each what a record keeps of it. `origin` is what the model was converted from: variables and ranges."""
     accounts = []
     for kind in exports:
-        path = exported_file(folder, kind)
-        written = write(path, _exportable(workload, model, variables), kind)
-        account = {"kind": kind, "file": path.name, "bytes": written.bytes, "notes": list(written.notes)}
-        accounts.append(account)
+        path, exportable = exported_file(folder, kind), _exportable(workload, model, variables)
+        written = write(path, exportable, kind)
+        problem = certify_written(path, Subject(exportable, *origin), workload)
+        notes = [*written.notes, *([] if problem is None else [problem])]
+        accounts.append({"kind": kind, "file": path.name, "bytes": written.bytes, "notes": notes})
     return tuple(accounts)
 
 

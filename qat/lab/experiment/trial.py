@@ -74,7 +74,7 @@ def measure(
         metrics=metrics,
         examples=len(workload.dataset.splits["test"]),
         size_bytes=size,
-        exports=write_exports(folder, config.exports, workload, fn, model),
+        exports=write_exports(folder, config.exports, workload, fn, model, (trained.variables, trained.ranges)),
         program=_program(workload, config, model, serve) if timings else "",
         timings={"seconds": round(time.monotonic() - started, 3), **timings},
     )

@@ -23,12 +23,12 @@ MODEL_FILE, EXAMPLES_FILE, LAYERS_FILE = "model.safetensors", "examples.npz", "l
 ARTIFACT_FILE, DONE_FILE, RAISED_FILE, PTQ_FILE = "artifact.safetensors", "done.json", "raised.json", "ptq.json"
 SIGNATURE_FILE, ALLOCATION_FILE, AUDIT_FILE = "signature.json", "allocation.json", "audit.json"
 CHECKPOINTS = "checkpoints"
-KEY_FILE, PRUNED_FILE = "key.json", "pruned.json"
+KEY_FILE, PRUNED_FILE, PARITY_FILE = "key.json", "pruned.json", "parity.json"
 REDO_TRIAL = "Run the sweep again: it redoes this trial alone."
 
 
 FILES, DIGEST = "files", "digest"
-GO_ON = {LOG_FILE, FAILURE_FILE, AUDIT_FILE}  # what is written beside a result after it, or by others
+GO_ON = {LOG_FILE, FAILURE_FILE, AUDIT_FILE, PARITY_FILE}  # what is written beside a result after it, or by others
 DIGITS = 16
 REMEMBERED = 65_536  # files
 

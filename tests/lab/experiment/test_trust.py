@@ -3,14 +3,17 @@
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 from run_folders import make_runs
 
+from qat.export import export_model
 from qat.lab.cli.app import app
 from qat.lab.experiment.plugins import is_own
 from qat.lab.inspect.detector.load import load_detector, load_float_stage
 from qat.lab.inspect.export import export_trial
+from qat.lab.inspect.parity import parity_of_trial
 from qat.lab.inspect.text import compare
 from qat.lab.inspect.trial import load_trial
 from qat.lab.report.mcnemar import paired
@@ -29,6 +32,7 @@ USES = {
     "replay": (lambda trial, trust: replay(trial, lambda *_: None, trust=trust), "classification"),
     "detect": (lambda trial, trust: load_detector(trial, trust=trust), "detection"),
     "export": (lambda trial, trust: export_trial(trial, "safetensors", trust=trust), "detection"),
+    "parity": (lambda trial, trust: parity_of_trial(trial, exported_beside(trial), trust=trust), "detection"),
     "detect beside float": (lambda trial, trust: load_float_stage(trial, trust=trust), "detection"),
     "show": (lambda trial, trust: why(trial.parent.parent, trial.name, {}, None, trust=trust), "classification"),
     "check-target": (
@@ -38,6 +42,17 @@ USES = {
     "texts": (lambda trial, trust: compare(trial, trust=trust), "text_classification"),
     "serve": (lambda trial, trust: serve(trial, port=0, trust=trust), "classification"),
 }
+
+
+def exported_beside(trial):
+    """An exported file that is whole, beside a trial."""
+    path = trial.parent / "exported.safetensors"
+    export_model(
+        path, lambda params, x: x * params, np.ones(2, np.float32), np.ones((1, 2), np.float32), to="safetensors"
+    )
+    return path
+
+
 NOBODY = Console(file=io.StringIO())
 READS = {
     "status": status,
@@ -135,4 +150,13 @@ def test_every_command_that_takes_a_run_folder_is_one_that_only_reads_or_asks_fo
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == (
         reads | trusting | files | without
     )
-    assert trusting == {"replay", "detect", "texts", "show", "serve", "check_target", "export"}  # `show --why RUNS`
+    assert trusting == {  # `show --why RUNS`
+        "replay",
+        "detect",
+        "texts",
+        "show",
+        "serve",
+        "check_target",
+        "export",
+        "parity",
+    }

@@ -20,6 +20,7 @@ OWNERS = {
     "LAYERS_FILE": "runs/layers.py",
     "EXAMPLES_FILE": "runs/examples.py",
     "AUDIT_FILE": "runs/audits.py",
+    "PARITY_FILE": "runs/parity.py",
     "MODEL_FILE": "runs/models.py",
     "ARTIFACT_FILE": "runs/models.py",
     "RAISED_FILE": "runs/models.py",

@@ -9,6 +9,7 @@ from qat.lab.report.exports import export_lines
 from qat.lab.report.html.audits import audits, read_audits
 from qat.lab.report.html.exports import export_section
 from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
+from qat.lab.report.html.parity import parity, read_parities
 from qat.lab.report.html.payload import Details, data, details
 from qat.lab.report.html.sections import all_trials, failures, fronts, origin, single_trials, warnings
 from qat.lab.report.html.trials import group_of, provenance
@@ -61,6 +62,8 @@ def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterat
         yield "audits", "Calibration", audits(audited)
     if exported := export_lines(contents.records.values()):
         yield "exports", "Exported files", export_section(exported)
+    if certified := read_parities({trial: contents.folder(trial) for trial in contents.trials}):
+        yield "parity", "Parity of exported files", parity(certified)
     yield "trials", "All trials", all_trials()
     yield "failures", f"Failures ({lost})" if lost else "Failures", failures(contents)
     yield "origin", "Where it ran", origin(ran)
