@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from measured import ENERGY, array, both, counted, decibels, number, product
+from often import slow_after
 
 import qat
 from qat.analysis import Layers, layer_statistics, output_error
@@ -36,7 +37,9 @@ def test_each_bit_adds_six_decibels_to_a_uniform_tensor():
         assert weight.sqnr_db == pytest.approx(20 * math.log10(2**bits - 2), abs=0.05)  # a symmetric grid is narrow
 
 
-@pytest.mark.parametrize("name", ["w4a4", "w3a8", "w4a4_dynamic", "w4(group_size=16)", "w4a4(quantizer='lsq')"])
+@pytest.mark.parametrize(
+    "name", slow_after(2, ["w4a4", "w4(group_size=16)", "w3a8", "w4a4_dynamic", "w4a4(quantizer='lsq')"])
+)
 def test_a_weight_has_the_noise_of_its_codes(name):
     q, w, state, batches = both(name)
     codes = dequantize(q.convert(w, state, batches[0]).weights[""])

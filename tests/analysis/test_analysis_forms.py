@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from measured import ENERGY, array, both, counted, decibels, number
+from often import slow_after
 from zoo import ZOO
 
 import qat
@@ -21,7 +22,7 @@ def programs(jitted: Any) -> int:
     return jitted._cache_size()
 
 
-@pytest.mark.parametrize("name", ["w4a8", "w4a8_dynamic"])
+@pytest.mark.parametrize("name", slow_after(1, ["w4a8", "w4a8_dynamic"]))
 def test_a_layer_scan_gives_for_each_layer_what_the_unrolled_layers_give(name):
     def layer(w, h):
         return jnp.tanh(h @ w) + h

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from often import slow_after
 
 import qat
 from qat import QuantRecipe, QuantRule, TensorSpec
@@ -133,7 +134,7 @@ def trained(loss, params, steps=150):
     return float(run(params))
 
 
-@pytest.mark.parametrize("quantizer", ["lsq", "pact"])
+@pytest.mark.parametrize("quantizer", slow_after(1, ["lsq", "pact"]))
 def test_what_learns_of_a_weight_of_zeros_starts_where_training_comes_near_floats(quantizer):
     params = {"frozen": array(16, 8) / 4, "a": array(16, 4, seed=1) / 4, "b": jnp.zeros((4, 8))}
     x = array(128, 16, seed=2)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from convolutions import CONVS
+from often import slow_after
 
 import qat
 from qat.engines import engines
@@ -73,7 +74,7 @@ def test_engines_give_the_same_bits_compiled(case):
         np.testing.assert_array_equal(results[0], other)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("rows", slow_after(1, [1, 2, 3]))
 def test_a_few_rows_are_served_as_they_were_simulated(rows):
     keys = jax.random.split(jax.random.key(rows), 3)
     params = [{"w": jax.random.normal(k, (320, 320)) / 18, "b": jax.random.normal(k, (320,))} for k in keys[:2]]

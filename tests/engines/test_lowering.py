@@ -7,6 +7,7 @@ import pytest
 from convolutions import CONVS, Conv
 from integers import conv as exact_conv
 from lowered import convolutions, exported
+from often import slow_after
 from test_engines import codes, wide
 from zoo.parameters import fill
 
@@ -26,7 +27,7 @@ MORE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", MORE)
+@pytest.mark.parametrize("case", slow_after(8, MORE))
 def test_without_a_convolution_the_sums_are_those_of_one(case):
     lhs, rhs, params = MORE[case].x, MORE[case].w, MORE[case].parameters
     for extreme in (False, True):
@@ -77,7 +78,7 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=slow_after(1, MODELS))
 def served(request):
     """A model's name, its served function, its converted weights and its inputs."""
     inputs = MODELS[request.param]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import slow_after
 from safetensors.numpy import save as foreign
 
 import qat
@@ -41,7 +42,7 @@ def assert_equal(a, b):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", slow_after(2, RECIPES))
 def test_a_loaded_state_simulates_and_converts_bit_for_bit(tmp_path, recipe, dtype):
     q, params, x, state = calibrated(recipe, dtype)
     loaded = again(tmp_path / "state", state)

@@ -126,7 +126,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("net", "kind"), [*((n, "static") for n in NETS), *(("layers", k) for k in KINDS)])
+@pytest.mark.parametrize(
+    ("net", "kind"),
+    [
+        *(pytest.param(n, "static", marks=[pytest.mark.slow] * (i > 2)) for i, n in enumerate(NETS)),
+        *(pytest.param("layers", k, marks=[pytest.mark.slow] * (i > 0)) for i, k in enumerate(KINDS)),
+    ],
+)
 def test_at_eight_bits_second_derivatives_are_near_those_in_float(net, kind):
     specs, options = KINDS[kind]
     w, x = array(2, 6, 6, seed=5) / 2, array(5, 6, seed=6) / 2

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import slow_after
 
 import qat
 
@@ -19,7 +20,7 @@ def net(params, ids):
     return jnp.einsum("bti,btj->bij", h, h)
 
 
-@pytest.mark.parametrize("recipe", ["w8a8", "w8a8_dynamic", "w8", "w8a8(products=False)"])
+@pytest.mark.parametrize("recipe", slow_after(2, ["w8a8", "w8a8_dynamic", "w8", "w8a8(products=False)"]))
 def test_float64_is_served_as_simulated_and_stays_float64_outside_of_sites(recipe):
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.asarray, PARAMS)

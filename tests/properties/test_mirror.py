@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from mirrored import HIGHER, LOWER, mirror, mirrored_digits, study
+from often import slow_after
 from records import write_study
 from searches import LAYERS, PTQ, Runs, accuracy, bits, go, record_of
 
@@ -94,7 +95,7 @@ def error_of(trial, value, size=1000):
     )
 
 
-@pytest.mark.parametrize("pruner", ["none", "median(startup=2)", "halving(least=1, factor=2)"])
+@pytest.mark.parametrize("pruner", slow_after(1, ["median(startup=2)", "none", "halving(least=1, factor=2)"]))
 @pytest.mark.parametrize("sampler", ["random", "tpe(startup=4)"])
 @pytest.mark.parametrize("watched", ["metric", "loss"])
 def test_a_search_of_a_mirrored_task_takes_the_same_decisions(tmp_path, pruner, sampler, watched):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import slow_after
 
 import qat
 from qat.analysis import layer_statistics
@@ -139,7 +140,7 @@ def all_readers(p, xs):
     return {name: fn(p, xs[name]) for name, (fn, _) in READERS.items()}
 
 
-@pytest.mark.parametrize("recipe", ["w8a8", "w8a8(quantizer='lsq')"])
+@pytest.mark.parametrize("recipe", slow_after(1, ["w8a8", "w8a8(quantizer='lsq')"]))
 def test_an_activation_read_in_two_shapes_is_quantized_in_each(recipe):
     assert_right(all_readers, PARAMS, XS, recipe=qat.recipe(recipe, edges="same"))
 

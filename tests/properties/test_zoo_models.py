@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import slow_after
 from zoo import ZOO
 from zoo.count import contractions, count
 
@@ -26,7 +27,7 @@ def compiled(name, batch, length):
     return lowered.compile({"xla_backend_optimization_level": 0})
 
 
-@each_model
+@pytest.mark.parametrize("name", slow_after(24, ZOO))
 def test_outputs_are_finite_at_two_shapes_under_jit(name):
     case = ZOO[name]()
     for shape in SHAPES:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from often import slow_after
 from small_models import MODELS, batches_of, subject_of, variables_of
 
 from qat import ptq, recipe
@@ -15,7 +16,7 @@ LEARNING = {"adaround", "brecq", "qdrop"}  # tens of seconds each
 REFUSED = {("reestimate_bn", "transformer"): "there are no running statistics"}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=slow_after(1, MODELS))
 def case(request):
     """A model calibrated at few bits, with the size of its file."""
     subject = subject_of(request.param, recipe("w4a4(edges='same', observer='minmax')"))

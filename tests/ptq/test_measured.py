@@ -40,8 +40,10 @@ def case(name="w4a4(edges='same', observer='minmax')", widths=(2, 4, 8)):
     "name",
     [
         "w4a4(observer='minmax')",
-        "w4a4(quantizer='lsq', observer='minmax')",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("w4", "w4a4_dynamic(edges='same')")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("w4a4(quantizer='lsq', observer='minmax')", "w4", "w4a4_dynamic(edges='same')")
+        ),
     ],
 )
 def test_a_change_is_the_loss_of_the_recipe_with_that_width_less_the_recipes_own(name):

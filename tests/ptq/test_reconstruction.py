@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from often import slow_after
 from support.zoo import ZOO
 
 from qat import ptq, quantize, recipe
@@ -46,7 +47,7 @@ def error(q, params, exact, state, batches):
     return float(np.mean([jnp.mean((q.simulate(params, state, x) - q.fn(exact, x)) ** 2) for x in batches]))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", slow_after(1, range(3)))
 @pytest.mark.parametrize("method", METHODS)
 def test_outputs_come_nearer_to_float_than_with_nearest_rounding(method, seed):
     q, params, state, batches = case(seed, f"w3a8{SAME}")
@@ -57,7 +58,9 @@ def test_outputs_come_nearer_to_float_than_with_nearest_rounding(method, seed):
     assert set(found.steps[0].changed) <= {"block_0", "block_1"}
 
 
-@pytest.mark.parametrize("rules", ["w2(edges='same', group_size=8)", "w3a4", "w3a3_dynamic(edges='same')"])
+@pytest.mark.parametrize(
+    "rules", slow_after(1, ["w3a4", "w2(edges='same', group_size=8)", "w3a3_dynamic(edges='same')"])
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_rounded_weights_are_served_as_simulated_and_keep_their_scales(method, rules):
     q, params, state, batches = case(0, rules)

@@ -4,6 +4,7 @@ import importlib.metadata
 import sys
 
 import pytest
+from often import slow_after
 from ownparts import PARTS, forgotten
 from studies import QUIET
 
@@ -46,7 +47,7 @@ def redone(before, after):
     return {kind for kind in before if before[kind].key != after[kind].key}
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", slow_after(4, PARTS))
 def test_an_edit_of_what_a_registered_part_imports_redoes_the_stages_that_run_it_and_no_other(own, part):
     before = stages(own)
     number = own.with_name(f"own_{part}_number.py")
