@@ -9,26 +9,28 @@ import numpy as np
 from qat.export.description import Description
 from qat.export.exporter import BATCH, DYNAMIC, ArraySpec, Artifact, Exportable, Exporter, register, with_axes
 from qat.export.onnx.export import OPSETS, OnnxModel, to_onnx
+from qat.export.onnx.session import EXACT, ort_session
 from qat.export.runnable import Runnable
 
 EXTRA = "onnx"
-# Without it the usual kernel adds two products of unsigned and signed codes in 16 bits on such CPUs: results are wrong.
-EXACT = "session.x64quantprecision"
 OVERFLOWS = f"On x64 CPUs without VNNI set {EXACT}=1 in ONNX Runtime: its usual int8 kernel overflows there."
 
 
 @register
-def onnx(opset: int = 21, four_bits: bool = True) -> Exporter:
+def onnx(opset: int = 21, four_bits: bool = True, float_biases: bool = False) -> Exporter:
     """A graph for ONNX Runtime, OpenVINO and TensorRT, with quantized operands around each product that they fuse.
 
-    Weight-only weights of up to 4 bits are INT4 from opset 21 on, with `four_bits`.
+    Weight-only weights of up to 4 bits are INT4 from opset 21 on, with `four_bits`. With
+    `float_biases` all codes are the served ones, and convolutions with a bias run in float: a reference, not fast.
     """
     if not isinstance(opset, int) or not OPSETS[0] <= opset <= OPSETS[1]:
         raise ValueError(f"`opset` must be in [{OPSETS[0]}, {OPSETS[1]}], got {opset!r}.")
-    return Exporter(".onnx", lambda one: _build(one, opset, four_bits), _load, packages=("onnx",), extra=EXTRA)
+    return Exporter(
+        ".onnx", lambda one: _build(one, opset, four_bits, float_biases), _load, packages=("onnx",), extra=EXTRA
+    )
 
 
-def _build(exportable: Exportable, opset: int, four_bits: bool) -> Artifact:
+def _build(exportable: Exportable, opset: int, four_bits: bool, float_biases: bool) -> Artifact:
     dynamic = exportable.batch == DYNAMIC
     inputs = exportable.inputs if dynamic else with_axes(exportable, {0: exportable.batch})
     model = to_onnx(
@@ -38,6 +40,7 @@ def _build(exportable: Exportable, opset: int, four_bits: bool) -> Artifact:
         opset=opset,
         dynamic_batch=dynamic,
         four_bits=four_bits,
+        float_biases=float_biases,
     )
     graph = model.proto.graph
     return Artifact(
@@ -65,15 +68,9 @@ def _spec(info: Any) -> ArraySpec:
 def _load(path: Path, description: Description) -> Runnable:
     """The graph run by ONNX Runtime on the CPU; one output as it is, several as a dict by name."""
     try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"reading {str(path)!r} needs the package onnxruntime, which is not installed. Install what is missing: "
-            f"pip install 'jax-qat[{EXTRA}]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(EXACT, "1")
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = ort_session(path.read_bytes())
+    except ModuleNotFoundError as error:
+        raise ValueError(f"reading {str(path)!r} is not possible: {error}") from None
 
     def run(*inputs: Any) -> Any:
         arrays = map(np.asarray, jax.tree.leaves(inputs))

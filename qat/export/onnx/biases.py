@@ -10,11 +10,11 @@ PRODUCTS = ("Conv", "Gemm")
 LARGEST = 2**30  # of a bias as an integer: the sum of products is added to it in int32
 
 
-def join_biases(graph: Graph) -> None:
-    """Give products the constants that are added to them."""
+def join_biases(graph: Graph, as_integers: bool = True) -> None:
+    """Give products the constants that are added to them; those of quantized ones only `as_integers`."""
     for node in graph.nodes:
         for sub in node.subgraphs:
-            join_biases(sub)
+            join_biases(sub, as_integers)
     renamed: dict[str, str] = {}
     reads = readers(graph)
     own = {id(node) for node in graph.nodes}
@@ -22,7 +22,8 @@ def join_biases(graph: Graph) -> None:
         _rename(node, renamed)
         if node.op in ("Add", "Sub") and (found := _addition(graph, node, reads)) is not None:
             product, last, bias = found
-            if id(product) in own and _takes(graph, product, bias):
+            rounded = product.scales is not None
+            if id(product) in own and (as_integers or not rounded) and _takes(graph, product, bias):
                 renamed[node.output] = last
                 reads[last] = reads.get(node.output, 0)
     graph.outputs[:] = [renamed.get(name, name) for name in graph.outputs]

@@ -22,14 +22,16 @@ class Side:
     """One operand of a product. `place(order, shape)` gives its tensor with the axes in this order, then reshaped
     (None: left so), dequantized where the operand is quantized.
 
-    `scales(order, shape)` are those of a statically quantized operand, made likewise. `integers(order, shape)` are the
-    tensors of one that is multiplied in integers, scales having length one where `order` ends in `summed` axes.
+    `order` is that of an activation's axes as they are stored. `scales(order, shape)` are those of a statically
+    quantized operand, made likewise. `integers(order, shape)` are the tensors of one that is multiplied in integers,
+    scales having length one where `order` ends in `summed` axes.
     """
 
     shape: tuple[Any, ...]
     place: Callable[[tuple[int, ...], tuple[Any, ...] | None], str]
     _: KW_ONLY
     fixed: bool = False
+    order: tuple[int, ...] | None = None
     scales: Callable[[tuple[int, ...], tuple[Any, ...] | None], np.ndarray] | None = None
     integers: Callable[[tuple[int, ...], tuple[Any, ...] | None], Integers] | None = None
 
@@ -53,6 +55,13 @@ def _dot_general(ctx: Context, eqn: Any, args: list[Value]) -> Value:
 def _conv(ctx: Context, eqn: Any, args: list[Value]) -> Value:
     x, eqn = undilated(ctx, args[0], eqn)
     return conv(ctx, [float_side(ctx, x), float_side(ctx, args[1])], eqn)
+
+
+def addition(ctx: Context, sides: list[Side], eqn: Any) -> Value:
+    """The sum of two quantized operands, in the layout that the first one has."""
+    aval = eqn.outvars[0].aval
+    order = next((side.order for side in sides if side.order is not None), tuple(range(len(aval.shape))))
+    return laid_out(ctx.op("Add", *[side.place(order, None) for side in sides]), aval.shape, aval.dtype, order)
 
 
 @dataclass(frozen=True)

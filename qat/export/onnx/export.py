@@ -52,12 +52,17 @@ def to_onnx(
     opset: int = 21,
     dynamic_batch: bool = False,
     four_bits: bool = True,
+    float_biases: bool = False,
 ) -> OnnxModel:
     """The ONNX model of `function(params, *inputs)`, or of `q.serve(params, *inputs)` for a quantized function `q` and
     what `q.convert` returned; of `inputs` only shapes and dtypes count.
 
+    Biases become integers at the scale of the sums of products, as runtimes want to fuse them: that rounding alone
+    makes codes differ from the served ones, by one where a value is next to the boundary between two codes. With
+    `float_biases` they stay in float, all codes are the served ones, and convolutions with a bias run in float.
+
     On x86 CPUs without VNNI instructions ONNX Runtime adds pairs of products of unsigned and signed codes in 16 bits,
-    which saturate: give its session the entry `session.x64quantprecision` of "1" there.
+    which saturate: `ort_session` makes a session that does not.
 
     With `dynamic_batch` the first axis of every input as long as that of the first is a symbolic batch. Weights of up
     to four bits whose activations stay in float are stored as INT4 from opset 21 on, with `four_bits`. Half precision
@@ -80,7 +85,7 @@ def to_onnx(
             f"the model has operations that the ONNX exporter does not write: {said}. Leave them out of the exported "
             "function, or export to StableHLO."
         )
-    names = _finished(ctx, outs, out_tree)
+    names = _finished(ctx, outs, out_tree, float_biases)
     proto = checked(model_proto(graph, "qat"))
     alive = {name for node in graph.nodes for name in node.outputs}
     joined = {node.output for node in graph.nodes if node.bias is not None}
@@ -189,7 +194,7 @@ def _unique(names: list[str]) -> list[str]:
     return [f"{name}_{names[:i].count(name)}" if name in names[:i] else name for i, name in enumerate(names)]
 
 
-def _finished(ctx: Context, outs: list[Value], out_tree: Any) -> tuple[str, ...]:
+def _finished(ctx: Context, outs: list[Value], out_tree: Any, float_biases: bool) -> tuple[str, ...]:
     """Name the graph's results, join its compositions and drop what nothing reads."""
     graph = ctx.graph
     tree = jax.tree.unflatten(out_tree, list(range(len(outs))))
@@ -202,7 +207,7 @@ def _finished(ctx: Context, outs: list[Value], out_tree: Any) -> tuple[str, ...]
     remove_dead(graph)
     join_patterns(graph)
     remove_dead(graph)
-    join_biases(graph)
+    join_biases(graph, as_integers=not float_biases)
     remove_dead(graph)
     finals = list(graph.outputs)
     graph.outputs.clear()

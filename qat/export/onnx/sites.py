@@ -10,13 +10,17 @@ import numpy as np
 from qat.core.operands import ActivationOperand, WeightOperand
 from qat.core.tensors import contracted_axes
 from qat.export.onnx.context import CodeTensor, Context, SiteOutputs
-from qat.export.onnx.contractions import Integers, Side, conv, dot, float_side, undilated
+from qat.export.onnx.contractions import Integers, Side, addition, conv, dot, float_side, undilated
 from qat.export.onnx.dims import is_static
 from qat.export.onnx.indexing import gather_rows
 from qat.export.onnx.values import Value
 
 FOUR_BIT_OPSET = 21
 BLOCKS_OPSET = 21
+FOUR_BITS = (
+    "Weights of up to 4 bits are INT4. ONNX Runtime may round the activations that they multiply to 8 bits: set "
+    "session.qdq_matmulnbits_accuracy_level=1 there to compute in float32."
+)
 
 
 def write_site(ctx: Context, site: Any, eqn: Any, args: list[Value]) -> Value:
@@ -40,7 +44,7 @@ def write_site(ctx: Context, site: Any, eqn: Any, args: list[Value]) -> Value:
             sides.append(float_side(ctx, x))
     if any(side.integers is None for side in sides):
         sides = [replace(side, integers=None) for side in sides]
-    out = (conv if c.op == "conv" else dot)(ctx, sides, eqn)
+    out = {"conv": conv, "add": addition}.get(c.op, dot)(ctx, sides, eqn)
     _record(ctx, c, codes, out)
     return out
 
@@ -74,7 +78,7 @@ def _activation(ctx: Context, site: Any, side: int, x: Value, codes: list[Any]) 
         codes[side] = CodeTensor(q, offset, order)
         return ctx.op("DequantizeLinear", q, *how)
 
-    return Side(x.shape, place, scales=lambda order, shape: np.asarray(scale, np.float32))
+    return Side(x.shape, place, order=x.order, scales=lambda order, shape: np.asarray(scale, np.float32))
 
 
 def _dynamic(ctx: Context, site: Any, side: int, x: Value, codes: list[Any]) -> Side:
@@ -147,6 +151,8 @@ def _weight(ctx: Context, operand: WeightOperand, codes: list[Any], side: int, w
     q, scale = (a.transpose(perm) if a.ndim else a for a in arrays)
     zero = zero.transpose(perm) if zero is not None and zero.ndim else zero
     narrow = weight_only and ctx.bits.get(operand.key, 8) <= 4 and ctx.opset >= FOUR_BIT_OPSET
+    if narrow:
+        ctx.graph.note(FOUR_BITS)
 
     def moved(x: np.ndarray, order: tuple[int, ...], shape: Any) -> np.ndarray:
         if x.ndim == 0:
