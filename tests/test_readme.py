@@ -1,66 +1,46 @@
-"""The README's training loops run as they stand, train, and serve what they trained."""
+"""The README is short, and all that it shows and links to is there."""
 
 import re
-from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import pytest
-from flax import nnx
+from sitegen import picture, results
+from sitegen.source import ROOT
 
-import qat
-
-README = Path(__file__).parent.parent / "README.md"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINKS = re.findall(r"\]\(([^)\s]+)\)", README)
+LONGEST = 110
 
 
-def blocks():
-    """The code of the section on training: a Linen loop, and an NNX one that goes on from its names."""
-    section = README.read_text().split("## Training on the simulated function")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_it_is_read_in_a_minute():
+    assert README.count("\n") <= LONGEST
 
 
-@pytest.fixture(scope="module")
-def loops():
-    names: dict = {}
-    made = []
-    for code in blocks():
-        exec(compile(code, README.name, "exec"), names)
-        made.append(dict(names))
-    return made
+def test_its_links_lead_to_files_of_the_repository():
+    assert LINKS
+    assert [link for link in LINKS if not (ROOT / link.partition("#")[0]).is_file()] == []
 
 
-@pytest.mark.parametrize(("number", "rest"), [(0, "stats"), (1, "rest")], ids=["linen", "nnx"])
-def test_the_loops_train_and_serve_what_they_trained(loops, number, rest):
-    names = loops[number]
-    value, q, params, state, x = (names[name] for name in ("value", "q", "params", "state", "x"))
-    assert value < 1.9  # from log(10) = 2.3
-    simulated, _ = q.simulate(params, state, names[rest], x)
-    np.testing.assert_array_equal(names["logits"], simulated)
-    start = q.calibrate(params, [(names[rest], x)]).learned  # the steps are not those of calibration any more
-    assert all(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (start, state.learned)), strict=True))
-    means = [leaf for path, leaf in jax.tree.leaves_with_path(names[rest]) if "mean" in jax.tree_util.keystr(path)]
-    assert means and all(np.any(np.asarray(mean) != 0) for mean in means)
+def test_its_picture_is_drawn_from_the_kept_results():
+    assert str(picture.FILE.relative_to(ROOT)) in LINKS
+    assert picture.FILE.read_text(encoding="utf-8") == picture.picture(), "Run `python -m sitegen.picture`."
 
 
-def test_counts_and_keys_among_the_parameters_pass_through():
-    """All of an NNX model's state as the parameters: what is no float has no gradient, and is served as it is."""
-    net = nnx.Sequential(nnx.Linear(4, 6, rngs=nnx.Rngs(0)), nnx.BatchNorm(6, rngs=nnx.Rngs(1)),
-                         nnx.Dropout(0.5, rngs=nnx.Rngs(2)), nnx.Linear(6, 3, rngs=nnx.Rngs(3)))  # fmt: skip
-    graph, state = nnx.split(net)
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((5, 4)), jnp.float32)
+def test_the_picture_has_a_mark_for_each_quantized_arm_and_asks_no_other_host():
+    table = results.read(picture.STUDY)
+    arms = [arm for arm in table.arms.values() if arm.bits in picture.PANELS]
+    drawn = picture.picture()
+    assert drawn.count("<circle") + drawn.count("◀") + drawn.count("▶") == len(arms)
+    assert re.findall(r"\w+://[^\"<]+", drawn) == ["http://www.w3.org/2000/svg"]
 
-    def fn(state, x):
-        net = nnx.merge(graph, state)
-        return net(x), nnx.state(net)
 
-    q = qat.quantize(fn, qat.recipe("w8a8"))
-    ranges = q.calibrate(state, [x])
-    (y, after), (exact, right) = q.simulate(state, ranges, x), jax.jit(fn)(state, x)
-    np.testing.assert_allclose(y, exact, atol=0.1)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), right)
-    served, _ = q.serve(q.convert(state, ranges, x), x)
-    np.testing.assert_array_equal(served, y)
-    grads = jax.grad(lambda state: q.simulate(state, ranges, x)[0].sum(), allow_int=True)(state)
-    for leaf, gradient in zip(jax.tree.leaves(state), jax.tree.leaves(grads), strict=True):
-        assert gradient.dtype == (leaf.dtype if leaf.dtype == jnp.float32 else jax.dtypes.float0)
+def test_every_page_of_the_documentation_is_one_link_away():
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
+    assert pages - {link.partition("#")[0] for link in LINKS} == set()
+
+
+def test_its_answers_have_the_figures_of_their_studies():
+    section = README.split("## Three answers so far")[1].split("\n## ")[0]
+    answers = re.findall(r"\*\*.*?\(\[study\]\(([^)]+)\)", section, re.DOTALL)
+    assert len(answers) == 3
+    for text, study in zip(re.split(r"\(\[study\]\([^)]+\)", section), answers, strict=False):
+        told = " ".join((ROOT / study).read_text(encoding="utf-8").split())
+        assert [figure for figure in re.findall(r"\d+\.\d+ ± \d+\.\d+", text) if figure not in told] == []
