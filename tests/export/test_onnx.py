@@ -63,8 +63,17 @@ def test_a_quantized_function_gives_what_serving_gives():
     q = qat.quantize(convnet, qat.recipe("w8a8"))
     converted = q.convert(PARAMS, q.calibrate(PARAMS, [IMAGES]), IMAGES)
     model = to_onnx(q, converted, IMAGES)
+    assert "1 of the quantized convolutions run in float" in model.notes[0] and "next" in model.notes[0]
     want = np.asarray(q.serve(converted, IMAGES))
     assert np.abs(outputs(model, IMAGES)[0] - want).max() < 1e-3 * np.abs(want).max()
+
+
+def test_notes_tell_what_the_file_does_differently():
+    q = qat.quantize(lambda p, i: jnp.take(p["head"], i, axis=0) @ p["head"].T, qat.recipe("w8a8"), check_nan=True)
+    i = jnp.array([0, 3])
+    converted = q.convert(PARAMS, q.calibrate(PARAMS, [i]), i)
+    notes = " ".join(to_onnx(q, converted, i).notes)
+    assert "`check_nan` is left out" in notes and "must be in range" in notes and "convolution" not in notes
 
 
 def test_what_has_no_lowering_is_told_all_at_once():

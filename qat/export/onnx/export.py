@@ -15,6 +15,7 @@ from qat.export.onnx import contractions, indexing, powers, reductions, shapes  
 from qat.export.onnx.biases import join_biases
 from qat.export.onnx.context import Context, SiteOutputs
 from qat.export.onnx.dims import Dims
+from qat.export.onnx.fusion import note_float_convolutions
 from qat.export.onnx.graph import Graph, Node, Root, onnx_dtype, remove_dead
 from qat.export.onnx.patterns import join_patterns
 from qat.export.onnx.proto import checked, model_proto, require_onnx, write
@@ -23,6 +24,7 @@ from qat.export.onnx.walk import run
 from qat.transform import Quantized
 
 OPSETS = (17, 21)
+NAN = "`check_nan` is left out: where a site of static ranges reads NaN, the file gives numbers."
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def to_onnx(
     ctx = Context(graph, Dims(graph), run, plan=plan)
     if isinstance(params, Converted):
         ctx = replace(ctx, operands=_operands(params), bits=_bits(params) if four_bits else {})
+    if isinstance(function, Quantized) and function.check_nan:
+        graph.note(NAN)
     values = [*_parameters(params, plan), *_declared(ctx, symbolic)]
     outs = ctx.run(ctx, jaxpr, values, ())
     if ctx.missing:
@@ -90,6 +94,7 @@ def to_onnx(
     alive = {name for node in graph.nodes for name in node.outputs}
     joined = {node.output for node in graph.nodes if node.bias is not None}
     sites = {key: replace(s, with_bias=s.result in joined) for key, s in ctx.sites.items() if s.result in alive}
+    note_float_convolutions(graph, sites)
     inputs_named = tuple(name for name, _, _ in graph.inputs)
     return OnnxModel(proto, sites, inputs_named, outputs=names, notes=tuple(graph.root.notes))
 

@@ -13,6 +13,10 @@ from qat.export.onnx.graph import onnx_dtype
 from qat.export.onnx.values import Value
 
 Mode = jax.lax.GatherScatterMode
+IN_RANGE = (
+    "Indices of look-ups must be in range: where the function gives NaN for others, ONNX Runtime raises, or counts "
+    "negative ones from the end."
+)
 
 
 def gather_rows(
@@ -26,6 +30,8 @@ def gather_rows(
     if p["mode"] == Mode.CLIP:
         limits = ctx.number([shape[i] - 1 for i in rows], np.int64)
         name = ctx.op("Max", ctx.op("Min", name, limits), ctx.number(0, np.int64))
+    elif p["mode"] in (Mode.FILL_OR_DROP, None) and not indices.known:
+        ctx.graph.note(IN_RANGE)
     rank = len(indices.shape) - 1
     offsets = tuple(numbers.offset_dims)
     total = rank + len(offsets)
