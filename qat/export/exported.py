@@ -1,6 +1,6 @@
 """Exported models on disk: files with descriptions beside them, written and read through the registry of exporters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,18 @@ def export_model(
     to: str,
     batch: Batch | None = None,
     target: str | None = None,
+    samples: Sequence[tuple[Any, ...]] = (),
 ) -> Exported:
     """Write a model as a file that other runtimes read, and beside it FILE.json, which describes it.
 
     `model` and `variables` are a quantized function with what `convert` returned, or a float function of `(params,
     *inputs)` with its parameters. `to` names the exporter, such as `"safetensors"` or `"stablehlo(length='fixed')"`;
     `batch` is a number or 'dynamic', by default 'dynamic' where format and model can, else 1; `target` the runtime that
-    the file is for. Of `inputs` only shapes and dtypes count. Raises `ValueError`, before anything is written, for a
-    model that the format cannot hold.
+    the file is for. Of `inputs` only shapes and dtypes count; `samples` are batches of inputs, each a tuple, from which
+    a format measures ranges that the recipe lacks (litert does, of results). Raises `ValueError`, before anything is
+    written, for a model that the format cannot hold.
     """
-    return write(path, Exportable(model, variables, inputs, batch=batch, target=target), to)
+    return write(path, Exportable(model, variables, inputs, batch=batch, target=target, samples=tuple(samples)), to)
 
 
 def write(path: str | Path, exportable: Exportable, to: str) -> Exported:

@@ -31,7 +31,7 @@ class Exportable:
     or of any length ('dynamic'); None stands for any length where format and model can, else 1. `target` names the
     runtime that the file is for, None where no one is meant. `input_names` are one for each array among the inputs; by
     default they are those of the function's arguments. `about` is told beside the file, such as a task and its classes:
-    plain values.
+    plain values. `samples` are batches of inputs, each a tuple, for formats that measure ranges which the recipe lacks.
     """
 
     model: Quantized | Callable[..., Any]
@@ -42,6 +42,7 @@ class Exportable:
     target: str | None = None
     input_names: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[tuple[Any, ...], ...] = ()
 
     @property
     def recipe(self) -> str | None:

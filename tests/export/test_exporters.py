@@ -12,6 +12,7 @@ import qat
 from qat.export import Exportable, Runnable, exporters
 from qat.export.description import digest_of
 from qat.export.exporter import checked, ready
+from qat.export.litert.converter import converter_python
 
 NOTHING: Any = None
 CLOSE = 0.05  # of the outputs' range; runtimes round otherwise
@@ -41,6 +42,11 @@ def to(request):
     """Each registered exporter whose packages are installed."""
     for package in exporters.build(request.param).packages:
         pytest.importorskip(package)
+    if request.param == "litert":
+        try:
+            converter_python()
+        except ValueError as error:
+            pytest.skip(str(error))
     return request.param
 
 

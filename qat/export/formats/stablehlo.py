@@ -72,7 +72,7 @@ def _build(exportable: Exportable, platforms: tuple[str, ...], length: str) -> A
     refused: list[str] = []
     for inputs, limits in _attempts(exportable, length, refused):
         try:
-            exported = _without_places(export, inputs)
+            exported = without_places(export, inputs)
         except Exception as error:  # a model's own code may raise anything on a symbolic length
             refused.append(describe_error(error))
             continue
@@ -113,7 +113,7 @@ def _attempts(
         yield _symbolic(exportable, (), ()), ()
 
 
-def _without_places(export: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+def without_places(export: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
     """The exported function without the files and lines of its code, which belong to this machine and take space."""
     limit = jax.config.jax_traceback_in_locations_limit
     jax.config.update(LOCATIONS, 0)
