@@ -1,6 +1,7 @@
 """Sessions of runtimes of ONNX files: ONNX Runtime, and OpenVINO at a precision that is told."""
 
 import functools
+import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qat.export.onnx.session import ort_session
 from qat.registry import did_you_mean
 
 type Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
@@ -19,12 +21,13 @@ type Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndar
 
 @dataclass(frozen=True)
 class Session:
-    """A model loaded by a runtime. `run` gives outputs; `about` tells version and precision. `runtime_model` is the
-    runtime's own object."""
+    """A model loaded by a runtime. `run` gives outputs; `about` tells version and precision, `outputs` their names.
+    `runtime_model` is the runtime's own object."""
 
     run: Run
     about: str
     runtime_model: Any
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,19 @@ class Runtime:
 
 
 TELEMETRY = "openvino_telemetry"
-EXACT = "session.x64quantprecision"
-# Without it the usual kernels add two products of unsigned and signed codes in 16 bits on CPUs without VNNI.
 
 
-def ort_session(content: bytes, threads: int | None = None, profile: str | None = None) -> Session:
-    """A session of ONNX Runtime on the CPU, with exact sums on every CPU; `profile` is the path prefix of a file of
+def onnxruntime_session(content: bytes, threads: int | None = None, profile: str | None = None) -> Session:
+    """A session of ONNX Runtime on the CPU, with exact sums on every CPU; `profile` is the path's start of a file of
     times of its operators."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry(EXACT, "1")
-    options.intra_op_num_threads = threads or 0
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, profile
-    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = ort_session(content, threads, profile=profile)
 
     def run(feeds: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
         found = session.run(list(names), dict(feeds))
         return {name: np.asarray(x) for name, x in zip(names, found, strict=True)}
 
-    return Session(run, f"ONNX Runtime {ort.__version__}", session)
+    about = f"ONNX Runtime {importlib.metadata.version('onnxruntime')}"
+    return Session(run, about, session, tuple(one.name for one in session.get_outputs()))
 
 
 def openvino_session(content: bytes, threads: int | None = None, precision: str | None = "f32") -> Session:
@@ -83,7 +77,8 @@ def openvino_session(content: bytes, threads: int | None = None, precision: str 
         results = compiled(dict(feeds))
         return {name: np.array(results[compiled.output(name)]) for name in names}
 
-    return Session(run, f"OpenVINO {ov.__version__.split('-')[0]}, float parts in {used}", compiled)
+    about = f"OpenVINO {ov.__version__.split('-')[0]}, float parts in {used}"
+    return Session(run, about, compiled, tuple(one.get_any_name() for one in compiled.outputs))
 
 
 @contextmanager
@@ -100,7 +95,7 @@ def _untold() -> Iterator[None]:
 
 
 RUNTIMES = {
-    "onnxruntime": Runtime("onnxruntime", "onnx", load=ort_session),
+    "onnxruntime": Runtime("onnxruntime", "onnx", load=onnxruntime_session),
     "openvino": Runtime("openvino", "openvino", load=openvino_session),
     "openvino-default": Runtime("openvino", "openvino", load=partial(openvino_session, precision=None)),
 }

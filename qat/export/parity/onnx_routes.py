@@ -25,7 +25,7 @@ SATURATES = (
     "what does not fit: sums of large codes come out wrong. Quantize weights with 7 bits for such CPUs."
 )
 UNKNOWN = "The sites of this file cannot be found, as another version of qat wrote it: only outputs are compared."
-SETTINGS = ("opset", "four_bits")  # arguments of the exporter, in its order
+SETTINGS = ("opset", "four_bits", "float_biases")  # arguments of the exporter, in its order
 OPEN = 2  # the length of open axes where only names are asked for
 
 

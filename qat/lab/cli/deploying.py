@@ -53,3 +53,31 @@ def parity(
         typer.echo(str(path))
         if found.broken:
             raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Folders of finished trials, and files that were exported.")],
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of every runtime.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Examples of a call.")] = 1,
+    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Calls of each that are timed, in turns.")] = 30,
+    cold: Annotated[bool, typer.Option(help="Start each in a process of its own too: memory and cold start.")] = True,
+    sites: Annotated[int, typer.Option("--sites", min=0, help="Slowest operators that ONNX Runtime's times show.")] = 0,
+    trust: Trust = False,
+) -> None:
+    """Time models in XLA and exported files in ONNX Runtime and OpenVINO, in turns, as ratios to float in XLA."""
+    with one_clear_error():
+        from qat.lab.jobs.threads import cores, on_cores, using
+
+        with using(threads or len(cores())), on_cores(threads or len(cores())):
+            from qat.lab.inspect.bench import Extent
+            from qat.lab.inspect.bench import bench as run
+            from qat.lab.inspect.bench_tables import operator_table, ratio_table
+
+            extent = Extent(rounds=rounds, batch=batch, threads=threads, cold=cold)
+            found = run(models, extent, trust=trust)
+        for line in found.left_out:
+            typer.echo(f"Left out: {line}", err=True)
+        for name, times in found.operators.items() if sites else ():
+            stdout().print(operator_table(name, times[:sites]))
+        stdout().print(ratio_table(found, extent))

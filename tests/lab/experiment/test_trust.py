@@ -11,6 +11,7 @@ from run_folders import make_runs
 from qat.export import export_model
 from qat.lab.cli.app import app
 from qat.lab.experiment.plugins import is_own
+from qat.lab.inspect.bench import Extent, bench
 from qat.lab.inspect.detector.load import load_detector, load_float_stage
 from qat.lab.inspect.export import export_trial
 from qat.lab.inspect.parity import parity_of_trial
@@ -33,6 +34,7 @@ USES = {
     "detect": (lambda trial, trust: load_detector(trial, trust=trust), "detection"),
     "export": (lambda trial, trust: export_trial(trial, "safetensors", trust=trust), "detection"),
     "parity": (lambda trial, trust: parity_of_trial(trial, exported_beside(trial), trust=trust), "detection"),
+    "bench": (lambda trial, trust: bench([str(trial)], Extent(), trust=trust), "detection"),
     "detect beside float": (lambda trial, trust: load_float_stage(trial, trust=trust), "detection"),
     "show": (lambda trial, trust: why(trial.parent.parent, trial.name, {}, None, trust=trust), "classification"),
     "check-target": (
@@ -159,4 +161,5 @@ def test_every_command_that_takes_a_run_folder_is_one_that_only_reads_or_asks_fo
         "check_target",
         "export",
         "parity",
+        "bench",
     }
