@@ -1,10 +1,13 @@
-"""Deployed models in turns: float, `serve` and `compile` in XLA, with and without folded norms, as shares of float.
+"""Deployed models in turns: float, `serve` and `compile` in XLA and exported files in ONNX Runtime and OpenVINO, with
+and without folded norms, as shares of float in XLA.
 
 python benchmarks/deploy.py [MODEL ...] [--rounds 30] [--weights-only]
 
-Models: yolo (yolo_lite at 640 pixels), resnet (ResNet-18 at 224), minilm16, minilm64 (one text of so many tokens), row
-(one row by two large matrices). Random weights take as long as trained ones. Times are by the processor's clock, which
-other processes disturb less than the wall's, and by the wall's. For one thread: `taskset -c 0 python ...`.
+Models: yolo (yolo_lite at 640 pixels), resnet (ResNet-18 at 224), minilm16, minilm64 (one text of so many tokens),
+minilm8x128 (8 texts of 128), row (one row by two large matrices). Exported files of models with norms have them folded
+and quantized additions (`adds=True`), which lets ONNX Runtime fuse all convolutions. OpenVINO tells its precision.
+Random weights take as long as trained ones. Times are by the processor's clock, which other processes disturb less than
+the wall's, and by the wall's. For one thread: `taskset -c 0 python ...`.
 """
 
 import argparse
@@ -12,7 +15,7 @@ import functools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +25,10 @@ import numpy as np
 from flax import linen as nn
 
 import qat
+from qat.export.onnx.export import to_onnx
+from qat.export.operators import integer_operators, product_sites
+from qat.export.sessions import RUNTIMES as RUNTIMES_OF_FILES
+from qat.export.sessions import missing
 from qat.models.adapter import forward
 from qat.runtime import keep_freed_memory
 
@@ -81,10 +88,10 @@ def resnet() -> Deployed:
     return Deployed(model.apply, jax.jit(model.init)(jax.random.key(0), x), (x,), True)
 
 
-def _minilm(length: int) -> Deployed:
+def _minilm(length: int, texts: int = 1) -> Deployed:
     functions = forward("bert(size='minilm')", classes=2)
-    tokens = np.random.default_rng(1).integers(1000, 30000, (1, length), dtype=np.int32)
-    inputs = (jnp.asarray(tokens), jnp.ones((1, length), bool))
+    tokens = np.random.default_rng(1).integers(1000, 30000, (texts, length), dtype=np.int32)
+    inputs = (jnp.asarray(tokens), jnp.ones((texts, length), bool))
     return Deployed(functions.inference, jax.jit(functions.init)(jax.random.key(0), *inputs), inputs)
 
 
@@ -99,6 +106,7 @@ MODELS: dict[str, Callable[[], Deployed]] = {
     "resnet": resnet,
     "minilm16": functools.partial(_minilm, 16),
     "minilm64": functools.partial(_minilm, 64),
+    "minilm8x128": functools.partial(_minilm, 128, 8),
     "row": row,
 }
 
@@ -116,7 +124,36 @@ def xla(model: Deployed, recipes: tuple[str, ...]) -> Calls:
     return calls
 
 
-RUNTIMES: tuple[Callable[[Deployed, tuple[str, ...]], Calls], ...] = (xla,)
+def exported(model: Deployed, recipes: tuple[str, ...]) -> Calls:
+    """Float and quantized ONNX files in the runtimes that are installed; what runs in integers is printed."""
+    feeds = [np.asarray(x) for x in jax.tree.leaves(model.inputs)]
+    threads = len(os.sched_getaffinity(0))
+    calls: Calls = {}
+    for label, function, variables in _functions(model, recipes):
+        graph = to_onnx(function, variables, *model.inputs)
+        content, named = graph.proto.SerializeToString(), dict(zip(graph.inputs, feeds, strict=True))
+        for name, runtime in RUNTIMES_OF_FILES.items():
+            if not runtime.is_installed:
+                print(f"left out: {missing(name)}")
+                continue
+            session = runtime.load(content, threads)
+            count = f"{integer_operators(session, content)} of {product_sites(graph.sites)}"
+            print(f"{name} {label}: {session.about}, {len(content):,} bytes, in integers {count}")
+            calls[f"{name} {label}"] = functools.partial(session.run, named, session.outputs)
+    return calls
+
+
+def _functions(model: Deployed, recipes: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
+    """What is exported, with a label."""
+    yield "float", model.fn, model.params
+    fn = qat.fold_norms(model.fn) if model.has_norms else model.fn
+    for name in recipes:
+        recipe, label = (f"{name}(adds=True)", f"{name}, folded, adds") if model.has_norms else (name, name)
+        q = qat.quantize(fn, qat.recipe(recipe))
+        yield label, q, q.convert(model.params, q.calibrate(model.params, [model.inputs]), *model.inputs)
+
+
+RUNTIMES: tuple[Callable[[Deployed, tuple[str, ...]], Calls], ...] = (xla, exported)
 """Each gives calls by name, of a model quantized by recipes; the first one's program is the float one of all ratios."""
 
 
@@ -128,6 +165,7 @@ def seconds(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, di
     for number in range(-2, rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
+            jax.block_until_ready(calls[name]())  # untimed: threads of the runtime before it may still hold the cores
             before = {clock: read() for clock, read in clocks.items()}
             jax.block_until_ready(calls[name]())
             for clock, read in clocks.items():
@@ -153,7 +191,7 @@ def main() -> None:
             print(f"{name}, {len(os.sched_getaffinity(0))} cores, {clock} ms: median (of float), shortest (of float)")
             for call, values in times.items():
                 numbers = [(f(values), f(times["float"])) for f in (statistics.median, min)]
-                print(f"  {call:24}" + "".join(f"{1e3 * own:9.2f} ({own / base:.2f})" for own, base in numbers))
+                print(f"  {call:34}" + "".join(f"{1e3 * own:9.2f} ({own / base:.2f})" for own, base in numbers))
 
 
 if __name__ == "__main__":

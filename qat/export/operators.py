@@ -23,7 +23,8 @@ INTEGER_OPS = {
     "ConvInteger",
     "MatMulNBits",
 }
-LAYERS = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Eltwise"}
+LAYERS = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul"}
+ADDITION = "/Add"  # in the names of nodes that our exporter writes
 INTEGER_TYPES = {"u8", "i8"}
 NO_PRODUCT = (":embedding:",)
 
@@ -54,11 +55,13 @@ def integer_operators(session: Session, content: bytes) -> int:
 
 
 def _is_integer_layer(info: Any) -> bool:
+    names = ("layerType", "runtimePrecision", "originalLayersNames")
     try:
-        kind, precision = (str(info[name].astype(str)) for name in ("layerType", "runtimePrecision"))
+        kind, precision, made_of = (str(info[name].astype(str)) for name in names)
     except (RuntimeError, KeyError, TypeError):  # nodes without these
         return False
-    return kind in LAYERS and precision in INTEGER_TYPES
+    is_product = kind in LAYERS or (kind == "Eltwise" and ADDITION in made_of)  # others are of truth values, in bytes
+    return is_product and precision in INTEGER_TYPES
 
 
 def _optimized(content: bytes) -> Any:

@@ -23,7 +23,7 @@ def _causes(row: Row) -> Iterator[str]:
     if fed is not None and whole is not None and whole.different > fed.different:
         yield (
             f"End to end {whole.share:.2%} of codes differ, by {whole.largest} at most, where each site by itself has "
-            f"{fed.share:.3%}: a code that differs changes what every later site reads."
+            f"{fed.share:.4%}: a code that differs changes what every later site reads."
         )
     if wrong := [site.id for site in row.sites if site.weights is False]:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
@@ -40,7 +40,10 @@ def _by_itself(counts: CodeCounts) -> str:
     if counts.farthest is None:
         return f"{many}, by one."
     if counts.farthest == TIE:
-        return f"{many}, by one, all of values halfway between two codes: the runtime rounds these away from zero."
+        return (
+            f"{many}, by one, all of values halfway between two codes: the runtime rounds halves away from zero, or "
+            "divides by the scale where `serve` multiplies by its reciprocal."
+        )
     if counts.farthest <= NEAR:
         return (
             f"{many}, by one, all of values within {counts.farthest:.1g} of a step of the boundary between two codes: "
