@@ -149,6 +149,12 @@ def test_settings_and_batches_that_litert_cannot_have_are_refused():
         ready("litert", Exportable(q, converted, (x,), batch="dynamic"))
 
 
+def test_a_form_that_was_never_compared_is_refused():
+    q, converted, x = made("w8a8_dynamic")
+    with pytest.raises(ValueError, match=r"its activations have dynamic ranges.* Give it a static range"):
+        annotated(q, converted, x)
+
+
 def operators(path) -> Counter:
     """How many operators of each kind and type of result a flatbuffer has."""
     schema = importlib.import_module("ai_edge_litert.schema_py_generated")

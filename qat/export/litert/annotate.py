@@ -136,8 +136,8 @@ def _refused(site: SitePlan, converted: Converted) -> str | None:
     if c.trip_count != 1 or c.scans:
         return "it stands in a loop, where its scales would be values. Unroll the loop, or leave the site in float"
     for operand in site.operands:
-        if isinstance(operand, ActivationOperand) and operand.spec.dynamic and c.op != "dot_general":
-            return "its activations have dynamic ranges, which only products have there. Give it a static range"
+        if isinstance(operand, ActivationOperand) and operand.spec.dynamic:
+            return "its activations have dynamic ranges, never compared with what is served. Give it a static range"
         if not isinstance(operand, WeightOperand) or c.op == "embedding":
             continue
         q = converted.weights[operand.key]
