@@ -34,7 +34,7 @@ def both(**changes):
 AFFINE, CHANNEL = TensorSpec(4, grid="affine"), TensorSpec(4, grid="affine", per="channel")
 LEARNING = TensorSpec(4, grid="affine", per="channel", quantizer="lsq")
 SEARCHES = {"histogram": "histogram(candidates=3)", "mse": "mse(candidates=3)"}  # op by op, few candidates
-SEARCHING = {f"observer {name}" for name in SEARCHES}  # tens of seconds op by op; traced below
+SEARCHING = {f"observer {name}" for name in (*SEARCHES, "percentile", "ema")}  # tens of seconds op by op; traced below
 SPECS = {
     **{f"observer {name}": both(observer=SEARCHES.get(name, name)) for name in observers.names()},
     **{f"quantizer {name}": both(quantizer=name) for name in quantizers.names()},

@@ -9,8 +9,8 @@ from zoo import ZOO
 import qat
 from qat.engines import Engine, engines, integer
 
-HEAVY = [pytest.param(name, marks=pytest.mark.slow) for name in ("bert_bf16", "scan_remat")]
-MODELS = ["mobilenet", "gru", *HEAVY]
+HEAVY = [pytest.param(name, marks=pytest.mark.slow) for name in ("gru", "bert_bf16", "scan_remat")]
+MODELS = ["mobilenet", *HEAVY]
 SEEN: list[tuple[tuple[int, ...], int]] = []
 
 

@@ -27,10 +27,7 @@ HEAVY = {
     "lenet", "unet", "mixer", "scan_remat", "resnet_eval", "nnx_scan", "text_cnn", "vit", "nnx_transformer",
 }  # fmt: skip
 # The others are compared in the slow tests, and all in benchmarks/coverage.py.
-QUICK = [
-    "mlp", "lenet_bf16", "resnet_train", "mobilenet", "lstm", "moe_switch", "custom_rules", "nnx_cnn", "callbacks",
-    "token_router",
-]  # fmt: skip
+QUICK = ["mlp", "lenet_bf16", "mobilenet", "lstm", "custom_rules", "nnx_cnn", "callbacks"]
 SLOW_RECIPES = ["w8a8", "w8a8_dynamic", "w4a4", "w8", "w2a4(quantizer='lsq')"]
 AT_HOME = {"callbacks"}  # call functions of this process, which jax exports for no other platform
 NEED_BRANCHES = {"moe_switch"}  # routes by its input: few batches do not reach every branch
