@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ownparts import forgotten
 
 import qat
 from qat.export import Exportable, Runnable, exporters
@@ -167,19 +168,21 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_one_are_refused(tmp_path)
         qat.export_model(tmp_path, *MODELS["int8"], X, to="safetensors")
 
 
-def test_a_missing_package_and_a_batch_that_a_format_cannot_have_are_told(monkeypatch):
-    @exporters.register
-    def stone():
-        """Needs what is not installed, and one batch."""
-        return qat.export.Exporter(".stone", lambda _: NOTHING, lambda *_: None, packages=packages, dynamic=False)
+def test_a_missing_package_and_a_batch_that_a_format_cannot_have_are_told():
+    with forgotten():
 
-    monkeypatch.setattr(exporters, "_factories", {**exporters._factories})
-    packages = ("no_such_package",)
-    with pytest.raises(ValueError, match=r"needs the package no_such_package.*pip install 'jax-qat\[export\]'"):
-        ready("stone")
-    packages = ()
-    with pytest.raises(ValueError, match="`batch` must be a number for the exporter 'stone', got 'dynamic'"):
-        ready("stone", Exportable(*MODELS["int8"], inputs=(X,), batch="dynamic"))
+        @exporters.register
+        def stone():
+            """Needs what is not installed, and one batch."""
+            return qat.export.Exporter(".stone", lambda _: NOTHING, lambda *_: None, packages=packages, dynamic=False)
+
+        packages = ("no_such_package",)
+        with pytest.raises(ValueError, match=r"needs the package no_such_package.*pip install 'jax-qat\[export\]'"):
+            ready("stone")
+        packages = ()
+        with pytest.raises(ValueError, match="`batch` must be a number for the exporter 'stone', got 'dynamic'"):
+            ready("stone", Exportable(*MODELS["int8"], inputs=(X,), batch="dynamic"))
+    assert "stone" not in exporters.names()
 
 
 @pytest.mark.parametrize(
