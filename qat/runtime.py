@@ -95,20 +95,25 @@ def shortest(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -
     return {name: [min(values[part::PARTS]) for part in range(PARTS)] for name, values in times.items()}
 
 
-def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+def in_turns(
+    functions: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, *, least: float = LEAST, settle: bool = False
+) -> dict[str, list[float]]:
     """Seconds of one call of each function in each round, after two rounds of warming up.
 
     A round times each function once, and each round starts with another one, so that of three or more none follows
-    itself: a call finds its memory warm after a call of the same function. A short call is repeated until the total is
-    long enough to time, and its time is the mean.
+    itself: a call finds its memory warm after a call of the same function. A short call is repeated until the total
+    takes `least` seconds, and its time is the mean. With `settle` each call runs untimed right before it is timed,
+    where functions of several runtimes take turns: threads of the one before may still wait on the cores.
     """
     for _ in range(WARM_UP):
-        repeats = {name: max(1, math.ceil(LEAST / _seconds(call, 1))) for name, call in functions.items()}
+        repeats = {name: max(1, math.ceil(least / _seconds(call, 1))) for name, call in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}
     names = list(functions)
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
+            if settle:
+                _seconds(functions[name], repeats[name])
             times[name].append(_seconds(functions[name], repeats[name]))
     return times
 

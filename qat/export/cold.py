@@ -4,6 +4,7 @@ This file is also what such a process runs, by its path and not as a module: not
 which an application does not need either.
 """
 
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,8 @@ def measure(path: Path, runtime: str, inputs: Sequence[np.ndarray], names: Seque
     with tempfile.TemporaryDirectory() as folder:
         arrays: dict[str, Any] = dict(zip(names, inputs, strict=True))
         np.savez(Path(folder) / INPUTS, **arrays)
-        return measured([__file__, runtime, str(path), str(Path(folder) / INPUTS), str(threads or 0)])
+        # -P: the folder of this file holds `onnx`, which must not hide the package of that name
+        return measured(["-P", __file__, runtime, str(path), str(Path(folder) / INPUTS), str(threads or 0)])
 
 
 def measured(arguments: Sequence[str]) -> Cold:
@@ -67,12 +69,9 @@ def run(runtime: str, path: str, inputs: str, threads: str) -> None:
     with np.load(inputs) as found:
         arrays = dict(found)
     if runtime == "onnxruntime":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        options.intra_op_num_threads = int(threads)
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, arrays)
+        # The session that is timed when warm, from a file that needs nothing of the package.
+        session = runpy.run_path(str(Path(__file__).parent / "onnx" / "session.py"))["ort_session"]
+        session(path, int(threads)).run(None, arrays)
     elif runtime.startswith("openvino"):
         sys.modules["openvino_telemetry"] = None  # pyright: ignore[reportArgumentType]  # nobody is told of the model
         import openvino

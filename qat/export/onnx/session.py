@@ -12,19 +12,20 @@ WARNINGS_AND_ABOVE, ERRORS_AND_ABOVE = 2, 3
 
 
 def ort_session(
-    content: bytes,
+    content: bytes | str,
     threads: int | None = None,
     optimized: str | Path | None = None,
     *,
     profile: str | None = None,
     exact: bool = True,
 ) -> Any:
-    """An `onnxruntime.InferenceSession` of a model's bytes on the CPU, with as many threads as it chooses by default.
+    """An `onnxruntime.InferenceSession` of a model's bytes, or of the file at a path, on the CPU, with as many threads
+    as it chooses by default.
 
     `optimized` is where it writes the graph that it runs, `profile` the path's start of a file of its operators' times.
-    Without `exact`, CPUs without VNNI instructions take a faster kernel whose sums saturate,
-    and activations that weights of 4 bits multiply are rounded to 8 bits. Raises
-    `ModuleNotFoundError` that names the extra where ONNX Runtime is missing.
+    Without `exact`, CPUs without VNNI instructions take a faster kernel whose sums saturate, and activations that
+    weights of 4 bits multiply are rounded to 8 bits. Raises `ModuleNotFoundError` that names the extra where ONNX
+    Runtime is missing.
     """
     try:
         import onnxruntime

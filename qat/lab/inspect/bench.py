@@ -1,10 +1,8 @@
 """Times of models in the runtimes that are here, all in turns in one process, with memory and cold start in others."""
 
 import functools
-import math
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from qat.lab.inspect.export import example_inputs
 from qat.lab.inspect.trial import Trial, load_trial
 from qat.lab.runs.models import model_file
 from qat.registry import parse_call
-from qat.runtime import keep_freed_memory
+from qat.runtime import in_turns, keep_freed_memory
 from qat.transform import Quantized
 
 Z = 1.96
@@ -114,35 +112,11 @@ def bench(models: Sequence[str], extent: Extent, *, trust: bool = False) -> Benc
     if not found:
         raise ValueError(f"nothing to time in {', '.join(models)}: {' '.join(left_out) or 'no model is named'}.")
     found.sort(key=lambda one: not one.name.endswith(" float"))
-    times = _in_turns([one.call for one in found], extent.rounds)
+    calls = {str(number): one.call for number, one in enumerate(found)}
+    times = list(in_turns(calls, extent.rounds, least=LEAST, settle=True).values())
     rows = [_row(one, own, times[0], extent) for one, own in zip(found, times, strict=True)]
     operators = {f"{one.name}, {one.runtime}": one.operators() for one in found if one.operators is not None}
     return Benchmark(tuple(rows), operators, tuple(left_out))
-
-
-def _in_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
-    """Seconds of one call of each in every round, short ones several at once.
-
-    Before a call is timed it runs untimed: threads of the runtime before it may still wait on the cores, and memory
-    is warm.
-    """
-    for call in calls:
-        _seconds(call, 1)  # compiles, and allocates
-    repeats = [max(1, math.ceil(LEAST / _seconds(call, 1))) for call in calls]
-    times: list[list[float]] = [[] for _ in calls]
-    for number in range(rounds):
-        for place in range(len(calls)):
-            turn = (number + place) % len(calls)
-            _seconds(calls[turn], repeats[turn])
-            times[turn].append(_seconds(calls[turn], repeats[turn]))
-    return times
-
-
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeats):
-        jax.block_until_ready(call())
-    return max(time.perf_counter() - start, 1e-9) / repeats
 
 
 def _row(one: _Candidate, times: list[float], base: list[float], extent: Extent) -> Timed:
