@@ -1,7 +1,7 @@
 """From a source to batches: shuffled by step for training, in order for evaluation and calibration."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from qat.data.buckets import Buckets
 from qat.data.dataset import Augment
-from qat.data.source import Example, Source, gather
+from qat.data.source import Example, Source, columns_of, gather
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,29 @@ class Batches:
         """Steps in which every example comes once."""
         return len(self.source) / self.batch_size
 
-    def __getitem__(self, step: int) -> Example:
+    def places(self, step: int) -> np.ndarray:
+        """The indices in the source of the examples of a step, in their order in the batch."""
         if step < 0:
             raise ValueError(f"`step` must be at least 0, got {step}.")
-        size = len(self.source)
-        epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), size)
-        orders = {epoch: self._order(int(epoch)) for epoch in np.unique(epochs)}
-        batch = gather(self.source, np.array([orders[e][place] for e, place in zip(epochs, places, strict=True)]))
+        first = step * self.batch_size
+        parts, left = [], self.batch_size
+        # Invariant: `left` examples from number `first` on are still to be placed; a turn takes those of one epoch.
+        while left:
+            epoch, place = divmod(first, len(self.source))
+            parts.append(self._order(epoch)[place : place + left])
+            first, left = first + len(parts[-1]), left - len(parts[-1])
+        return np.concatenate(parts)
+
+    @property
+    def table(self) -> Mapping[str, np.ndarray] | None:
+        """The arrays of which `places` gives the rows of every batch; None where batches are more than rows of arrays
+        in memory: augmented, cut to buckets, or read when they are asked for."""
+        if self.augment is not None or self.buckets is not None:
+            return None
+        return columns_of(self.source)
+
+    def __getitem__(self, step: int) -> Example:
+        batch = gather(self.source, self.places(step))
         if self.augment is not None:
             batch = self.augment(batch, np.random.default_rng((self.seed, 1, step)))
         return batch if self.buckets is None else self.buckets.cut(batch)

@@ -72,6 +72,12 @@ class InMemory:
         return Columns(gather(self.source, range(len(self.source))))
 
 
+def columns_of(source: Source) -> Mapping[str, np.ndarray] | None:
+    """The arrays of a source that is in memory; None of any other."""
+    columns = source.columns if isinstance(source, InMemory) else source
+    return columns.arrays if isinstance(columns, Columns) else None
+
+
 def gather(source: Source, indices: Sequence[int] | np.ndarray) -> Example:
     """The examples at `indices`, stacked along a new axis 0."""
     if isinstance(source, Gathering):

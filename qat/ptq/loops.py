@@ -1,9 +1,5 @@
-"""Products that are fast within a compiled loop on a CPU, and have fast gradients there.
-
-XLA brings a convolution into the layout of its fast kernel only outside of loops; in one, the gradients that jax
-derives, whose layouts are others, ran 18 times as long for 3 x 3 taps between 48 channels. Here every layout is changed
-by a transposition instead.
-"""
+"""Products that are fast within a compiled loop on a CPU, and have fast gradients there, as
+`qat.core.jaxpr.in_loops` explains."""
 
 import functools
 from typing import Any
@@ -11,7 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from qat.core.jaxpr import bind, layouts
+from qat.core.jaxpr import bind, laid_out, layouts
 
 
 def product(eqn: Any, lhs: Array, rhs: Array) -> Array:
@@ -38,22 +34,9 @@ class _Form:
         self.eqn = eqn
 
 
-def _laid_out(eqn: Any, lhs: Array, rhs: Array) -> Array:
-    """The convolution of an equation with channels last in its operands, its kernel and its result."""
-    numbers = eqn.params["dimension_numbers"]
-    left, right, out = ((s[0], *s[2:], s[1]) for s in (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec))
-    right = (*numbers.rhs_spec[2:], numbers.rhs_spec[1], numbers.rhs_spec[0])
-    rank = lhs.ndim
-    last = (0, rank - 1, *range(1, rank - 1))
-    standard = jax.lax.ConvDimensionNumbers(last, (rank - 1, rank - 2, *range(rank - 2)), last)
-    params = {**eqn.params, "dimension_numbers": standard}
-    y = eqn.primitive.bind(lhs.transpose(left), rhs.transpose(right), **params)
-    return y.transpose(sorted(range(rank), key=out.__getitem__))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(form: _Form, lhs: Array, rhs: Array) -> Array:
-    return _laid_out(form.eqn, lhs, rhs)
+    return laid_out(form.eqn, lhs, rhs)
 
 
 def _conv_forward(form: _Form, lhs: Array, rhs: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -76,7 +59,7 @@ def _evaluated(transposed: Any, grad: Array) -> Array:
         reads: list[Any] = eqn.invars
         arrays = [v.val if layouts.is_literal(v) else env[v] for v in reads]
         conv = eqn.primitive.name == "conv_general_dilated"
-        outs = [_laid_out(eqn, *arrays)] if conv else bind(eqn, arrays)
+        outs = [laid_out(eqn, *arrays)] if conv else bind(eqn, arrays)
         env.update(zip(eqn.outvars, outs, strict=True))
     return env[closed.jaxpr.outvars[0]]
 

@@ -1,6 +1,6 @@
 """One batch per step, checked on the host before it can cause a compilation or a wrong average."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -32,6 +32,10 @@ class RandomAccess(Protocol):
     """Batches by step: `batches[step]` is the same pytree of arrays whenever it is asked for."""
 
     def __getitem__(self, step: int, /) -> Any: ...
+
+
+type Table = Mapping[str, np.ndarray]
+"""Arrays of which every batch of a source is rows: `batches.table`, with `batches.places(step)` its rows of a step."""
 
 
 class Bucketed(Protocol):

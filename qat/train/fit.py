@@ -59,26 +59,27 @@ def fit(
     Raises `FloatingPointError` naming the first step whose loss or gradient is not finite; its weights are not saved.
     """
     mesh = data_mesh(config.devices, config.batch_size, config.accumulate)
-    _check_trainable(params)
-    _check_groups(config, params)
-    carry = _start(params, state, config, mesh)
+    check_trainable(params)
+    check_groups(config, params)
+    carry = first_carry(params, state, config, mesh)
     with checkpoint.open_folder(checkpoints) as folder:
         record = checkpoint.run_record(config, identity, carry)
         start, carry, history = _resume(folder, record, carry, mesh)
         steps = _steps(loss, carry, batches, config, mesh, start)
         with progress_bar(progress, description, config.steps, start) as show:
             for done, carry, newest in steps:
-                if newest and _due(done, config.log_every, config):
+                if newest and is_due(done, config.log_every, config):
                     history.append({"step": done, **newest})
                     on_metrics(done, newest) if on_metrics else None
-                if newest and folder is not None and _due(done, config.checkpoint_every, config):
+                if newest and folder is not None and is_due(done, config.checkpoint_every, config):
                     checkpoint.save(folder, done, carry, record, history)
                 show(done, history[-1]["loss"] if history else None)
     end = from_host(to_host(carry), carry)
     return FitResult(end.params, end.state, end.ema, config.steps, history)
 
 
-def _start(params: Any, state: Any, config: TrainConfig, mesh: Mesh) -> Carry:
+def first_carry(params: Any, state: Any, config: TrainConfig, mesh: Mesh) -> Carry:
+    """The carry of a run's first step."""
     ours = replicate(params, mesh)
     ema = None if config.ema_decay is None else replicate(params, mesh)
     return Carry(ours, replicate(state, mesh), initialiser(config.optimizer, config.groups, mesh)(ours), ema)
@@ -97,21 +98,27 @@ def _steps(
 ) -> Iterator[tuple[int, Carry, dict[str, float] | None]]:
     """Steps done, what they made of the carry, and the last one's metrics where they are to be logged or saved."""
     batch_of = checked(batches, config.batch_size, config.steps)
-    hyper_of, pending = _numbers(config), []
+    hyper_of, pending = numbers_of(config), []
     for step in range(start, config.steps):
-        frozen = config.freeze_bn_step is not None and step >= config.freeze_bn_step
+        frozen = is_frozen(config, step)
         advance = train_step(loss, config.optimizer, config.groups, config.accumulate, frozen, mesh)
         hyper = hyper_of(step)
         carry, metrics = advance(carry, split(batch_of(step), mesh, config.accumulate), hyper)
         pending.append({**metrics, "learning_rate": hyper.learning_rate})
         done = step + 1
         newest = None
-        if _due(done, config.log_every, config) or _due(done, config.checkpoint_every, config):
+        if is_due(done, config.log_every, config) or is_due(done, config.checkpoint_every, config):
             newest, pending = _finite(pending, done), []
         yield done, carry, newest
 
 
-def _numbers(config: TrainConfig) -> Callable[[int], Hyper]:
+def is_frozen(config: TrainConfig, step: int) -> bool:
+    """Whether running statistics are left alone at a step."""
+    return config.freeze_bn_step is not None and step >= config.freeze_bn_step
+
+
+def numbers_of(config: TrainConfig) -> Callable[[int], Hyper]:
+    """The numbers of each step: rate, decay, seed and the like."""
     factor = warmed_up(schedules.build(config.schedule), config.warmup_steps, config.steps)
     clip_norm = math.inf if config.clip_norm is None else config.clip_norm
 
@@ -128,7 +135,8 @@ def _numbers(config: TrainConfig) -> Callable[[int], Hyper]:
     return hyper_of
 
 
-def _due(done: int, every: int, config: TrainConfig) -> bool:
+def is_due(done: int, every: int, config: TrainConfig) -> bool:
+    """Whether something that is done every so many steps, and at the end, is due after `done` steps."""
     return done % every == 0 or done == config.steps
 
 
@@ -136,15 +144,21 @@ def _finite(pending: list[dict[str, Any]], done: int) -> dict[str, float]:
     """The newest metrics, as numbers, once every pending step's loss and gradient is known to be finite."""
     watched = jax.device_get([(metrics["loss"], metrics["grad_norm"]) for metrics in pending])
     for step, (loss, norm) in enumerate(watched, start=done - len(pending)):
-        if not (np.isfinite(loss) and np.isfinite(norm)):
-            raise FloatingPointError(
-                f"loss {loss} and gradient norm {norm} at step {step}, counted from 0, must be finite. "
-                "Lower `learning_rate`, set `clip_norm`, or look at the batch of that step."
-            )
+        refuse_not_finite(step, loss, norm)
     return {name: float(value) for name, value in jax.device_get(pending[-1]).items()}
 
 
-def _check_trainable(params: Any) -> None:
+def refuse_not_finite(step: int, loss: Any, norm: Any) -> None:
+    """Raise `FloatingPointError` for a step whose loss or gradient is not finite."""
+    if not (np.isfinite(loss) and np.isfinite(norm)):
+        raise FloatingPointError(
+            f"loss {loss} and gradient norm {norm} at step {step}, counted from 0, must be finite. "
+            "Lower `learning_rate`, set `clip_norm`, or look at the batch of that step."
+        )
+
+
+def check_trainable(params: Any) -> None:
+    """Raise `ValueError` for parameters that cannot be trained."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     wrong = [
         jax.tree_util.keystr(path) for path, leaf in leaves if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
@@ -154,7 +168,8 @@ def _check_trainable(params: Any) -> None:
         raise ValueError(f"`params` must hold floating-point arrays, got {came}. Put what does not train into `state`.")
 
 
-def _check_groups(config: TrainConfig, params: Any) -> None:
+def check_groups(config: TrainConfig, params: Any) -> None:
+    """Raise `ValueError` for a group of the config that no parameter belongs to."""
     idle = [group.match for group in config.groups if group not in matching(config.groups, params)]
     if idle:
         paths = [

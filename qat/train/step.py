@@ -52,20 +52,31 @@ def train_step(
     Cached on its arguments, so that runs that differ in numbers only (rates, decay, seed, steps) share one program.
     A batch has a leading axis of length `accumulate`.
     """
-
-    def step(carry: Carry, batch: Any, hyper: Hyper) -> tuple[Carry, Metrics]:
-        key = jax.random.fold_in(jax.random.key(hyper.seed), hyper.step)
-        value = functools.partial(_gradient, functools.partial(loss, frozen=frozen), carry.params)
-        grads, state, metrics = _accumulated(value, carry.state, batch, key, accumulate)
-        norm = optax.tree.norm(grads)
-        grads, _ = optax.clip_by_global_norm(hyper.clip_norm).update(grads, optax.EmptyState())
-        tx = grouped(optimizer, groups, hyper.weight_decay)
-        updates, opt_state = tx.update(grads, carry.opt_state, carry.params)
-        params = jax.tree.map(lambda p, u: p - jnp.asarray(hyper.learning_rate, p.dtype) * u, carry.params, updates)
-        ema = None if carry.ema is None else jax.tree.map(_average(hyper.ema_decay), carry.ema, params)
-        return Carry(params, state, opt_state, ema), {**metrics, "grad_norm": norm}
-
+    step = functools.partial(one_step, loss, optimizer, groups, accumulate, frozen)
     return jax.jit(step, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def one_step(
+    loss: Loss,
+    optimizer: str,
+    groups: tuple[ParamGroup, ...],
+    accumulate: int,
+    frozen: bool,
+    carry: Carry,
+    batch: Any,
+    hyper: Hyper,
+) -> tuple[Carry, Metrics]:
+    """Take one optimizer step on a batch with a leading axis of length `accumulate`."""
+    key = jax.random.fold_in(jax.random.key(hyper.seed), hyper.step)
+    value = functools.partial(_gradient, functools.partial(loss, frozen=frozen), carry.params)
+    grads, state, metrics = _accumulated(value, carry.state, batch, key, accumulate)
+    norm = optax.tree.norm(grads)
+    grads, _ = optax.clip_by_global_norm(hyper.clip_norm).update(grads, optax.EmptyState())
+    tx = grouped(optimizer, groups, hyper.weight_decay)
+    updates, opt_state = tx.update(grads, carry.opt_state, carry.params)
+    params = jax.tree.map(lambda p, u: p - jnp.asarray(hyper.learning_rate, p.dtype) * u, carry.params, updates)
+    ema = None if carry.ema is None else jax.tree.map(_average(hyper.ema_decay), carry.ema, params)
+    return Carry(params, state, opt_state, ema), {**metrics, "grad_norm": norm}
 
 
 def _gradient(

@@ -5,6 +5,7 @@ The one package that needs jax's extend layer and its dead-code elimination (`la
 
 from qat.core.jaxpr.contraction import Contraction, Location, Operand, Origin, contracted, leaf_path
 from qat.core.jaxpr.find import find, trace
+from qat.core.jaxpr.in_loops import in_loops, laid_out
 from qat.core.jaxpr.layouts import (
     abstract,
     bind,
@@ -37,9 +38,11 @@ __all__ = [
     "evaluate",
     "exceeds",
     "find",
+    "in_loops",
     "is_literal",
     "joined",
     "known_operands",
+    "laid_out",
     "laid_out_by_xla",
     "leaf_path",
     "open_jaxpr",

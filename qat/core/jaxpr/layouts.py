@@ -62,7 +62,7 @@ def scan_layout(eqn: JaxprEqn) -> Scan:
     p = eqn.params
     if "ft_in" in p:
         # Newer versions of jax keep a tree of the three groups of operands in the place of two counts.
-        consts, carry, _ = (len(group) for group in p["ft_in"].elts)
+        consts, carry, _ = (len(group) for group in p["ft_in"].unpack())
     else:
         consts, carry = p["num_consts"], p["num_carry"]
     return Scan(p["jaxpr"], consts, carry, length=p["length"], reverse=p["reverse"], unroll=p["unroll"])
