@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from qat.train.devices import data_mesh, from_host, replicate, split, to_host
 from qat.train.feed import RandomAccess, checked
 from qat.train.optimizer import Hyper, matching, ramped, schedules, warmed_up
 from qat.train.progress import progress_bar
-from qat.train.step import Carry, Loss, initialiser, train_step
+from qat.train.step import Carry, Inside, Loss, Step, initialiser, train_step
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class FitResult:
 
     `ema_params` is the average of the weights, or `None` where the config asks for none. `history` has an entry per
     `log_every` steps: `step` (steps done) and, of that step, `loss`, `grad_norm`, `learning_rate`, the loss's metrics.
+    `how` says how it was computed: alone, or with others by `fit_together`.
     """
 
     params: Any
@@ -33,6 +34,7 @@ class FitResult:
     ema_params: Any
     step: int
     history: list[dict[str, float]]
+    how: Literal["alone", "map", "vmap"] = "alone"
 
 
 def fit(
@@ -47,6 +49,7 @@ def fit(
     progress: bool = True,
     on_metrics: Callable[[int, dict[str, float]], None] | None = None,
     description: str = "train",
+    inside: Inside | None = None,
 ) -> FitResult:
     """Train `params` on `batches[0]`, `batches[1]`, ... and carry `state` along.
 
@@ -55,7 +58,8 @@ def fit(
 
     With `checkpoints`, a run that was killed continues there and ends as if it had not been; a finished one returns
     at once. `identity` names what the result depends on beside the config (data, starting point): a folder written
-    under another config, identity or structure is refused with `ValueError`.
+    under another config, identity or structure is refused with `ValueError`. `inside` makes another function of the
+    step before it is compiled.
     Raises `FloatingPointError` naming the first step whose loss or gradient is not finite; its weights are not saved.
     """
     mesh = data_mesh(config.devices, config.batch_size, config.accumulate)
@@ -65,7 +69,8 @@ def fit(
     with checkpoint.open_folder(checkpoints) as folder:
         record = checkpoint.run_record(config, identity, carry)
         start, carry, history = _resume(folder, record, carry, mesh)
-        steps = _steps(loss, carry, batches, config, mesh, start)
+        program = step_of(loss, config, inside)
+        steps = _steps(program, carry, batches, config, mesh, start)
         with progress_bar(progress, description, config.steps, start) as show:
             for done, carry, newest in steps:
                 if newest and is_due(done, config.log_every, config):
@@ -94,14 +99,13 @@ def _resume(folder: Any, record: dict[str, Any], carry: Carry, mesh: Mesh) -> tu
 
 
 def _steps(
-    loss: Loss, carry: Carry, batches: RandomAccess, config: TrainConfig, mesh: Mesh, start: int
+    program: Step, carry: Carry, batches: RandomAccess, config: TrainConfig, mesh: Mesh, start: int
 ) -> Iterator[tuple[int, Carry, dict[str, float] | None]]:
     """Steps done, what they made of the carry, and the last one's metrics where they are to be logged or saved."""
     batch_of = checked(batches, config.batch_size, config.steps)
     hyper_of, pending = numbers_of(config), []
     for step in range(start, config.steps):
-        frozen = is_frozen(config, step)
-        advance = train_step(loss, config.optimizer, config.groups, config.accumulate, frozen, mesh)
+        advance = train_step(replace(program, frozen=is_frozen(config, step)), mesh)
         hyper = hyper_of(step)
         carry, metrics = advance(carry, split(batch_of(step), mesh, config.accumulate), hyper)
         pending.append({**metrics, "learning_rate": hyper.learning_rate})
@@ -110,6 +114,12 @@ def _steps(
         if is_due(done, config.log_every, config) or is_due(done, config.checkpoint_every, config):
             newest, pending = _finite(pending, done), []
         yield done, carry, newest
+
+
+def step_of(loss: Loss, config: TrainConfig, inside: Inside | None = None) -> Step:
+    """The program of a run's steps."""
+    groups, accumulate = config.groups, config.accumulate
+    return Step(loss=loss, optimizer=config.optimizer, groups=groups, accumulate=accumulate, inside=inside)
 
 
 def is_frozen(config: TrainConfig, step: int) -> bool:

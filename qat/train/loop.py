@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import jax
@@ -11,54 +10,29 @@ import numpy as np
 from jax import lax
 
 from qat.registry import forgotten_on_change
-from qat.train.optimizer import ParamGroup
-from qat.train.step import Carry, Loss, one_step
+from qat.train.step import Carry, Step
 
 type How = Literal["map", "vmap"]
 """Runs one after the other within the loop, or side by side."""
-type Inside = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""Changes a function for its use in a compiled loop, not its results."""
 type Feed = tuple[int, list[Any], list[Any]]
 """A run's place in the stack, and for each step its batch (or the places of its rows) and its numbers."""
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
-    """The program of a group: its loss, optimizer and shape of a step; `table` holds the arrays of which batches are
-    rows, None where batches are passed as they are."""
-
-    loss: Loss
-    optimizer: str
-    groups: tuple[ParamGroup, ...]
-    _: KW_ONLY
-    accumulate: int
-    how: How
-    inside: Inside | None
-    table: Any
-
-    @classmethod
-    def of(cls, fit: Any, how: How, inside: Inside | None, table: Any) -> "Work":
-        """The program of a run's group."""
-        c = fit.config
-        on_device = None if table is None else jax.device_put(table)
-        return cls(fit.loss, c.optimizer, c.groups, accumulate=c.accumulate, how=how, inside=inside, table=on_device)
-
-
 def advance(
-    work: Work, stacked: Carry, feeds: Sequence[Feed], size: int, chunk: int, *, frozen: bool
+    step: Step, how: How, stacked: Carry, feeds: Sequence[Feed], *, table: Any, size: int, chunk: int
 ) -> tuple[Carry, dict[str, np.ndarray]]:
     """The carries after the steps of `feeds`, and their metrics as arrays `[runs, chunk]`; consumes `stacked`.
 
-    `size` is the number of carries, `chunk` the most steps of a call: what is compiled depends on these, not on how
-    many runs and steps there are.
+    `table` holds the arrays of which batches are rows, None where they are given as they are. `size` is the number of
+    carries, `chunk` the most steps of a call: what is compiled depends on these, not on how many runs and steps there
+    are.
     """
     order = np.zeros(size, np.int32)
     order[: len(feeds)] = [place for place, _, _ in feeds]
     batches = _padded([(place, batches) for place, batches, _ in feeds], size, chunk)
     numbers = _padded([(place, numbers) for place, _, numbers in feeds], size, chunk)
-    program = _program(work.loss, work.optimizer, work.groups, work.accumulate, frozen, work.how, work.inside)
     counts = np.int32(len(feeds)), np.int32(len(feeds[0][1]))
-    stacked, metrics = program(stacked, work.table, batches, numbers, order, *counts)
+    stacked, metrics = _program(step, how)(stacked, table, batches, numbers, order, *counts)
     return stacked, jax.device_get(metrics)
 
 
@@ -79,18 +53,8 @@ def _padded(rows: list[tuple[int, list[Any]]], size: int, chunk: int) -> Any:
 
 @forgotten_on_change
 @functools.lru_cache(maxsize=32)
-def _program(
-    loss: Loss,
-    optimizer: str,
-    groups: tuple[ParamGroup, ...],
-    accumulate: int,
-    frozen: bool,
-    how: How,
-    inside: Inside | None,
-) -> Callable[..., tuple[Carry, dict[str, jax.Array]]]:
+def _program(step: Step, how: How) -> Callable[..., tuple[Carry, dict[str, jax.Array]]]:
     """The compiled loop; consumes the carries that it is given."""
-    plain = functools.partial(one_step, loss, optimizer, groups, accumulate, frozen)
-    step: Callable[..., tuple[Carry, Any]] = plain if inside is None else inside(plain)
 
     def steps(carry: Carry, table: Any, batches: Any, numbers: Any, count: Any) -> tuple[Carry, dict[str, jax.Array]]:
         """One run's carry after `count` steps, and their metrics."""

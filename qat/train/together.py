@@ -7,7 +7,7 @@ Python's part in a step is shared by all steps of all runs.
 
 import contextlib
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ from qat.train.fit import (
     check_groups,
     check_trainable,
     first_carry,
+    fit,
     is_due,
     is_frozen,
     numbers_of,
     refuse_not_finite,
+    step_of,
 )
-from qat.train.loop import How, Inside, Work, advance
-from qat.train.step import Carry, Loss
+from qat.train.loop import How, advance
+from qat.train.step import Carry, Inside, Loss
 
 CHUNK = 50  # steps of a call: few enough that progress is told often, and checkpoints come when they are due
 
@@ -46,6 +48,7 @@ class Fit:
     checkpoints: Path | None = None
     identity: str = ""
     on_metrics: Callable[[int, dict[str, float]], None] | None = None
+    inside: Inside | None = None
 
     @property
     def program(self) -> Hashable:
@@ -55,8 +58,14 @@ class Fit:
         c = self.config
         table = _table(self.batches)
         rows = id(table) if table is not None else tuple(describe(self.batches[0]).items())
-        parts = (c.optimizer, c.groups, c.accumulate, c.batch_size, c.ema_decay is None, rows)
-        return (self.loss, *parts, tuple(describe((self.params, self.state)).items()))
+        parts = (step_of(self.loss, c, self.inside), c.batch_size, c.ema_decay is None, rows)
+        return (*parts, tuple(describe((self.params, self.state)).items()))
+
+    def alone(self) -> FitResult:
+        """Train by itself."""
+        start = (self.params, self.state, self.batches, self.config)
+        saved = {"checkpoints": self.checkpoints, "identity": self.identity}
+        return fit(self.loss, *start, **saved, on_metrics=self.on_metrics, progress=False, inside=self.inside)
 
 
 def alone(fit: Fit) -> str | None:
@@ -107,14 +116,12 @@ class _Run:
         return min(*ends, self.step + chunk, c.steps)
 
 
-def fit_together(
-    fits: Sequence[Fit], how: How = "map", *, inside: Inside | None = None, chunk: int = CHUNK
-) -> list[FitResult | Exception]:
+def fit_together(fits: Sequence[Fit], how: How = "map", *, chunk: int = CHUNK) -> list[FitResult | Exception]:
     """Train runs of one `program` as one; for each its result, or the error that ended it alone.
 
     By `map` runs take turns within the compiled loop, and each ends with the numbers of `fit`, bit for bit; by `vmap`
-    they are computed side by side, with other orders of summation. `inside` changes the step for a compiled loop. A
-    call takes `chunk` steps of each run: metrics are told, and checkpoints written, at its end.
+    they are computed side by side, with other orders of summation. A call
+    takes `chunk` steps of each run: metrics are told, and checkpoints written, at its end.
 
     Raises `ValueError` for runs of several programs.
     """
@@ -126,16 +133,16 @@ def fit_together(
     outcomes: list[FitResult | Exception | None] = [None] * len(fits)
     with contextlib.ExitStack() as folders:
         runs, carries = [], []
-        for number, fit in enumerate(fits):
+        for number, one in enumerate(fits):
             try:
-                run, carry = _opened(fit, len(runs), folders)
+                run, carry = _opened(one, len(runs), folders)
             except Exception as error:  # of this run alone
                 outcomes[number] = error
                 continue
             runs.append((number, run))
             carries.append(carry)
         if runs:
-            _train([run for _, run in runs], carries, how, inside, chunk)
+            _train([run for _, run in runs], carries, how, chunk)
     for number, run in runs:
         outcomes[number] = run.outcome
     return [one for one in outcomes if one is not None]
@@ -153,13 +160,14 @@ def _opened(fit: Fit, place: int, folders: contextlib.ExitStack) -> tuple[_Run, 
     return _Run(fit, place, folder, record, step, history), host
 
 
-def _train(runs: list[_Run], carries: list[Carry], how: How, inside: Inside | None, chunk: int) -> None:
+def _train(runs: list[_Run], carries: list[Carry], how: How, chunk: int) -> None:
     like = first_carry(runs[0].fit.params, runs[0].fit.state, runs[0].fit.config, data_mesh(1, 1, 1))
     stacked = from_host(jax.tree.map(lambda *xs: np.stack(xs), *carries), like)
     del carries
-    _settle(runs, stacked)
+    _settle(runs, stacked, how)
     table = _table(runs[0].fit.batches)
-    work = Work.of(runs[0].fit, how, inside, None if table is None else dict(table))
+    shape = {"table": None if table is None else jax.device_put(dict(table)), "size": len(runs), "chunk": chunk}
+    step = step_of(runs[0].fit.loss, runs[0].fit.config, runs[0].fit.inside)
     # Invariant: `stacked` holds every run's carry after its `step` steps, and a run without outcome has steps left.
     # Each turn takes those that are furthest behind up to where one of them must stop, or to where another one waits.
     while left := [run for run in runs if run.outcome is None]:
@@ -172,10 +180,10 @@ def _train(runs: list[_Run], carries: list[Carry], how: How, inside: Inside | No
         except _RunError as error:
             error.run.outcome = error.cause
             continue
-        stacked, metrics = advance(work, stacked, feeds, len(runs), chunk, frozen=behind.frozen)
+        stacked, metrics = advance(replace(step, frozen=behind.frozen), how, stacked, feeds, **shape)
         for run in now:
             _take_note(run, end, {name: x[run.place] for name, x in metrics.items()})
-        _settle(now, stacked)
+        _settle(now, stacked, how)
 
 
 class _RunError(Exception):
@@ -220,7 +228,7 @@ def _take_note(run: _Run, end: int, metrics: dict[str, np.ndarray]) -> None:
     run.step = end
 
 
-def _settle(runs: list[_Run], stacked: Carry) -> None:
+def _settle(runs: list[_Run], stacked: Carry, how: How) -> None:
     """Save the runs whose checkpoint is due, and take the results of those that have ended."""
     host, like = None, None
     for run in runs:
@@ -236,7 +244,7 @@ def _settle(runs: list[_Run], stacked: Carry) -> None:
                 checkpoint.save(run.folder, run.step, carry, run.record, run.history)
             if over:
                 end = from_host(carry, like)
-                run.outcome = FitResult(end.params, end.state, end.ema, config.steps, run.history)
+                run.outcome = FitResult(end.params, end.state, end.ema, config.steps, run.history, how)
         except Exception as error:
             run.outcome = error
 

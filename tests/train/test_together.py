@@ -9,7 +9,7 @@ import pytest
 
 from qat.data import Batches
 from qat.data.source import Columns
-from qat.train import Fit, FitResult, ParamGroup, TrainConfig, fit, fit_together
+from qat.train import Fit, FitResult, ParamGroup, TrainConfig, fit_together
 
 RNG = np.random.default_rng(0)
 ROWS = Columns({"x": RNG.normal(size=(50, 6)).astype(np.float32), "y": RNG.normal(size=(50, 3)).astype(np.float32)})
@@ -42,11 +42,11 @@ def run(seed: int, **changes) -> Fit:
 
 
 def alone(one: Fit):
-    return fit(one.loss, one.params, one.state, one.batches, one.config, checkpoints=one.checkpoints, progress=False)
+    return one.alone()
 
 
 def arrays(result):
-    leaves = jax.tree.leaves(vars(result))
+    leaves = jax.tree.leaves({**vars(result), "how": None})
     return [jax.random.key_data(x) if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key) else x for x in leaves]
 
 

@@ -41,9 +41,14 @@ def laid_out(eqn: Any, lhs: Array, rhs: Array) -> Array:
 
 
 def in_loops(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` with every convolution laid out for a loop, to be called while jax traces the loop; not differentiable to
-    any advantage, as gradients bring convolutions of their own: give the function that takes the gradients."""
+    """Make `fn` with every convolution laid out for a loop, where jax computes on a CPU; to be called while jax traces.
 
+    Gradients bring convolutions of their own: give the function that takes them.
+    """
+    return _laid_out(fn) if jax.default_backend() == "cpu" else fn
+
+
+def _laid_out(fn: Callable[..., Any]) -> Callable[..., Any]:
     def rewritten(*args: Any) -> Any:
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
         sites: Any = {at: _Site(at) for at in _convolutions(closed, ())}

@@ -10,11 +10,12 @@ from qat.lab.experiment.stages import Stage, stage_of
 from qat.lab.experiment.training import Report, Run, workload_of
 from qat.lab.experiment.trial import measure
 from qat.lab.runs.finished import clear_stage, finish_stage, finished_trial, is_stage_finished
-from qat.lab.runs.manifest import manifest, signature_of, threads_in, write_manifest, write_signature
+from qat.lab.runs.manifest import how_in, manifest, signature_of, threads_in, write_manifest, write_signature
 from qat.lab.runs.metrics import join_points
 from qat.lab.runs.models import write_result
 from qat.lab.runs.record import Record
 from qat.lab.runs.settings import write_config, write_key
+from qat.train import Fit, FitResult
 
 if TYPE_CHECKING:
     from qat.lab.experiment.config import ExperimentConfig
@@ -31,8 +32,14 @@ def is_finished(root: Path, stage: Stage) -> bool:
     return is_stage_finished(stage_folder(root, stage))
 
 
-def run_stage(stage: Stage, root: Path, report: Report = silent, watch: Watch = silent) -> None:
-    """Do one shared stage, its needs being finished; nothing where it is finished itself.
+def run_stage(
+    stage: Stage,
+    root: Path,
+    report: Report = silent,
+    watch: Watch = silent,
+    train: Callable[[Fit], FitResult] = Fit.alone,
+) -> None:
+    """Do one shared stage, its needs being finished; nothing where it is finished itself. `train` does its training.
 
     A damaged result is moved to `superseded/`; checkpoints, which know by themselves whether they are whole, stay.
     """
@@ -42,7 +49,7 @@ def run_stage(stage: Stage, root: Path, report: Report = silent, watch: Watch = 
     folder.mkdir(parents=True, exist_ok=True)
     clear_stage(root, folder, stage.name)
     _write_origin(folder, stage)
-    run = Run(stage.kind, stage.key, folder, report, watch)
+    run = Run(stage.kind, stage.key, folder, report, watch, train)
     write_result(folder, result_of(stage, root, run))
     finish_stage(folder, stage.kind, stage.key, time.monotonic() - started)
 
@@ -60,7 +67,9 @@ def run_trial(config: "ExperimentConfig", stage: Stage, root: Path, folder: Path
     keys = {"key": stage.key, "stages": {need.kind: need.key for need in shared}}
     places = {need.kind: stage_folder(root, need) for need in shared} | {"trial": folder}
     threads = {kind: n for kind, place in places.items() if (n := threads_in(place)) is not None}
-    return measure(workload, config, trained_in(root, stage.needs[0]), folder, {**about, **keys, "threads": threads})
+    how = {kind: one for kind, place in places.items() if (one := how_in(place)) is not None}
+    about = {**about, **keys, "threads": threads, "how": how}
+    return measure(workload, config, trained_in(root, stage.needs[0]), folder, about)
 
 
 def run_experiment(

@@ -9,14 +9,16 @@ import jax
 import numpy as np
 
 from qat import data, tasks
+from qat.core.jaxpr import in_loops
 from qat.core.statistics import replaced, statistics_of
 from qat.lab.experiment.objective import float_loss
 from qat.lab.runs.files import CHECKPOINTS
+from qat.lab.runs.manifest import write_how
 from qat.lab.runs.metrics import append_point, write_points
 from qat.models.adapter import Forward, check_forward, forward
 from qat.models.pretrained import initial
 from qat.tasks import Task
-from qat.train import FitResult, TrainConfig, fit, matching, per_example
+from qat.train import Fit, FitResult, TrainConfig, matching, per_example
 
 if TYPE_CHECKING:
     from qat.lab.experiment.settings import ControlSettings, FloatSettings
@@ -81,7 +83,7 @@ class Run:
     """A training in a stage's folder: checkpoints that it goes on from, and its metrics in `metrics.jsonl`.
 
     `identity` names what the result depends on beside the training's own settings; `watch(step, metrics)` is told of
-    the metrics as they come.
+    the metrics as they come. `train` is what trains: alone, or with the runs of other jobs.
     """
 
     kind: str
@@ -89,6 +91,7 @@ class Run:
     folder: Path
     report: Report
     watch: Callable[[str, int, dict[str, float]], None]
+    train: Callable[[Fit], FitResult] = Fit.alone
 
     def fit(self, loss: Any, start: tuple[Any, Any], workload: Workload, train: TrainConfig, seed: int) -> FitResult:
         """`qat.train.fit` on the workload's batches."""
@@ -99,16 +102,20 @@ class Run:
             self.watch(self.kind, step, metrics)
             append_point(self.folder, self.kind, step, metrics)
 
-        result = fit(
-            loss,
-            *start,
-            workload.batches(train.batch_size, seed),
-            train.model_copy(update={"seed": seed}),
+        params, state = start
+        run = Fit(
+            loss=loss,
+            params=params,
+            state=state,
+            batches=workload.batches(train.batch_size, seed),
+            config=train.model_copy(update={"seed": seed}),
             checkpoints=self.folder / CHECKPOINTS,
             identity=self.identity,
-            progress=False,
             on_metrics=on_metrics,
+            inside=in_loops,  # alone too, so that a run has the same numbers with others
         )
+        result = self.train(run)
+        write_how(self.folder, result.how)
         write_points(self.folder, self.kind, result.history)
         return result
 

@@ -5,9 +5,10 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qat.fileio import describe_error, may_pass, place, refusal
 from qat.lab.jobs.compiling import watched
@@ -15,6 +16,7 @@ from qat.lab.jobs.events import Emit, Failed, Finished, JobEnd, JobRequest, Kind
 from qat.lab.jobs.job import Report
 from qat.lab.jobs.log import LOG_FILE, logged, where
 from qat.lab.jobs.presence import lock
+from qat.lab.jobs.turns import Share
 
 TELL_EVERY = 0.1  # seconds between two reports of progress that are passed on
 LOOK_EVERY = 2.0  # seconds between two looks for another runner that took the job over
@@ -26,15 +28,35 @@ class TakenOver(Exception):  # noqa: N818 - no error of the job
     """Raised inside a job by its report when another runner does it now."""
 
 
+type How = Literal["map", "vmap"]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The way in which jobs do together what they have in common: one after the other within a program (`map`) or side
+    by side (`vmap`), so many steps a call, in so many GB of memory (None: as is available)."""
+
+    how: How = "map"
+    chunk: int = 50
+    memory_gb: float | None = None
+
+
 def perform(
-    request: JobRequest, emit: Emit, caught: tuple[type[BaseException], ...] = (Exception, SystemExit)
+    request: JobRequest,
+    emit: Emit,
+    caught: tuple[type[BaseException], ...] = (Exception, SystemExit),
+    share: Share | None = None,
 ) -> JobEnd:
-    """Do the job and say how it ended; what is `caught` does not leave this function, an interrupt does."""
+    """Do the job and say how it ended; what is `caught` does not leave this function, an interrupt does.
+
+    Work that can `share` with other jobs is handed that as a fourth argument.
+    """
     started = time.monotonic()
     try:
         work = function(request.work)
         with watched(request.job, emit) as emit_all:
-            work(request.root, request.payload, reporter(request, emit_all))
+            report = reporter(request, emit_all)
+            work(request.root, request.payload, report, *([] if share is None else [share]))
     # First, as it is an `Exception` too and would pass for a failure of the job.
     except TakenOver:
         return Overtaken(request.job)
@@ -76,7 +98,13 @@ def _check_shared(request: JobRequest) -> None:
         time.sleep(TELL_EVERY)
 
 
-def function(work: str) -> Callable[[str, Any, Report], None]:
+def sharing(work: str) -> Callable[[Sequence[Any], Sharing, Callable[[str], None]], Sequence[Any]] | None:
+    """`together` of the module that a work function is in, None where it has none: it answers what jobs of that work
+    ask for, given the requests, how they are to share, and what tells the user a line."""
+    return getattr(sys.modules[function(work).__module__], "together", None)
+
+
+def function(work: str) -> Callable[..., None]:
     """Import the function that `module:function` names. Raises `ValueError` where there is no such function."""
     module, _, name = work.partition(":")
     try:

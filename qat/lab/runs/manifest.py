@@ -1,5 +1,6 @@
 """The environment in which a trial ran: versions, device, CPU features, revision, flags."""
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -51,6 +52,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def write_how(folder: Path, how: str) -> None:
+    """Add to the manifest of a stage that it was trained with others, and how; nothing where it was `alone`."""
+    if how != "alone":
+        write_manifest(folder, {**read_manifest(folder), "how": how})
+
+
+def how_in(folder: Path) -> str | None:
+    """Read how the stage in a folder was trained with others, `map` or `vmap`; None where it was alone."""
+    how = read_manifest(folder).get("how")
+    return how if isinstance(how, str) else None
+
+
 def threads_in(folder: Path) -> int | None:
     """The threads that the manifest in a folder tells of; None where there is none, or an older one."""
     cpu = read_manifest(folder).get("cpu")
@@ -67,6 +80,7 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     return [name for name in TELLING if name in flags]
 
 
+@functools.cache  # of the code that this process runs, which stays as it was when it was imported
 def revision(folder: Path) -> str | None:
     """The git revision that `folder` is checked out from, ending in `-dirty` where it was changed since; else None."""
     try:
@@ -84,6 +98,7 @@ def revision(folder: Path) -> str | None:
         return None
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     installed = {}
     for name in PACKAGES:

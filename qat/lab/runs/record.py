@@ -72,6 +72,7 @@ class Record(BaseModel):
     exports: tuple[dict[str, Any], ...] = ()
     program: str = ""
     threads: dict[str, int] = {}
+    how: dict[str, str] = {}
     timings: dict[str, float]
 
     @field_validator("recipe")

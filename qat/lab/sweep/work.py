@@ -11,16 +11,22 @@ from qat.lab.experiment import Stage, run_stage, run_trial, stage_of
 from qat.lab.experiment.code import load_anew
 from qat.lab.experiment.config import ExperimentConfig, parse
 from qat.lab.experiment.plugins import register, run_file
+from qat.lab.experiment.together import together
 from qat.lab.jobs.job import Report
+from qat.lab.jobs.turns import Share
 from qat.lab.runs.finished import set_aside
 from qat.lab.runs.study_folder import TRIALS
-from qat.lab.sinks import Origin, Together, sinks, together
+from qat.lab.sinks import Origin, Together, sinks
+from qat.lab.sinks import together as sent_together
 from qat.registry import parse_call
 from qat.runtime import keep_freed_memory, make_room
+from qat.train import Fit
+
+__all__ = ["run_job", "together"]
 
 
-def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
-    """Do the job of `qat.lab.sweep.run`; what its folder holds already is continued.
+def run_job(root: str, payload: Mapping[str, Any], report: Report, share: Share = Fit.alone) -> None:
+    """Do the job of `qat.lab.sweep.run`; what its folder holds already is continued. `share` does its training.
 
     Raises `ValueError` where the code or the data here are not those that the job was planned with.
     """
@@ -33,7 +39,7 @@ def run_job(root: str, payload: Mapping[str, Any], report: Report) -> None:
     if stage.kind == "trial":
         _trial(config, stage, place, payload)
     else:
-        run_stage(stage, place, report)
+        run_stage(stage, place, report, train=share)
 
 
 def _planned(payload: Mapping[str, Any]) -> tuple[ExperimentConfig, Stage]:
@@ -66,4 +72,4 @@ def _trial(config: ExperimentConfig, stage: Stage, root: Path, payload: Mapping[
 @functools.cache
 def _send(texts: tuple[str, ...]) -> Callable[[Origin], Together]:
     """The sinks, opened once a process; what goes wrong with them is a line on stderr."""
-    return together(texts, warn=lambda line: print(line, file=sys.stderr))  # noqa: T201
+    return sent_together(texts, warn=lambda line: print(line, file=sys.stderr))  # noqa: T201

@@ -12,6 +12,7 @@ from qat.lab.jobs.log import append_log, header, where
 from qat.lab.jobs.programs import kept
 from qat.lab.jobs.run_one import perform
 from qat.lab.jobs.threads import threads
+from qat.lab.jobs.turns import Share
 from qat.registry import Registry
 
 
@@ -45,6 +46,16 @@ register = runners.register
 """Make a function that returns a `RunnerFactory` known under its name; use as a decorator."""
 
 
+def one_here(request: JobRequest, emit: Emit, share: Share | None = None) -> JobEnd:
+    """Do a job in this process; what it prints goes where this process prints, its failure to its log too."""
+    emit(Started(request.job, where()))
+    end = perform(request, emit, share=share)
+    # A disk that refused the job would refuse the log too, and hide the first error.
+    if isinstance(end, Failed) and not end.refused:
+        append_log(Path(request.root) / request.job, header() + end.traceback)
+    return end
+
+
 class InProcess:
     """A job that was started runs when it is waited for; what it prints goes where this process prints."""
 
@@ -69,12 +80,7 @@ class InProcess:
             time.sleep(timeout)
             return []
         request, self._next = self._next, None
-        self._emit(Started(request.job, where()))
-        end = perform(request, self._emit)
-        # A disk that refused the job would refuse the log too, and hide the first error.
-        if isinstance(end, Failed) and not end.refused:
-            append_log(Path(request.root) / request.job, header() + end.traceback)
-        return [end]
+        return [one_here(request, self._emit)]
 
     def close(self) -> None:
         """Stop keeping compiled programs; nothing else is left to end."""

@@ -1,0 +1,72 @@
+"""Trainings of several stages done as one: grouped by their program, bounded by memory, alone where that is no gain."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+
+from qat.lab.jobs.machine import GB, available_memory
+from qat.lab.jobs.run_one import Sharing
+from qat.train import Fit, FitResult, fit_together
+from qat.train.estimate import operations
+from qat.train.together import alone, size_of
+
+type Tell = Callable[[str], None]
+
+HEAVY = 3e9  # operations of a step that take a processor so long that Python's part, about a millisecond, is no matter
+SHARE = 0.5  # of the available memory, where no bound is given
+
+
+def together(requests: Sequence[Fit], sharing: Sharing, tell: Tell) -> list[FitResult | Exception]:
+    """Train all, those of one program as one; for each its result or its error. `tell` is told why some are alone."""
+    found: dict[int, FitResult | Exception] = {}
+    for members in _groups(requests).values():
+        for part in _parts(members, requests, sharing, tell):
+            results = _trained([requests[i] for i in part], sharing)
+            found.update(zip(part, results, strict=True))
+    return [found[i] for i in range(len(requests))]
+
+
+def _groups(requests: Sequence[Fit]) -> dict[Hashable, list[int]]:
+    """The numbers of the requests by their program; one of no program is a group of its own."""
+    groups: dict[Hashable, list[int]] = {}
+    for number, request in enumerate(requests):
+        groups.setdefault(request.program or ("alone", number), []).append(number)
+    return groups
+
+
+def _parts(members: list[int], requests: Sequence[Fit], sharing: Sharing, tell: Tell) -> list[list[int]]:
+    """The group in parts that are trained as one."""
+    first = requests[members[0]]
+    why = alone(first) or _no_gain(first, sharing)
+    if why is not None:
+        tell(f"{len(members)} trainings run one after the other: {why}.")
+        return [[i] for i in members]
+    bound = sharing.memory_gb * GB if sharing.memory_gb else SHARE * available_memory()
+    most = max(1, int(bound / size_of(first, sharing.chunk)))
+    if most < len(members):
+        tell(f"{len(members)} trainings of one program run {most} at a time, which fit into {bound / GB:.1f} GB.")
+    return [members[start : start + most] for start in range(0, len(members), most)]
+
+
+def _no_gain(fit: Fit, sharing: Sharing) -> str | None:
+    """The reason why trainings of this program gain nothing from a common loop; None where they do."""
+    if sharing.how != "map" or jax.default_backend() != "cpu":
+        return None
+    count = operations(fit)
+    if count < HEAVY:
+        return None
+    return f"a step has {count / 1e9:.1f} billion operations, so that arithmetic takes the time"
+
+
+def _trained(fits: list[Fit], sharing: Sharing) -> list[Any]:
+    """The results of trainings of one program, or their errors."""
+    if len(fits) == 1:
+        try:
+            return [fits[0].alone()]
+        except Exception as error:
+            return [error]
+    try:
+        return list(fit_together(fits, sharing.how, chunk=sharing.chunk))
+    except Exception as error:  # of the program that they share
+        return [error] * len(fits)
