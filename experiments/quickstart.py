@@ -43,6 +43,8 @@ AXES = {
     "seed": [0, 1, 2, 3],
 }
 
+QUESTION = "From how few bits on does training with quantization beat calibrating after training?"
+
 CONTRASTS = [
     *((f"strong ptq {recipe}", "float") for recipe in RECIPES),
     *((f"qat {recipe}", f"strong ptq {recipe}") for recipe in RECIPES),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from qat.lab.jobs.log import Failure, last_lines
 from qat.lab.runs.cache import failure_in, faults_that_count, manifest_in, record_in
 from qat.lab.runs.record import Record
-from qat.lab.runs.study_folder import TRIALS, read_study, stage_jobs
+from qat.lab.runs.study_folder import TRIALS, About, read_study, stage_jobs
 from qat.lab.stats.contrasts import Contrast, named
 
 type State = Literal["finished", "failed", "damaged", "open"]
@@ -38,7 +38,8 @@ class Declared:
 class Contents:
     """A study on disk. `trials` are the labels of all trials by id, in the study's order; `records` the finished ones',
     `damaged` what is wrong with a record that cannot be read, `spoilt` with other files of finished trials, which are
-    passed over; `given_up` what failed, by folder; `contrasts` are the declared ones."""
+    passed over; `given_up` what failed, by folder; `contrasts` are the declared ones,
+    `about` the author's own words."""
 
     root: Path
     name: str
@@ -49,6 +50,7 @@ class Contents:
     manifests: dict[str, dict[str, Any]]
     spoilt: dict[str, tuple[str, ...]] = field(default_factory=dict)
     contrasts: tuple[Declared, ...] = ()
+    about: About = field(default_factory=About)
 
     @property
     def problems(self) -> list[str]:
@@ -94,7 +96,7 @@ def read_contents(root: Path) -> Contents:
         Declared(one, frozenset(named(one.first, trials)), frozenset(named(one.second, trials)), seen=seen)
         for one, seen in study.contrasts
     )
-    return Contents(root, study.name, trials, records, damaged, given_up, manifests, spoilt, contrasts)
+    return Contents(root, study.name, trials, records, damaged, given_up, manifests, spoilt, contrasts, study.about)
 
 
 def states(contents: Contents) -> str:

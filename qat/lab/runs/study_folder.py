@@ -1,8 +1,8 @@
 """The folder of a study on disk: which study it holds, and which of its trials are finished."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,22 @@ SEEN = "seen"  # of a contrast in the file: seeds of both arms that were finishe
 
 
 @dataclass(frozen=True)
+class About:
+    """A study in its author's words, each empty where nothing was written: the `question`, the `hypothesis` and
+    `notes`. So many trials were `finished` when the hypothesis was written down: with any, it came after a look."""
+
+    question: str = ""
+    hypothesis: str = ""
+    notes: str = ""
+    finished: int = 0
+
+
+@dataclass(frozen=True)
 class StudyFolder:
     """`root` holds `study.json`, `stages/` and `trials/<id>/`. `trials` are the labels by id, in order; `imports` the
     files that register what the trials name, `threads` those that XLA computes all of it with. `contrasts` are the
     declared ones, each with how many seeds of both its arms were finished when it was: those with none were declared
-    before anyone could look."""
+    before anyone could look. `about` holds the author's own words."""
 
     root: Path
     name: str
@@ -31,6 +42,7 @@ class StudyFolder:
     imports: tuple[str, ...] = ()
     threads: int | None = None
     contrasts: tuple[tuple[Contrast, int], ...] = ()
+    about: About = About()
 
     def trial(self, trial_id: str) -> Path:
         """The folder of one trial."""
@@ -81,6 +93,11 @@ class Planned(Protocol):
         """Comparisons that it declares."""
         ...
 
+    @property
+    def about(self) -> About:
+        """Question, hypothesis and notes of its author."""
+        ...
+
 
 def open_study(root: Path, study: Planned, threads: int | None = None) -> StudyFolder:
     """The folder of `study`, made where it is missing; its `threads` stay what they were at first.
@@ -106,8 +123,23 @@ def open_study(root: Path, study: Planned, threads: int | None = None) -> StudyF
     contrasts = _declared(root, study.contrasts, trials, held)
     content = {"name": study.name, "imports": study.imports, "trials": listed, "threads": threads}
     content["contrasts"] = [{**to_json(one), SEEN: seen} for one, seen in contrasts]
+    about = _about(root, study.about, trials, held)
+    content["about"] = asdict(about)
     write_atomically(root / STUDY_FILE, json.dumps(content, indent=2) + "\n")
-    return StudyFolder(root, study.name, trials, study.imports, threads, contrasts)
+    return StudyFolder(root, study.name, trials, study.imports, threads, contrasts, about)
+
+
+def _about(root: Path, now: About, trials: Collection[str], held: StudyFolder | None) -> About:
+    """A study's words, with the number of its trials that were finished when the hypothesis was first written so."""
+    if not now.hypothesis:
+        return now
+    if held is not None and held.about.hypothesis == now.hypothesis:
+        return replace(now, finished=held.about.finished)
+    return replace(now, finished=len(_finished(root, trials)))
+
+
+def _finished(root: Path, trials: Iterable[str]) -> set[str]:
+    return {one for one in trials if (root / TRIALS / one / RECORD_FILE).exists()}
 
 
 def _declared(
@@ -117,7 +149,7 @@ def _declared(
     before = dict(held.contrasts) if held is not None else {}
     if not before and not contrasts:
         return ()
-    finished = {one for one in trials if (root / TRIALS / one / RECORD_FILE).exists()}
+    finished = _finished(root, trials)
     seen = {
         one: min(len(finished.intersection(named(name, trials))) for name in (one.first, one.second))
         for one in (*before, *contrasts)
@@ -161,12 +193,19 @@ def read_study(root: Path) -> StudyFolder:
         threads = found.get("threads")
         contrasts = tuple((from_json(one), int(one.get(SEEN, 0))) for one in found.get("contrasts", ()))
         imports = tuple(found.get("imports", ()))
-        return StudyFolder(root, str(found["name"]), labels, imports, threads and max(1, int(threads)), contrasts)
+        about = _words(dict(found.get("about", {})))
+        name, threads = str(found["name"]), threads and max(1, int(threads))
+        return StudyFolder(root, name, labels, imports, threads, contrasts, about)
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{str(path)!r} is damaged. Delete this one file and run the same sweep again: "
             "its finished trials are kept."
         ) from None
+
+
+def _words(found: Mapping[str, Any]) -> About:
+    told = {name: str(found.get(name, "")) for name in ("question", "hypothesis", "notes")}
+    return About(**told, finished=int(found.get("finished", 0)))
 
 
 def threads_for(root: Path, runner: str = "") -> int:

@@ -1,5 +1,6 @@
 """Power of the paired tests over seeds, and the seeds that they need: for a study that is yet to be run."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -29,11 +30,17 @@ def power_of_equivalence(seeds: int, margin: float, sd: float, comparisons: int 
     _check(seeds, sd, comparisons)
     check_margin(margin)
     critical = stats.t.isf(ALPHA / comparisons, seeds - 1)
-    middles = (np.arange(GRID) + 0.5) / GRID
     error = sd / np.sqrt(seeds)
-    limit = margin - critical * error * np.sqrt(stats.chi2.ppf(middles, seeds - 1) / (seeds - 1))
+    limit = margin - critical * error * _spreads(seeds)
     inside = stats.norm.cdf((limit - difference) / error) - stats.norm.cdf((-limit - difference) / error)
     return float(np.where(limit > 0, inside, 0.0).mean())
+
+
+@functools.lru_cache(maxsize=256)
+def _spreads(seeds: int) -> np.ndarray:
+    """Standard deviations that so many seeds happen to have, by that of all, each as likely as another."""
+    middles = (np.arange(GRID) + 0.5) / GRID
+    return np.sqrt(stats.chi2.ppf(middles, seeds - 1) / (seeds - 1))
 
 
 def seeds_for(power: Callable[[int], float], wanted: float = POWER) -> int | None:

@@ -1,10 +1,11 @@
 """A study: a base config and labelled axes, multiplied out into trials."""
 
+import inspect
 import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from qat.fileio import describe_error, place
 from qat.lab.experiment.config import ExperimentConfig, digest, lineage, override, parse
 from qat.lab.experiment.plugins import run_file, unreadable
 from qat.lab.experiment.recipe import short_name
+from qat.lab.runs.study_folder import About
 from qat.lab.stats.contrasts import Contrast, contrast_problems, parse_contrasts
 from qat.recipes.recipe import QuantRecipe
 
@@ -38,12 +40,13 @@ class Trial:
 @dataclass(frozen=True)
 class Study:
     """Trials under one name; `imports` are files that register what the trials name, `contrasts` the comparisons that
-    were written down before the run."""
+    were written down before the run, `about` the question, hypothesis and notes of its file."""
 
     name: str
     trials: tuple[Trial, ...]
     imports: tuple[str, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
+    about: About = field(default_factory=About)
 
     def __post_init__(self):
         if not self.trials:
@@ -107,7 +110,8 @@ def arms(
 def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) -> Study:
     """The study in a Python file that defines `BASE`, and `AXES` or `TRIALS` (changes of the base by label) or both,
     with `changes` made to the base first. Its `wanted(labels)`, if there is one, says which combinations are run, its
-    `CONTRASTS` which arms are compared above all: pairs of their labels, or `Contrast`s.
+    `CONTRASTS` which arms are compared above all: pairs of their labels, or `Contrast`s. Its `QUESTION`, `HYPOTHESIS`
+    and `NOTES` are texts for the report.
 
     A `fast` one is another study, `<name>-fast`: the file's `FAST`, changes of the base, come before all others, and
     axes in its `FAST_AXES` stand for those of `AXES`.
@@ -134,7 +138,21 @@ def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) ->
         )
     name = f"{path.stem}-fast" if fast else path.stem
     study = make_study(name, override(found["BASE"], changes), axes, more, found.get("wanted"))
-    return replace(with_contrasts(study, found, fast=fast), imports=(str(path.absolute()),))
+    declared = with_contrasts(study, found, fast=fast)
+    return replace(declared, imports=(str(path.absolute()),), about=about_of(found))
+
+
+def about_of(found: Mapping[str, Any]) -> About:
+    """The `QUESTION`, `HYPOTHESIS` and `NOTES` that a study's file defines. Raises `ValueError` for what is no text."""
+    words = {name: found.get(name, "") for name in ("QUESTION", "HYPOTHESIS", "NOTES")}
+    if mistakes := [f"`{name}` must be a text, got {value!r}." for name, value in words.items() if not _is_text(value)]:
+        raise ValueError("\n".join(mistakes))
+    question, hypothesis, notes = map(inspect.cleandoc, words.values())
+    return About(question, hypothesis, notes)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def with_contrasts(study: Study, found: Mapping[str, Any], *, fast: bool = False) -> Study:

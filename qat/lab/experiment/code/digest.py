@@ -8,7 +8,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[3]
 DECLARED = {"BASE", "AXES", "TRIALS", "SEARCH", "FAST", "FAST_AXES", "wanted", "get_config"}
-"""What a study's file declares: settings, which every key holds by themselves."""
+DECLARED |= {"QUESTION", "HYPOTHESIS", "NOTES"}
+"""What a study's file declares: settings, which every key holds by themselves, and words for its report."""
 
 SEEN: dict[Path, bytes] = {}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from qat.lab.report.html.markup import Html, join, tag
+from qat.lab.report.html.markup import Html, join, table, tag
 from qat.lab.runs.audits import HEADS, Found, lines, read_audit, sentence
 
 
@@ -26,13 +26,6 @@ def audits(found: Mapping[str, Found]) -> Html:
 
 
 def _audit(trial: str, found: Found) -> Html:
-    head = tag("tr", *(tag("th", name, scope="col") for name in HEADS))
-    rows = [tag("tr", *_cells(line)) for line in lines(found)]
-    table = tag("table", tag("thead", head), tag("tbody", *rows))
-    box = tag("div", table, class_="box", tabindex="0", role="region", aria_label=f"Audit of {trial}")
+    box = table(HEADS, lines(found), f"Audit of {trial}")
     note = f"{found.metric.heading} of validation data, simulated, by the samples that ranges were calibrated on."
     return join(tag("h3", trial), tag("p", sentence(found)), box, tag("p", note, class_="faint"))
-
-
-def _cells(line: tuple[str, ...]) -> list[Html]:
-    return [tag("th", line[0], scope="row"), *(tag("td", cell, class_="number") for cell in line[1:])]

@@ -4,7 +4,7 @@ import base64
 import functools
 import hashlib
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 VOID = {"input", "link", "meta"}
@@ -40,7 +40,41 @@ def join(*parts: str) -> Html:
     return Html("".join(map(text, parts)))
 
 
-PARTS = ("page.js", "charts.js", "chosen.js", "trials.js")
+def table(heads: Sequence[str], lines: Iterable[Sequence[str]], label: str, kinds: Sequence[str] = ()) -> Html:
+    """A table in a box that scrolls, named `label`; the first cell of a line is its heading.
+
+    `kinds` are the columns' classes, `number` or `wrap`: by default all but the first hold numbers.
+    """
+    kinds = kinds or ("", *["number"] * (len(heads) - 1))
+    head = tag("tr", *(tag("th", name, scope="col", class_=kind) for name, kind in zip(heads, kinds, strict=True)))
+    rows = (
+        tag(
+            "tr",
+            tag("th", first, scope="row", class_=kinds[0]),
+            *(tag("td", cell, class_=kind) for cell, kind in zip(cells, kinds[1:], strict=True)),
+        )
+        for first, *cells in lines
+    )
+    made = tag("table", tag("thead", head), tag("tbody", *rows))
+    return tag("div", made, class_="box", tabindex="0", role="region", aria_label=label)
+
+
+def select(title: str, name: str, **more: str) -> Html:
+    """A choice whose values a script fills in."""
+    return tag("label", title, tag("select", id=name, **more))
+
+
+def tick(name: str, title: str) -> Html:
+    """A box to tick."""
+    return tag("label", tag("input", type="checkbox", id=name), title, class_="inline")
+
+
+def canvas(name: str) -> Html:
+    """The place of a chart."""
+    return tag("div", id=name, class_="chart")
+
+
+PARTS = ("page.js", "scales.js", "charts.js", "forest.js", "chosen.js", "trials.js")
 
 
 def style() -> Html:

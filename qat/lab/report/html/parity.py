@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from qat.export.parity import Certificate
-from qat.lab.report.html.markup import Html, join, tag
+from qat.lab.report.html.markup import Html, join, table, tag
 from qat.lab.report.parity import SITE_HEADS, heads, lines, sentences, site_lines
 from qat.lab.runs.parity import read_parity
 
@@ -35,7 +35,7 @@ def _certificate(trial: str, certificate: Certificate) -> Html:
     signed = f"Of the file {certificate.content}, the model {certificate.model}, inputs {certificate.data}."
     return join(
         tag("h3", name),
-        _table(heads(certificate), lines(certificate), f"Parity of {name}"),
+        table(heads(certificate), lines(certificate), f"Parity of {name}"),
         *said,
         *_sites(name, certificate),
         tag("p", signed, class_="faint"),
@@ -45,15 +45,5 @@ def _certificate(trial: str, certificate: Certificate) -> Html:
 def _sites(name: str, certificate: Certificate) -> Iterable[Html]:
     for row in certificate.rows:
         if row.is_file and (found := site_lines(row)):
-            table = _table(SITE_HEADS, found[:MOST_SITES], f"Sites of {name} in {row.name}")
-            yield tag("details", tag("summary", f"{row.name}: {len(found)} sites that differ"), table)
-
-
-def _table(names: tuple[str, ...], found: Iterable[tuple[str, ...]], label: str) -> Html:
-    head = tag("tr", *(tag("th", name, scope="col", class_="number" if i else "") for i, name in enumerate(names)))
-    rows = [
-        tag("tr", tag("th", line[0], scope="row"), *(tag("td", one, class_="number") for one in line[1:]))
-        for line in found
-    ]
-    table = tag("table", tag("thead", head), tag("tbody", *rows))
-    return tag("div", table, class_="box", tabindex="0", role="region", aria_label=label)
+            sites = table(SITE_HEADS, found[:MOST_SITES], f"Sites of {name} in {row.name}")
+            yield tag("details", tag("summary", f"{row.name}: {len(found)} sites that differ"), sites)

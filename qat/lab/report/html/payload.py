@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qat.lab.report.contents import Contents
+from qat.lab.report.forest import bars
 from qat.lab.report.html.curves import read_curves
 from qat.lab.report.html.layers import HEIGHTS, Site, read_layers
 from qat.lab.report.html.markup import Html, tag
@@ -95,9 +96,12 @@ def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str,
         "metric": metric.heading if metric else "",
         "axis": metric.label if metric else "",
         "decimals": metric and metric.decimals,
+        "margin": metric and metric.margin,
+        "better": metric and metric.better,
         "range": metric and metric.range,
         "points": [asdict(point) for point in found],
         "fronts": {cost: best(found, cost, metric) if metric else [] for cost in COSTS},
+        "forest": [asdict(bar) for bar in bars(rows)],
         "crowd": CROWD,
         "span": SPAN,
         "named": NAMED,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from qat.lab.report.contents import Contents, GivenUp
-from qat.lab.report.html.markup import Html, join, tag
+from qat.lab.report.html.markup import Html, canvas, join, select, table, tag, tick
 from qat.lab.report.html.trials import Difference, Provenance
 from qat.lab.report.pareto import CROWD, Point
 
@@ -46,10 +46,15 @@ def origin(found: Provenance) -> Html:
     if found.different:
         parts += [
             tag("h3", "What differs between trials"),
-            _table(("fact", "value", "trials", "such as"), _differences(found.different), "Differences"),
+            table(
+                ("fact", "value", "trials", "such as"),
+                _differences(found.different),
+                "What differs between trials",
+                ("", "wrap", "number", "wrap"),
+            ),
         ]
-    same = [(tag("th", name, scope="row"), tag("td", value, class_="wrap")) for name, value in found.common.items()]
-    return join(*parts, tag("h3", "The same for all trials"), _table(("fact", "value"), same, "Manifest"))
+    same = table(("fact", "value"), found.common.items(), "The same for all trials", ("", "wrap"))
+    return join(*parts, tag("h3", "The same for all trials"), same)
 
 
 def _failure(one: GivenUp, i: int) -> Html:
@@ -67,24 +72,18 @@ def _more(count: int) -> list[Html]:
     return [tag("p", f"... and {count - MOST_NAMED:,} more, in the table of trials.")] if count > MOST_NAMED else []
 
 
-def _differences(different: Sequence[Difference]) -> Iterable[tuple[Html, ...]]:
+def _differences(different: Sequence[Difference]) -> Iterable[tuple[str, ...]]:
     for one in different:
         for i, (value, trials) in enumerate(one.trials.items()):
             if i >= MOST_NAMED:
                 break
             more = f" and {len(trials) - SAMPLE:,} more" if len(trials) > SAMPLE else ""
             yield (
-                tag("th", one.name if i == 0 else "", scope="row"),
-                tag("td", "not said" if value is None else value, class_="wrap"),
-                tag("td", f"{len(trials):,}", class_="number"),
-                tag("td", ", ".join(trials[:SAMPLE]) + more, class_="wrap"),
+                one.name if i == 0 else "",
+                "not said" if value is None else value,
+                f"{len(trials):,}",
+                ", ".join(trials[:SAMPLE]) + more,
             )
-
-
-def _table(heads: Sequence[str], lines: Iterable[tuple[Html, ...]], label: str) -> Html:
-    head = tag("tr", *(tag("th", name, scope="col", class_="number" if name == "trials" else "") for name in heads))
-    table = tag("table", tag("thead", head), tag("tbody", *(tag("tr", *cells) for cells in lines)))
-    return tag("div", table, class_="box", tabindex="0", role="region", aria_label=label)
 
 
 RANGES = "What goes into a layer, on a logarithmic scale. Dashed lines are the clip range; the grey outside is cut off."
@@ -126,20 +125,18 @@ def single_trials(left_out: Mapping[str, int]) -> Html:
         tag("p", id="chosen-note", class_="faint", role="status"),
         *([tag("p", note, class_="faint")] if note else []),
         tag("h3", "Training curves"),
-        tag(
-            "div", _select("Stage", "stage"), _select("Metric", "metric"), _tick("log", "log scale"), class_="controls"
-        ),
-        tag("figure", _canvas("curves")),
+        tag("div", select("Stage", "stage"), select("Metric", "metric"), tick("log", "log scale"), class_="controls"),
+        tag("figure", canvas("curves")),
         tag("h3", "Error by layer"),
         tag("p", "Signal to quantization-noise ratio (SQNR). Click a point to see its layer's ranges.", class_="faint"),
-        tag("div", _select("Measured at", "operand"), class_="controls"),
+        tag("div", select("Measured at", "operand"), class_="controls"),
         tag(
             "figure",
-            tag("div", _canvas("layers"), class_="tall", tabindex="0", role="region", aria_label="Error by layer"),
+            tag("div", canvas("layers"), class_="tall", tabindex="0", role="region", aria_label="Error by layer"),
         ),
         tag("h3", "Ranges"),
         tag("p", RANGES, class_="faint"),
-        tag("div", _select("Layer", "site"), class_="controls"),
+        tag("div", select("Layer", "site"), class_="controls"),
         tag("div", id="histograms", class_="small"),
         tag("p", id="bins-note", class_="faint", role="status"),
     )
@@ -157,23 +154,11 @@ def all_trials() -> Html:
 
 
 def _chart(name: str, title: str, note: str) -> Html:
-    return tag("figure", tag("figcaption", tag("b", title), note), _canvas(name))
-
-
-def _canvas(name: str) -> Html:
-    return tag("div", id=name, class_="chart")
+    return tag("figure", tag("figcaption", tag("b", title), note), canvas(name))
 
 
 def _label(title: str, control: Html) -> Html:
     return tag("label", title, control, class_="wide")
-
-
-def _select(title: str, name: str) -> Html:
-    return tag("label", title, tag("select", id=name))
-
-
-def _tick(name: str, title: str) -> Html:
-    return tag("label", tag("input", type="checkbox", id=name), title, class_="inline")
 
 
 def _search(name: str, **more: str) -> Html:

@@ -1,10 +1,12 @@
-"""The page's first section: the question, the verdicts in words, and the table of arms."""
+"""The page's first section: the question, the verdicts as a forest plot and in words, and the table of arms."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from qat.core.tables import shares_text
-from qat.lab.report.html.markup import Html, join, tag
+from qat.lab.report.deciding import HEADS, line, needed, remark
+from qat.lab.report.forest import bars
+from qat.lab.report.html.markup import Html, canvas, join, select, table, tag, tick
 from qat.lab.report.summary import Row
 from qat.lab.report.table import (
     BITS,
@@ -26,6 +28,7 @@ from qat.lab.report.table import (
     worse,
 )
 from qat.lab.runs.record import Arm
+from qat.lab.runs.study_folder import About
 from qat.lab.stats import Estimate, Kind, Verdict
 
 QUESTION = "Does training with quantization (QAT) beat calibrating after training (PTQ), and what does each cost?"
@@ -35,13 +38,18 @@ QUESTIONS: tuple[tuple[Arm, Arm, str], ...] = (
     ("ptq", "float", "PTQ against the float model"),
 )
 KINDS: tuple[Kind, ...] = ("better", "equivalent", "identical", "worse", "undecided")
+FOREST = (
+    "Right of zero the first is better. The band is the margin within which a difference does not matter. Bars are "
+    "95 % intervals for other seeds, thin ones for other seeds and test examples at once; small marks are single seeds."
+)
 FEW = 8  # verdicts that stand open; of more those that show something do, and all are folded
 
 
-def answer(rows: Sequence[Row]) -> Html:
-    """Verdicts by question, then the numbers behind them."""
+def answer(rows: Sequence[Row], about: About | None = None) -> Html:
+    """The study's own words, its comparisons as a forest plot and in words, then the numbers behind them."""
+    words = _words(about or About())
     if not rows:
-        return tag("p", "No trial is finished yet. This page has more to say once one is.", class_="note")
+        return join(words, tag("p", "No trial is finished yet. This page has more to say once one is.", class_="note"))
     asked = [(title, _verdicts(rows, arm, baseline)) for arm, baseline, title in QUESTIONS]
     parts = [_verdict_list(title, found) for title, found in asked if found]
     if declared := contrasts(rows):
@@ -49,7 +57,54 @@ def answer(rows: Sequence[Row]) -> Html:
         note = [tag("p", f"{late} of them: {LATE}", class_="faint")] if late else []
         head = [tag("h3", DECLARED), tag("p", _counted(declared), class_="counts"), _lines(declared), *note]
         parts = [*head, *([tag("h3", EXPLORATORY)] if parts else []), *parts]
-    return join(tag("p", QUESTION, class_="question"), *parts, tag("h3", "The arms in numbers"), arms_table(rows))
+    return join(words, *_forest(rows), *parts, *_open(rows), tag("h3", "The arms in numbers"), arms_table(rows))
+
+
+def _words(about: About) -> Html:
+    """The question, or the usual one, with the hypothesis and the notes of the study's file where it has them."""
+    parts = [tag("p", about.question or QUESTION, class_="question")]
+    if about.hypothesis:
+        count = f"{about.finished:,} trial{'' if about.finished == 1 else 's'}"
+        when = f"after {count} had finished" if about.finished else "before any trial had finished"
+        said = tag("span", f" Written down {when}.", class_="faint")
+        parts.append(tag("p", tag("b", "Hypothesis: "), about.hypothesis, said))
+    notes = [one for one in about.notes.split("\n\n") if one.strip()]
+    return join(*parts, *(tag("p", one, class_="notes") for one in notes))
+
+
+def _forest(rows: Sequence[Row]) -> list[Html]:
+    """The place of the forest plots, one for each unit of differences."""
+    units = dict.fromkeys(bar.unit for bar in bars(rows))
+    if not units:
+        return []
+    controls = (select("Comparisons", "asked"), select("Sorted by", "sorted-by"), tick("even", "even scale"))
+    charts = [
+        tag(
+            "figure",
+            tag("figcaption", tag("b", f"Difference{f' in {unit}' if unit else ''}"), FOREST),
+            tag("div", canvas(f"forest-{i}"), class_="tall", tabindex="0", role="region", aria_label="Comparisons"),
+        )
+        for i, unit in enumerate(units)
+    ]
+    return [tag("div", *controls, class_="controls"), *charts]
+
+
+def _open(rows: Sequence[Row]) -> list[Html]:
+    """The numbers of seeds that would decide what is undecided."""
+    found = needed(rows)
+    if not found:
+        return []
+    counts = table(HEADS, map(line, found), "What would decide the undecided comparisons")
+    return [
+        tag(
+            "details",
+            tag("summary", f"What would decide the undecided comparisons ({len(found)})"),
+            counts,
+            tag("p", remark(found), class_="faint"),
+            id="needed",
+            open=len(found) <= FEW,
+        )
+    ]
 
 
 def _verdicts(rows: Sequence[Row], arm: Arm, baseline: Arm) -> list[Verdict]:
@@ -99,9 +154,9 @@ def arms_table(rows: Sequence[Row]) -> Html:
         tag("tr", _name(row), *(tag("td", cells[i], class_="number") for cells in columns.values()))
         for i, row in enumerate(rows)
     ]
-    table = tag("table", tag("thead", head), tag("tbody", *lines))
+    made = tag("table", tag("thead", head), tag("tbody", *lines), id="arms")
     return join(
-        tag("div", table, class_="box", tabindex="0", role="region", aria_label="Arms"),
+        tag("div", made, class_="box", tabindex="0", role="region", aria_label="Arms"),
         tag("p", caption(rows).replace("1x", "1×"), class_="faint"),
         *_legend(rows),
     )

@@ -5,6 +5,7 @@ const OPTIONS = {
 };
 const ARMS = { float: "float", control: "control", ptq: "PTQ", qat: "QAT" };
 const SYMBOLS = { float: "diamond", control: "cross", ptq: "circle", qat: "square" };
+const ARM_CHARTS = ["recipes", "front-size", "front-latency"];
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 const probe = document.body.appendChild(element("span", { hidden: true }));
@@ -52,35 +53,44 @@ function describe(point) {
   return lines.join("<br>");
 }
 
-function byArm(points, x) {
-  const isCrowd = points.length > data.crowd;
+function byArm(points, x, scale) {
+  const isCrowd = points.length > data.crowd, to = scale.to;
   return Object.keys(ARMS).flatMap((arm) => {
     const own = points.filter((point) => point.arm === arm);
     if (!own.length) return [];
     const ends = {
       type: "data", symmetric: false, visible: !isCrowd, color: colour(arm), thickness: 1.3, width: 4,
-      array: own.map((point) => (point.high ?? point.value) - point.value),
-      arrayminus: own.map((point) => point.value - (point.low ?? point.value)),
+      array: own.map((point) => to(point.high ?? point.value) - to(point.value)),
+      arrayminus: own.map((point) => to(point.value) - to(point.low ?? point.value)),
     };
     const arms = {
-      type: "scatter", mode: "markers", name: ARMS[arm], legendgroup: arm, x: own.map(x), y: own.map((point) => point.value),
+      type: "scatter", mode: "markers", name: ARMS[arm], legendgroup: arm, x: own.map(x), y: own.map((point) => to(point.value)),
       hovertext: own.map(describe), hoverinfo: "text", error_y: ends, cliponaxis: false,
       marker: { color: colour(arm), symbol: SYMBOLS[arm], size: isCrowd ? 7 : 10, opacity: isCrowd ? 0.75 : 1 },
     };
     const few = isCrowd ? [] : own.filter((point) => point.seeds.length);
     return few.length ? [arms, {
       type: "scatter", mode: "markers", legendgroup: arm, showlegend: false, hoverinfo: "skip", cliponaxis: false,
-      x: few.flatMap((point) => point.seeds.map(() => x(point))), y: few.flatMap((point) => point.seeds),
+      x: few.flatMap((point) => point.seeds.map(() => x(point))), y: few.flatMap((point) => point.seeds.map(to)),
       marker: { color: colour(arm), symbol: "line-ew-open", size: 9, line: { width: 1.5 } },
     }] : [arms];
   });
 }
 
-function metricAxis() { // no value lies outside of the metric's range
+// The metric's scale, around the float model, or the best arm: what lies far below would hide all differences above.
+function metricScale() {
+  const values = data.points.map((point) => point.value), isLower = data.better === "lower";
+  const best = data.points.find((point) => point.arm === "float")?.value ?? (isLower ? Math.min(...values) : Math.max(...values));
+  const halves = data.points.map((point) => (point.low === null ? 0 : (point.high - point.low) / 2)).filter((half) => half > 0);
+  const ends = data.points.flatMap((point) => [point.value, ...point.seeds, ...(point.low === null ? [] : [point.low, point.high])]);
+  return scaleAround(best, data.margin ?? median(halves), ends, isEven());
+}
+
+function metricAxis(scale) { // no value lies outside of the metric's range
   const [clipmin, clipmax] = data.range ?? [null, null], ends = {};
   if (clipmin !== null) ends.clipmin = clipmin;
   if (clipmax !== null) ends.clipmax = clipmax;
-  return axis(data.axis, { autorangeoptions: ends });
+  return axis(data.axis, scale.isBent ? scale.axis : { autorangeoptions: ends });
 }
 
 function drawRecipes() {
@@ -99,16 +109,17 @@ function drawRecipes() {
   const isNamed = names.length <= data.named, range = [-0.5, names.length - 0.5];
   const ticks = isNamed ? { tickvals: names.map((_, i) => i), ticktext: names.map(plain) } : { tickvals: [] };
   const xaxis = axis(isNamed ? "" : "recipes in the order of the study", { ...ticks, range, zeroline: false });
-  draw("recipes", byArm(data.points, x), { xaxis, yaxis: metricAxis() });
+  const scale = metricScale();
+  draw("recipes", byArm(data.points, x, scale), { xaxis, yaxis: metricAxis(scale) });
 }
 
 function drawFront(id, cost, title) {
   const points = data.points.filter((point) => point[cost] !== null), costs = points.map((point) => point[cost]);
-  const best = data.fronts[cost].map((i) => data.points[i]);
+  const scale = metricScale(), best = data.fronts[cost].map((i) => data.points[i]);
   const front = { // drawn on to the right, where more cost buys no more
     type: "scatter", mode: "lines", name: "front", hoverinfo: "skip",
-    x: [...best.map((point) => point[cost]), Math.max(...costs)], y: [...best, best.at(-1)].map((point) => point.value),
+    x: [...best.map((point) => point[cost]), Math.max(...costs)], y: [...best, best.at(-1)].map((point) => scale.to(point.value)),
     line: { shape: "hv", color: colour("faint"), width: 1.5, dash: "dot" },
   };
-  draw(id, [front, ...byArm(points, (point) => point[cost])], { xaxis: logAxis(title, costs), yaxis: metricAxis() });
+  draw(id, [front, ...byArm(points, (point) => point[cost], scale)], { xaxis: logAxis(title, costs), yaxis: metricAxis(scale) });
 }

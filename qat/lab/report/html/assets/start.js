@@ -1,5 +1,6 @@
 // Charts are drawn when they come into sight, and again when what they show has changed.
 const drawings = {
+  ...Object.fromEntries(FORESTS.map((id, k) => [id, () => drawForest(k)])),
   recipes: drawRecipes, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
   "front-size": () => drawFront("front-size", "size", "size of the model's file, kB"),
   "front-latency": () => drawFront("front-latency", "latency", "latency of one call, ms"),
@@ -25,11 +26,12 @@ function setUpCharts() {
   const observer = new IntersectionObserver(watch, { rootMargin: "500px" });
   ids.forEach((id) => observer.observe(find(id)));
   addEventListener("beforeprint", () => ids.forEach(see));
-  themeListeners.push(() => redraw("recipes", "front-size", "front-latency"));
+  themeListeners.push(() => redraw(...ARM_CHARTS));
 }
 
 setUpTheme();
 setUpCharts();
+if (find("asked")) setUpForest();
 if (find("chips")) setUpChosen();
 setUpTrials();
 comeBack();
