@@ -74,7 +74,7 @@ def canvas(name: str) -> Html:
     return tag("div", id=name, class_="chart")
 
 
-PARTS = ("page.js", "scales.js", "charts.js", "forest.js", "chosen.js", "trials.js")
+PARTS = ("page.js", "view.js", "copy.js", "scales.js", "charts.js", "forest.js", "pin.js", "chosen.js", "trials.js")
 
 
 def style() -> Html:

@@ -75,7 +75,8 @@ def _top(contents: Contents, sections: Sequence[Section], is_live: bool) -> list
     links = [tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections]
     follow = tag("label", tag("input", type="checkbox", id="live"), tag("span", "live", id="live-note"), class_="live")
     theme = tag("button", "Dark", type="button", id="theme")
-    right = tag("span", *([follow] if is_live else []), theme, class_="right")
+    link = tag("button", "Link", type="button", id="copy-link", title="Copy a link to this page as it is shown now")
+    right = tag("span", *([follow] if is_live else []), link, theme, class_="right")
     header = tag("header", tag("h1", contents.name), tag("p", said, class_="faint"), class_="head")
     running = [tag("ul", id="running", class_="running", aria_label="Running now")] if is_live else []
     return [header, *running, tag("nav", tag("div", tag("span", *links, class_="links"), right), aria_label="Sections")]

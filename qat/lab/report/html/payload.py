@@ -3,9 +3,12 @@
 import base64
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from qat.lab.report.contents import Contents
 from qat.lab.report.forest import bars
@@ -13,11 +16,15 @@ from qat.lab.report.html.curves import read_curves
 from qat.lab.report.html.layers import HEIGHTS, Site, read_layers
 from qat.lab.report.html.markup import Html, tag
 from qat.lab.report.html.trials import chosen, group_of, table
+from qat.lab.report.pairing import Baselines
 from qat.lab.report.pareto import COSTS, CROWD, NAMED, SPAN, best, comparable, points
 from qat.lab.report.summary import Row
 from qat.lab.runs.cache import from_curves, from_layers
+from qat.lab.runs.record import Record
+from qat.lab.stats.estimates import CONFIDENCE
 
 # Characters of JSON, before compression.
+MOST_SEEDS = 1000  # of one arm
 CURVE_BUDGET, LAYER_BUDGET, BIN_BUDGET = 5_000_000, 6_000_000, 2_500_000
 
 
@@ -109,11 +116,33 @@ def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str,
         "names": list(contents.trials),
         "group": [place[name] for name in groups.values()],
         "seeds": [_seed(contents, trial) for trial in contents.trials],
+        "kin": _kin(contents),
+        "t": _quantiles(contents.trials),
         "drawable": [i in inner.curves or i in inner.layers for i in range(len(contents.trials))],
         "chosen": chosen(contents),
         "trials": table(contents),
         "heights": HEIGHTS,
     }
+
+
+def _kin(contents: Contents) -> list[list[int | None]]:
+    """Of each trial the places of its float model, control and PTQ, None where it has none."""
+    places = {trial: i for i, trial in enumerate(contents.trials)}
+    baselines = Baselines(contents.records.values())
+
+    def place(record: Record | None) -> int | None:
+        return None if record is None else places[record.trial]
+
+    return [
+        [place(of(record)) for of in (baselines.float_, baselines.control, baselines.ptq)] if record else [None] * 3
+        for record in map(contents.records.get, contents.trials)
+    ]
+
+
+def _quantiles(trials: Sized) -> list[float]:
+    """Student's t for 95 % intervals by degrees of freedom, from 1 to those of as many seeds as an arm can have."""
+    freedom = np.arange(1, max(2, min(len(trials), MOST_SEEDS)))
+    return [round(float(t), 6) for t in stats.t.isf((1 - CONFIDENCE) / 2, freedom)]
 
 
 def _seed(contents: Contents, trial: str) -> str | None:

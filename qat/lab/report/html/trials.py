@@ -25,9 +25,9 @@ def table(contents: Contents) -> dict[str, list[Any]]:
         ({"name": "recipe", "kind": "text", "choices": True}, lambda trial, _: arms[trial][1]),
         *(_axis(contents, axis) for axis in _axes(contents, arms)),
         *_metrics(contents.records),
-        (_number("size, kB", 1), lambda _, record: record and short(record.size_bytes / 1000, 6)),
-        (_number("latency, ms", 3), _timing("latency_ms")),
-        (_number("seconds", 1), _timing("seconds")),
+        (_lower("size, kB", 1), lambda _, record: record and short(record.size_bytes / 1000, 6)),
+        (_lower("latency, ms", 3), _timing("latency_ms")),
+        (_lower("seconds", 1), _timing("seconds")),
         ({"name": "state", "kind": "text", "choices": True, "mark": True}, lambda trial, _: contents.state(trial)),
         ({"name": "done", "kind": "text"}, lambda _, record: (record and record.provenance) or None),
         ({"name": "trial", "kind": "text", "head": True}, lambda trial, _: trial),
@@ -111,6 +111,10 @@ def _metric(metric: Metric) -> tuple[Column, Value]:
 
 def _timing(name: str) -> Value:
     return lambda _, record: short(record.timings.get(name)) if record else None
+
+
+def _lower(name: str, digits: int) -> Column:
+    return {**_number(name, digits), "better": "lower"}
 
 
 def _number(name: str, digits: int) -> Column:

@@ -42,6 +42,10 @@ FOREST = (
     "Right of zero the first is better. The band is the margin within which a difference does not matter. Bars are "
     "95 % intervals for other seeds, thin ones for other seeds and test examples at once; small marks are single seeds."
 )
+PINNED = (
+    "Differences from the pinned arm, paired by seed, with uncorrected 95 % intervals (Student t), for looking around: "
+    "the verdicts above are corrected. ▲ is better and ▼ worse where the interval leaves zero out."
+)
 FEW = 8  # verdicts that stand open; of more those that show something do, and all are folded
 
 
@@ -154,8 +158,11 @@ def arms_table(rows: Sequence[Row]) -> Html:
         tag("tr", _name(row), *(tag("td", cells[i], class_="number") for cells in columns.values()))
         for i, row in enumerate(rows)
     ]
+    note = tag("p", PINNED, class_="faint", id="pin-note", hidden=True)
     made = tag("table", tag("thead", head), tag("tbody", *lines), id="arms")
     return join(
+        tag("div", select("Pinned baseline", "pin"), class_="controls"),
+        note,
         tag("div", made, class_="box", tabindex="0", role="region", aria_label="Arms"),
         tag("p", caption(rows).replace("1x", "1×"), class_="faint"),
         *_legend(rows),

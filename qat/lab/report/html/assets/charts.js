@@ -33,6 +33,7 @@ function logAxis(title, values) {
 }
 
 function draw(id, traces, layout, options = {}) {
+  if (options.displayModeBar !== false) offerFigure(id);
   const clear = "rgba(0,0,0,0)", ink = colour("ink");
   return Plotly.react(find(id), traces, {
     paper_bgcolor: clear, plot_bgcolor: clear, hovermode: "closest", margin: { l: 56, r: 16, t: 60, b: 48 },
@@ -107,7 +108,7 @@ function drawRecipes() {
     return names.indexOf(nameOf(point)) + sides[point.arm] + 0.22 * aside;
   };
   const isNamed = names.length <= data.named, range = [-0.5, names.length - 0.5];
-  const ticks = isNamed ? { tickvals: names.map((_, i) => i), ticktext: names.map(plain) } : { tickvals: [] };
+  const ticks = isNamed ? { tickvals: names.map((_, i) => i), ticktext: names.map((name) => plain(name).replace("(", "<br>(")) } : { tickvals: [] };
   const xaxis = axis(isNamed ? "" : "recipes in the order of the study", { ...ticks, range, zeroline: false });
   const scale = metricScale();
   draw("recipes", byArm(data.points, x, scale), { xaxis, yaxis: metricAxis(scale) });

@@ -11,8 +11,6 @@ function remember(storage, key, value) {
   try { storage().setItem(key, JSON.stringify(value)); } catch { /* nowhere to store: it lasts until the reload */ }
 }
 const key = `qat:${location.pathname}:${data.study}`, session = () => sessionStorage, device = () => localStorage;
-const state = recall(session, key, {});
-function keep(changes) { remember(session, key, Object.assign(state, changes)); }
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);

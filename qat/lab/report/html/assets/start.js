@@ -30,9 +30,13 @@ function setUpCharts() {
 }
 
 setUpTheme();
+setUpAddress();
 setUpCharts();
 if (find("asked")) setUpForest();
 if (find("chips")) setUpChosen();
 setUpTrials();
+if (find("pin")) setUpPin();
+setUpTables();
 comeBack();
+goToSection();
 if (find("live")) setUpLive();

@@ -1,33 +1,46 @@
 // The table of all trials: filtered and sorted as a whole, drawn a piece at a time.
 const PIECE = 80;
-const { columns, rows } = data.trials;
 const texts = rows.map((row) => row.join("\n").toLowerCase());
 const collator = new Intl.Collator("en", { numeric: true });
 const box = find("trials-box"), body = element("tbody");
 let order = [], drawn = 0;
 
+// A cell's value, or where an arm is pinned what it is above that arm's trial.
+function valueOf(i, k, base) {
+  if (base < 0 || columns[k].kind !== "number" || rows[i][k] === null) return rows[i][k];
+  const other = partner(i, base), value = other === null ? null : rows[other][k];
+  return value === null ? null : rows[i][k] - value;
+}
+
 function comparison(k, direction) {
-  const isNumber = columns[k].kind === "number";
+  const isNumber = columns[k].kind === "number", base = pinned();
   return (a, b) => {
-    const x = rows[a][k], y = rows[b][k];
+    const x = valueOf(a, k, base), y = valueOf(b, k, base);
     if (x === null || y === null) return (x === null) - (y === null);
     return direction * (isNumber ? x - y : collator.compare(x, y));
   };
 }
 
-function cell(value, column) {
+function cell(value, column, sign) {
   const made = element(column.head ? "th" : "td", { className: column.kind });
   if (column.head) made.scope = "row";
   if (value !== null && column.mark) made.append(element("span", { className: `mark ${value}` }));
-  if (value !== null) made.append(column.kind === "number" ? value.toFixed(column.digits) : value);
+  if (value !== null) made.append(numberOr(value, column, sign));
   return made;
 }
 
+const numberOr = (value, column, sign) => (column.kind === "number" ? formatted(value, column.digits, sign) : value);
+function trialsText() { // of all trials that the filter leaves, drawn or not
+  const base = pinned(), text = (i, column, k) => { const value = valueOf(i, k, base); return value === null ? "" : numberOr(value, column, base >= 0); };
+  return [[columns.map((column) => column.name), ...order.map((i) => columns.map((column, k) => text(i, column, k)))], columns.map((column) => column.kind === "number")];
+}
+
 function line(i) {
+  const base = pinned();
   const tick = element("input", { type: "checkbox", value: i, checked: chosen.has(i), disabled: !data.drawable[i] });
   tick.setAttribute("aria-label", `show ${names[i]} in the charts`);
   tick.addEventListener("change", () => choose([i], tick.checked));
-  return element("tr", {}, element("td", {}, tick), ...columns.map((column, k) => cell(rows[i][k], column)));
+  return element("tr", {}, element("td", {}, tick), ...columns.map((column, k) => cell(valueOf(i, k, base), column, base >= 0)));
 }
 
 function more() {
