@@ -50,6 +50,7 @@ def fit(
     on_metrics: Callable[[int, dict[str, float]], None] | None = None,
     description: str = "train",
     inside: Inside | None = None,
+    save_end: bool = True,
 ) -> FitResult:
     """Train `params` on `batches[0]`, `batches[1]`, ... and carry `state` along.
 
@@ -57,7 +58,8 @@ def fit(
     `config.freeze_bn_step` on, and a key that depends on seed and step only.
 
     With `checkpoints`, a run that was killed continues there and ends as if it had not been; a finished one returns
-    at once. `identity` names what the result depends on beside the config (data, starting point): a folder written
+    at once, unless `save_end` is False, for callers that keep the result themselves. `identity` names what the result
+    depends on beside the config (data, starting point): a folder written
     under another config, identity or structure is refused with `ValueError`. `inside` makes another function of the
     step before it is compiled.
     Raises `FloatingPointError` naming the first step whose loss or gradient is not finite; its weights are not saved.
@@ -76,7 +78,8 @@ def fit(
                 if newest and is_due(done, config.log_every, config):
                     history.append({"step": done, **newest})
                     on_metrics(done, newest) if on_metrics else None
-                if newest and folder is not None and is_due(done, config.checkpoint_every, config):
+                due = is_due(done, config.checkpoint_every, config) and (save_end or done < config.steps)
+                if newest and folder is not None and due:
                     checkpoint.save(folder, done, carry, record, history)
                 show(done, history[-1]["loss"] if history else None)
     end = from_host(to_host(carry), carry)

@@ -49,6 +49,7 @@ class Fit:
     identity: str = ""
     on_metrics: Callable[[int, dict[str, float]], None] | None = None
     inside: Inside | None = None
+    save_end: bool = True
 
     @property
     def program(self) -> Hashable:
@@ -64,7 +65,7 @@ class Fit:
     def alone(self) -> FitResult:
         """Train by itself."""
         start = (self.params, self.state, self.batches, self.config)
-        saved = {"checkpoints": self.checkpoints, "identity": self.identity}
+        saved = {"checkpoints": self.checkpoints, "identity": self.identity, "save_end": self.save_end}
         return fit(self.loss, *start, **saved, on_metrics=self.on_metrics, progress=False, inside=self.inside)
 
 
@@ -90,7 +91,7 @@ class _Run:
 
     fit: Fit
     place: int
-    folder: Any
+    folder: Any  # its checkpoints, None where it keeps none
     record: dict[str, Any]
     step: int
     history: list[dict[str, float]]
@@ -116,7 +117,9 @@ class _Run:
         return min(*ends, self.step + chunk, c.steps)
 
 
-def fit_together(fits: Sequence[Fit], how: How = "map", *, chunk: int = CHUNK) -> list[FitResult | Exception]:
+def fit_together(
+    fits: Sequence[Fit], how: How = "map", *, chunk: int = CHUNK, size: int | None = None
+) -> list[FitResult | Exception]:
     """Train runs of one `program` as one; for each its result, or the error that ended it alone.
 
     By `map` runs take turns within the compiled loop, and each ends with the numbers of `fit`, bit for bit; by `vmap`
@@ -142,7 +145,7 @@ def fit_together(fits: Sequence[Fit], how: How = "map", *, chunk: int = CHUNK) -
             runs.append((number, run))
             carries.append(carry)
         if runs:
-            _train([run for _, run in runs], carries, how, chunk)
+            _train([run for _, run in runs], carries, how, chunk, size)
     for number, run in runs:
         outcomes[number] = run.outcome
     return [one for one in outcomes if one is not None]
@@ -160,13 +163,15 @@ def _opened(fit: Fit, place: int, folders: contextlib.ExitStack) -> tuple[_Run, 
     return _Run(fit, place, folder, record, step, history), host
 
 
-def _train(runs: list[_Run], carries: list[Carry], how: How, chunk: int) -> None:
+def _train(runs: list[_Run], carries: list[Carry], how: How, chunk: int, size: int | None) -> None:
     like = first_carry(runs[0].fit.params, runs[0].fit.state, runs[0].fit.config, data_mesh(1, 1, 1))
+    size = max(size or 0, len(runs))
+    carries += carries[:1] * (size - len(runs))
     stacked = from_host(jax.tree.map(lambda *xs: np.stack(xs), *carries), like)
     del carries
     _settle(runs, stacked, how)
     table = _table(runs[0].fit.batches)
-    shape = {"table": None if table is None else jax.device_put(dict(table)), "size": len(runs), "chunk": chunk}
+    shape = {"table": None if table is None else jax.device_put(dict(table)), "size": size, "chunk": chunk}
     step = step_of(runs[0].fit.loss, runs[0].fit.config, runs[0].fit.inside)
     # Invariant: `stacked` holds every run's carry after its `step` steps, and a run without outcome has steps left.
     # Each turn takes those that are furthest behind up to where one of them must stop, or to where another one waits.
@@ -240,7 +245,8 @@ def _settle(runs: list[_Run], stacked: Carry, how: How) -> None:
             host, like = to_host(stacked), stacked
         carry = jax.tree.map(lambda x, place=run.place: x[place], host)
         try:
-            if run.folder is not None and run.folder.latest_step() != run.step:
+            wanted = run.fit.save_end or not over
+            if run.folder is not None and wanted and run.folder.latest_step() != run.step:
                 checkpoint.save(run.folder, run.step, carry, run.record, run.history)
             if over:
                 end = from_host(carry, like)

@@ -137,6 +137,14 @@ def test_runs_share_a_program_where_they_differ_in_numbers_alone():
     assert run(0).program not in {one.program for one in others}
 
 
+def test_a_program_for_more_runs_takes_fewer_and_the_end_is_saved_unless_told(three, tmp_path):
+    places = [tmp_path / str(number) for number in (0, 1)]
+    runs = [replace(three[0][0], checkpoints=place, save_end=not i) for i, place in enumerate(places)]
+    for found in (*fit_together(runs, chunk=7, size=3), replace(runs[0], save_end=False).alone()):
+        assert_same(found, three[1][0])
+    assert [sorted(int(path.name) for path in place.iterdir()) for place in places] == [[20, 23], [10, 20]]
+
+
 def test_a_run_that_cannot_begin_ends_alone(three):
     bad = run(1, groups=(ParamGroup(match="nothing like it"),))
     first, second = fit_together([bad, replace(bad, config=CONFIG.model_copy(update={"groups": bad.config.groups}))])

@@ -1,5 +1,7 @@
 """Commands that run studies, and those that say what will run or runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,9 +38,10 @@ def sweep(
     sinks: Sinks = None,
     retries: Retries = 1,
     fast: Annotated[bool, typer.Option("--fast", help="The file's small edition: minutes, to try it.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Tell where the time of this process went.")] = False,
 ) -> None:
     """Run the open trials of a study, then report."""
-    with one_clear_error():
+    with one_clear_error(), _profiled() if profile else nullcontext():
         from qat.lab.sweep.study import load_study
 
         refuse_address(runs)
@@ -176,6 +179,16 @@ def _run(study: Any, runs: str | None, runner: str, sinks: list[str] | None, ret
     if outcome.failed:
         typer.secho(outcome.summary(root), fg="red", err=True)
         raise typer.Exit(1)
+
+
+@contextmanager
+def _profiled() -> Iterator[None]:
+    """Print, at the end, where the time went."""
+    from qat.lab.sweep.profile import profiled
+
+    with profiled() as found:
+        yield
+    stderr().print(found.table())
 
 
 def _at(runner: str, address: str | None) -> str:

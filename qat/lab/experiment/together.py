@@ -14,6 +14,7 @@ from qat.train.together import alone, size_of
 type Tell = Callable[[str], None]
 
 HEAVY = 3e9  # operations of a step that take a processor so long that Python's part, about a millisecond, is no matter
+LANES = 8  # trainings of a call by map: with one number for all, groups of any size share what is compiled
 SHARE = 0.5  # of the available memory, where no bound is given
 
 
@@ -21,8 +22,10 @@ def together(requests: Sequence[Fit], sharing: Sharing, tell: Tell) -> list[FitR
     """Train all, those of one program as one; for each its result or its error. `tell` is told why some are alone."""
     found: dict[int, FitResult | Exception] = {}
     for members in _groups(requests).values():
-        for part in _parts(members, requests, sharing, tell):
-            results = _trained([requests[i] for i in part], sharing)
+        size = _size([requests[i] for i in members], sharing, tell)
+        for start in range(0, len(members), size):
+            part = members[start : start + size]
+            results = _trained([requests[i] for i in part], sharing, size)
             found.update(zip(part, results, strict=True))
     return [found[i] for i in range(len(requests))]
 
@@ -35,18 +38,20 @@ def _groups(requests: Sequence[Fit]) -> dict[Hashable, list[int]]:
     return groups
 
 
-def _parts(members: list[int], requests: Sequence[Fit], sharing: Sharing, tell: Tell) -> list[list[int]]:
-    """The group in parts that are trained as one."""
-    first = requests[members[0]]
-    why = alone(first) or _no_gain(first, sharing)
-    if why is not None:
-        tell(f"{len(members)} trainings run one after the other: {why}.")
-        return [[i] for i in members]
+def _size(fits: list[Fit], sharing: Sharing, tell: Tell) -> int:
+    """The number of trainings of one program that are done as one."""
+    first, count = fits[0], len(fits)
+    if why := alone(first) or _no_gain(first, sharing):
+        tell(f"{count} trainings run one after the other: {why}.")
+        return 1
     bound = sharing.memory_gb * GB if sharing.memory_gb else SHARE * available_memory()
     most = max(1, int(bound / size_of(first, sharing.chunk)))
-    if most < len(members):
-        tell(f"{len(members)} trainings of one program run {most} at a time, which fit into {bound / GB:.1f} GB.")
-    return [members[start : start + most] for start in range(0, len(members), most)]
+    if most < count:
+        tell(f"{count} trainings of one program run {most} at a time, which fit into {bound / GB:.1f} GB.")
+    if count == 1:
+        return 1
+    # By map a call for a few costs no more than their steps, so that one size serves groups of any size.
+    return min(most, LANES if sharing.how == "map" else count)
 
 
 def _no_gain(fit: Fit, sharing: Sharing) -> str | None:
@@ -59,14 +64,14 @@ def _no_gain(fit: Fit, sharing: Sharing) -> str | None:
     return f"a step has {count / 1e9:.1f} billion operations, so that arithmetic takes the time"
 
 
-def _trained(fits: list[Fit], sharing: Sharing) -> list[Any]:
-    """The results of trainings of one program, or their errors."""
-    if len(fits) == 1:
+def _trained(fits: list[Fit], sharing: Sharing, size: int) -> list[Any]:
+    """The results of trainings of one program, which is compiled for so many, or their errors."""
+    if size == 1:
         try:
             return [fits[0].alone()]
         except Exception as error:
             return [error]
     try:
-        return list(fit_together(fits, sharing.how, chunk=sharing.chunk))
+        return list(fit_together(fits, sharing.how, chunk=sharing.chunk, size=size))
     except Exception as error:  # of the program that they share
         return [error] * len(fits)

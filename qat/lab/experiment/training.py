@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 type Report = Callable[[str, int, int, float | None], None]
 """Told while a stage runs: what it is, steps done, steps in all, and the newest loss."""
 
+QUICKLY = {"xla_backend_optimization_level": 1}  # of a program that runs once: in full, the random draws cost seconds
 OTHER_ORDER = 1_000_003  # training on sees the data in another order than the float stage did
 
 
@@ -113,6 +114,7 @@ class Run:
             identity=self.identity,
             on_metrics=on_metrics,
             inside=in_loops,  # alone too, so that a run has the same numbers with others
+            save_end=False,  # the stage's own result is written next
         )
         result = self.train(run)
         write_how(self.folder, result.how)
@@ -160,7 +162,8 @@ def with_float_statistics(workload: Workload, variables: Any, count: int, size: 
 
 def train_float(workload: Workload, how: "FloatSettings", run: Run) -> Any:
     """Variables of the trained float model, which starts from random ones or the checkpoint `init`."""
-    variables = dict(jax.jit(workload.functions.init)(jax.random.key(how.seed), *workload.example()))
+    init = jax.jit(workload.functions.init, compiler_options=QUICKLY if jax.default_backend() == "cpu" else None)
+    variables = dict(init(jax.random.key(how.seed), *workload.example()))
     if how.init is not None:
         variables = initial(how.init, variables)
     trained = _train(workload, variables, how.train, how.seed, how.r_drop, run)

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from jobs import ALL, TINY, run_all
 
+from qat.lab.experiment.config import override
 from qat.lab.sweep.study import make_study
 
 
@@ -12,7 +13,7 @@ from qat.lab.sweep.study import make_study
 def done(tmp_path_factory):
     """A finished study and its folder, to be left as it is."""
     root = tmp_path_factory.mktemp("runs")
-    study = make_study("s", TINY, {"arm": ALL})
+    study = make_study("s", override(TINY, {"train.checkpoint_every": 3}), {"arm": ALL})
     assert len(run_all(study, root)) == 10
     return study, root
 
