@@ -52,6 +52,11 @@ def from_layers[T](load: Callable[[Path], T], folder: Path) -> T | None:
     return _read_whole(load, folder, LAYERS_FILE)
 
 
+def from_examples[T](load: Callable[[Path], T], folder: Path) -> T | None:
+    """`load(folder)`, which reads a trial's outcomes; None where it has none, or not as they were written."""
+    return _read_whole(load, folder, EXAMPLES_FILE)
+
+
 def study_stamps(root: Path) -> list[tuple[str, Stamp]]:
     """The files under `root` that change when a trial is finished, fails, or begins anew, with their stamps. Raises
     `ValueError` where no study is."""

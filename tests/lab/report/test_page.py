@@ -7,7 +7,9 @@ from run_folders import make_runs
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
-DRAWN = "Object.keys(drawings).filter(find).every((id) => id === 'histograms' || find(id).matches('.js-plotly-plot'))"
+DRAWN = """Object.keys(drawings).filter(find).every((id) => {
+  return ['histograms', 'lost'].includes(id) ? find(id).children.length > 0 : find(id).matches('.js-plotly-plot');
+})"""
 LABELS = (
     "[...document.querySelectorAll('#trials-box tbody tr')].map((row) => row.cells[row.cells.length - 1].textContent)"
 )

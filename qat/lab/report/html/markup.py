@@ -74,7 +74,18 @@ def canvas(name: str) -> Html:
     return tag("div", id=name, class_="chart")
 
 
-PARTS = ("page.js", "view.js", "copy.js", "scales.js", "charts.js", "forest.js", "pin.js", "chosen.js", "trials.js")
+PARTS = (
+    "page.js",
+    "view.js",
+    "copy.js",
+    "scales.js",
+    "charts.js",
+    "forest.js",
+    "pin.js",
+    "chosen.js",
+    "examples.js",
+    "trials.js",
+)
 
 
 def style() -> Html:

@@ -7,10 +7,11 @@ from qat import __version__
 from qat.lab.report.contents import Contents, states
 from qat.lab.report.exports import export_lines
 from qat.lab.report.html.audits import audits, read_audits
+from qat.lab.report.html.examples import Changed, changed, examples, facts
 from qat.lab.report.html.exports import export_section
 from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
 from qat.lab.report.html.parity import parity, read_parities
-from qat.lab.report.html.payload import Details, data, details
+from qat.lab.report.html.payload import Details, attached, data, details
 from qat.lab.report.html.sections import all_trials, failures, fronts, origin, single_trials, warnings
 from qat.lab.report.html.trials import group_of, provenance
 from qat.lab.report.html.verdicts import answer
@@ -29,10 +30,17 @@ def page(contents: Contents, rows: Sequence[Row], live: str | None = None) -> st
     With `live`, a text that changes when the study does, the page belongs to a server and asks it for that text at
     `state`; otherwise it may load nothing at all.
     """
-    inner = details(contents, group_of(contents, rows))
-    sections, is_live = list(_sections(contents, rows, inner)), live is not None
+    groups = group_of(contents, rows)
+    inner, flipped = details(contents, groups), changed(contents, groups)
+    sections, is_live = list(_sections(contents, rows, inner, flipped)), live is not None
     scripts = [plotly_script(), own_script(is_live)]
-    parts = [*_top(contents, sections, is_live), _main(sections), _foot(), *data(contents, rows, inner)]
+    parts = [
+        *_top(contents, sections, is_live),
+        _main(sections),
+        _foot(),
+        *data(contents, rows, inner),
+        attached("flips-data", facts(flipped)),
+    ]
     body = tag("body", *parts, *(tag("script", one) for one in scripts))
     stamp: dict[str, str | bool] = {} if live is None else {"data_stamp": live}
     return "<!doctype html>\n" + tag("html", _head(contents, policy(scripts, is_live)), body, lang="en", **stamp)
@@ -50,12 +58,13 @@ def _head(contents: Contents, allowed: str) -> Html:
     )
 
 
-def _sections(contents: Contents, rows: Sequence[Row], inner: Details) -> Iterator[Section]:
+def _sections(contents: Contents, rows: Sequence[Row], inner: Details, flipped: Changed) -> Iterator[Section]:
     """Yield the sections that have something to show."""
     ran, found, lost = provenance(contents.manifests), points(rows), len(contents.given_up) + len(contents.problems)
     yield "answer", "Answer", join(*warnings(ran), answer(rows, contents.about))
     if found:
         yield "fronts", "Quality against cost", fronts(found)
+    yield "examples", "Examples", examples(flipped)
     if inner.curves or inner.layers:
         yield "inside", "Curves and layers", single_trials(inner.left_out)
     if audited := read_audits({trial: contents.folder(trial) for trial in contents.trials}):

@@ -86,9 +86,14 @@ def data(contents: Contents, rows: Sequence[Row], inner: Details) -> list[Html]:
     curves = {"series": inner.series, "curves": inner.curves, "layers": inner.layers}
     return [
         tag("script", Html(embedded(_plain(contents, rows, inner))), type="application/json", id="data"),
-        tag("script", Html(packed(curves)), type="text/plain", id="details"),
-        tag("script", Html(packed(inner.bins)), type="text/plain", id="bins"),
+        attached("details", curves),
+        attached("bins", inner.bins),
     ]
+
+
+def attached(name: str, value: Any) -> Html:
+    """A value for the scripts, compressed, to be read when it is shown."""
+    return tag("script", Html(packed(value)), type="text/plain", id=name)
 
 
 def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str, Any]:
