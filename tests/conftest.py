@@ -1,10 +1,24 @@
 """What every test gets: a headless, quiet environment, and room for what it compiles."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as slow what `slow.txt` lists: folders, files, tests, single cases."""
+    listed = {line for line in (TESTS / "slow.txt").read_text().splitlines() if not line.startswith("#")}
+    for item in items:
+        path = item.path.relative_to(TESTS)
+        whole = item.nodeid.partition("::")[2]
+        names = {f"{path}::{whole}", f"{path}::{whole.partition('[')[0]}", str(path)}
+        if listed & (names | {f"{folder}/" for folder in path.parents}):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -258,3 +258,13 @@ def test_importing_qat_is_light():
     code = "import sys, qat, qat.lab; print([name for name in ('jax', 'numpy', 'flax') if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.check_output([sys.executable, "-c", code], text=True, env=environment).strip() == "[]"
+
+
+def test_every_line_of_the_slow_tests_names_one_that_is_there():
+    lines = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[2:] == sorted(set(lines[2:]))
+    for line in lines[2:]:
+        path, _, test = line.partition("::")
+        assert (ROOT / "tests" / path).exists(), line
+        name = test.partition("[")[0]
+        assert not name or f"def {name}(" in (ROOT / "tests" / path).read_text(encoding="utf-8"), line
