@@ -90,8 +90,8 @@ class _Places:
     the operand's axes, each term of which broadcasts against the result."""
 
     def __init__(self, ctx: Context, shape: Any, out: Any, indices: Value, offsets: tuple[int, ...]):
-        if not is_static(shape):
-            raise UnsupportedError("at computed places in an array of symbolic shape")
+        if not is_static(shape[1:]):
+            raise UnsupportedError("at computed places in an array with a symbolic length behind the first axis")
         self.ctx, self.shape, self.out, self.offsets = ctx, shape, out, offsets
         self.strides = [math.prod(shape[i + 1 :], start=1) for i in range(len(shape))]
         self.indices = ctx.graph.cast(ctx.full(indices), np.int64)
@@ -112,10 +112,14 @@ class _Places:
 
     def _iota(self, axis: int, at: int) -> None:
         shape = [-1 if i == at else 1 for i in range(len(self.out))]
-        if not is_static([self.out[at]]):
-            raise UnsupportedError("of a window of symbolic length")
-        numbers = np.arange(self.out[at], dtype=np.int64).reshape(shape)
-        self.terms.append(self.ctx.number(numbers * self.strides[axis], np.int64))
+        if is_static([self.out[at]]):
+            numbers = np.arange(self.out[at], dtype=np.int64).reshape(shape)
+            self.terms.append(self.ctx.number(numbers * self.strides[axis], np.int64))
+            return
+        zero, one = self.ctx.number(0, np.int64), self.ctx.number(1, np.int64)
+        count = self.ctx.op("Squeeze", self.ctx.dims.length(self.out[at]))
+        numbers = self.ctx.op("Reshape", self.ctx.op("Range", zero, count, one), self.ctx.number(shape, np.int64))
+        self.terms.append(self.ctx.op("Mul", numbers, self.ctx.number(self.strides[axis], np.int64)))
 
     def starts(self, axes: Any, sizes: dict[int, int], clip: bool) -> None:
         """Places at which windows start, from the last axis of the indices; cut to the operand with `clip`."""
@@ -123,7 +127,9 @@ class _Places:
         for at, axis in enumerate(axes):
             one = self.ctx.op("Gather", self.indices, self.ctx.number(at, np.int64), axis=self.rank)
             one = self.ctx.graph.unsqueeze(one, new)
-            most, zero = self.ctx.number(self.shape[axis] - sizes[axis], np.int64), self.ctx.number(0, np.int64)
+            last = self.shape[axis] - sizes[axis]
+            most = self.ctx.number(last, np.int64) if is_static([last]) else self.ctx.dims.length(last)
+            zero = self.ctx.number(0, np.int64)
             wrong = self.ctx.op("Or", self.ctx.op("Less", one, zero), self.ctx.op("Greater", one, most))
             self.outside = wrong if self.outside is None else self.ctx.op("Or", self.outside, wrong)
             one = self.ctx.op("Max", self.ctx.op("Min", one, most), zero) if clip else one
@@ -160,22 +166,22 @@ def _scatter(ctx: Context, eqn: Any, args: list[Value]) -> Value:
 
 def write_at(ctx: Context, x: Value, places: str, updates: str, outside: str | None, how: str) -> str:
     """A value with updates written at places of its flattened form; where `outside`, into a place that is cut off."""
-    size = math.prod(x.shape, start=1)
+    size = ctx.dims.length(math.prod(x.shape, start=1))
     logical = x.dtype == np.bool_
     kind = np.dtype(np.int32) if logical else x.dtype
-    flat = ctx.placing.reshape(ctx.full(x), (size,))
+    flat = ctx.placing.reshape(ctx.full(x), (-1,))
     if logical:
         flat, updates = ctx.graph.cast(flat, kind), ctx.graph.cast(updates, kind)
     updates = ctx.op("Reshape", updates, ctx.number([-1], np.int64))
     if outside is not None:
-        places = ctx.op("Where", outside, ctx.number(size, np.int64), places)
+        places = ctx.op("Where", outside, size, places)
         flat = ctx.op("Concat", flat, ctx.number([0], kind), axis=0)
     places = ctx.op("Reshape", places, ctx.number([-1], np.int64))
     more = {} if how == "none" else {"reduction": how}
     done = ctx.op("ScatterElements", flat, places, updates, axis=0, **more)
     if outside is not None:
-        bounds = [ctx.number([n], np.int64) for n in (0, size, 0)]
-        done = ctx.op("Slice", done, *bounds)
+        zero = ctx.number([0], np.int64)
+        done = ctx.op("Slice", done, zero, size, zero)
     done = ctx.op("Reshape", done, ctx.dims.shape(x.shape))
     return ctx.graph.cast(done, np.bool_) if logical else done
 
