@@ -8,9 +8,19 @@ from typing import Any
 from qat.fileio import Stamp, stamp
 from qat.lab.jobs.log import FAILURE_FILE, Failure, read_failure
 from qat.lab.runs.examples import load_examples
-from qat.lab.runs.files import EXAMPLES_FILE, LAYERS_FILE, MANIFEST_FILE, METRICS_FILE, MODEL_FILE, fault, sealed_by
+from qat.lab.runs.files import (
+    CONFIG_FILE,
+    EXAMPLES_FILE,
+    LAYERS_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    fault,
+    sealed_by,
+)
 from qat.lab.runs.manifest import read_manifest
 from qat.lab.runs.record import RECORD_FILE, Record, read_record
+from qat.lab.runs.settings import read_config
 from qat.lab.runs.study_folder import STUDY_FILE, TRIALS, read_study, stage_jobs
 
 REMEMBERED = 32_768  # files; a study of 2,000 trials has some 10,000
@@ -24,6 +34,11 @@ def record_in(folder: Path) -> Record | str | None:
 def manifest_in(folder: Path) -> dict[str, Any]:
     """The manifest of a trial; empty where it has none that can be read."""
     return _read(read_manifest, folder, MANIFEST_FILE) or {}
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """The settings of a trial; empty where it has none that can be read."""
+    return _read(_config, folder, CONFIG_FILE) or {}
 
 
 def failure_in(folder: Path) -> Failure | None:
@@ -89,6 +104,13 @@ def _record(folder: Path) -> Record | str | None:
         return read_record(folder)
     except ValueError as error:
         return str(error)
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_config(folder)
+    except ValueError:
+        return None
 
 
 def _unreadable(folder: Path) -> str | None:

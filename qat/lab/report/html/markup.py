@@ -74,17 +74,12 @@ def canvas(name: str) -> Html:
     return tag("div", id=name, class_="chart")
 
 
-PARTS = (
-    "page.js",
-    "view.js",
-    "copy.js",
-    "scales.js",
-    "charts.js",
-    "forest.js",
-    "pin.js",
-    "chosen.js",
-    "examples.js",
-    "trials.js",
+PARTS = tuple(
+    f"{name}.js"
+    for name in (
+        *("page", "view", "copy", "scales", "charts", "forest", "pin", "chosen"),
+        *("examples", "trials", "differences"),
+    )
 )
 
 

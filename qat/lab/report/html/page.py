@@ -7,6 +7,8 @@ from qat import __version__
 from qat.lab.report.contents import Contents, states
 from qat.lab.report.exports import export_lines
 from qat.lab.report.html.audits import audits, read_audits
+from qat.lab.report.html.differences import differences
+from qat.lab.report.html.differences import facts as different_facts
 from qat.lab.report.html.examples import Changed, changed, examples, facts
 from qat.lab.report.html.exports import export_section
 from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
@@ -40,6 +42,8 @@ def page(contents: Contents, rows: Sequence[Row], live: str | None = None) -> st
         _foot(),
         *data(contents, rows, inner),
         attached("flips-data", facts(flipped)),
+        attached("facts", different_facts(contents)),
+        tag("datalist", id="names"),
     ]
     body = tag("body", *parts, *(tag("script", one) for one in scripts))
     stamp: dict[str, str | bool] = {} if live is None else {"data_stamp": live}
@@ -74,6 +78,7 @@ def _sections(contents: Contents, rows: Sequence[Row], inner: Details, flipped: 
     if certified := read_parities({trial: contents.folder(trial) for trial in contents.trials}):
         yield "parity", "Parity of exported files", parity(certified)
     yield "trials", "All trials", all_trials()
+    yield "differences-of-two", "What differs", differences(contents)
     yield "failures", f"Failures ({lost})" if lost else "Failures", failures(contents)
     yield "origin", "Where it ran", origin(ran)
 

@@ -13,6 +13,7 @@ from scipy import stats
 from qat.lab.report.contents import Contents
 from qat.lab.report.forest import bars
 from qat.lab.report.html.curves import read_curves
+from qat.lab.report.html.differences import lines
 from qat.lab.report.html.layers import HEIGHTS, Site, read_layers
 from qat.lab.report.html.markup import Html, tag
 from qat.lab.report.html.trials import chosen, group_of, table
@@ -121,6 +122,7 @@ def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str,
         "names": list(contents.trials),
         "group": [place[name] for name in groups.values()],
         "seeds": [_seed(contents, trial) for trial in contents.trials],
+        "axes": lines(contents, rows),
         "kin": _kin(contents),
         "t": _quantiles(contents.trials),
         "drawable": [i in inner.curves or i in inner.layers for i in range(len(contents.trials))],

@@ -120,7 +120,6 @@ def single_trials(left_out: Mapping[str, int]) -> Html:
             _label("Add a trial or all seeds of an arm", _search("add", list_="names", autocomplete="off")),
             class_="controls",
         ),
-        tag("datalist", id="names"),
         tag("ul", id="chips", class_="chips", aria_label="Chosen trials"),
         tag("p", id="chosen-note", class_="faint", role="status"),
         *([tag("p", note, class_="faint")] if note else []),

@@ -155,7 +155,7 @@ class Provenance:
 
 def provenance(manifests: Mapping[str, Mapping[str, Any]]) -> Provenance:
     """Collect the contents of the trials' manifests (by trial id) without their seeds."""
-    flat = {trial: dict(_facts(manifest)) for trial, manifest in manifests.items()}
+    flat = {trial: dict(flattened(manifest)) for trial, manifest in manifests.items()}
     common, different = {}, []
     for name in dict.fromkeys(name for facts in flat.values() for name in facts if name != SEED):
         trials: dict[str | None, list[str]] = {}
@@ -171,10 +171,12 @@ def provenance(manifests: Mapping[str, Mapping[str, Any]]) -> Provenance:
     return Provenance(common, tuple(different), tuple(warnings))
 
 
-def _facts(value: Any, name: str = "") -> list[tuple[str, str]]:
+def flattened(value: Any, name: str = "") -> list[tuple[str, str]]:
     """Dotted names and values as text; an empty object is none."""
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        value = dict(enumerate(value))
     if isinstance(value, Mapping):
-        return [fact for key, part in value.items() for fact in _facts(part, f"{name}.{key}" if name else str(key))]
+        return [fact for key, part in value.items() for fact in flattened(part, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list):
         return [(name, ", ".join(map(str, value)) or "none")]
     return [(name, "unknown" if value is None else str(value))]

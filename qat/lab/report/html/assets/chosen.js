@@ -46,6 +46,12 @@ function showChosen() {
   redraw("curves", "layers", "histograms");
 }
 
+function offerNames() {
+  if (find("names").children.length) return;
+  const arms = data.groups.map((group) => `${group.label} (all seeds)`);
+  find("names").append(...[...arms, ...names].map((name) => option(name)));
+}
+
 function addByName() {
   const name = find("add").value, one = names.indexOf(name);
   const arm = data.groups.findIndex((group) => `${group.label} (all seeds)` === name);
@@ -162,8 +168,7 @@ function setUpChosen() {
   find("log").checked = state.log ?? false;
   find("log").addEventListener("change", () => { keep({ log: find("log").checked }); redraw("curves"); });
   find("add").addEventListener("change", addByName);
-  const arms = data.groups.map((group) => `${group.label} (all seeds)`);
-  find("add").addEventListener("focus", () => find("names").replaceChildren(...[...arms, ...names].map((name) => option(name))), { once: true });
+  find("add").addEventListener("focus", offerNames);
   themeListeners.push(showChosen);
   showChosen();
 }

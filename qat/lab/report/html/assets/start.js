@@ -1,7 +1,7 @@
 // Charts are drawn when they come into sight, and again when what they show has changed.
 const drawings = {
   ...Object.fromEntries(FORESTS.map((id, k) => [id, () => drawForest(k)])),
-  lost: drawFlips, recipes: drawRecipes, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
+  axes: drawAxes, differences: drawDifferences, lost: drawFlips, recipes: drawRecipes, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
   "front-size": () => drawFront("front-size", "size", "size of the model's file, kB"),
   "front-latency": () => drawFront("front-latency", "latency", "latency of one call, ms"),
 };
@@ -26,7 +26,7 @@ function setUpCharts() {
   const observer = new IntersectionObserver(watch, { rootMargin: "500px" });
   ids.forEach((id) => observer.observe(find(id)));
   addEventListener("beforeprint", () => ids.forEach(see));
-  themeListeners.push(() => redraw(...ARM_CHARTS));
+  themeListeners.push(() => redraw(...ARM_CHARTS, "axes"));
 }
 
 setUpTheme();
@@ -35,6 +35,7 @@ setUpCharts();
 if (find("asked")) setUpForest();
 if (find("chips")) setUpChosen();
 if (find("flips")) setUpFlips();
+if (find("left")) setUpDifferences();
 setUpTrials();
 if (find("pin")) setUpPin();
 setUpTables();
