@@ -133,7 +133,7 @@ class Registry[T]:
         name = parse_call(text)[0]
         self.check(name)
         found = [self._places.get(name, ""), _definition(self._factories[name])]
-        return tuple(dict.fromkeys(Path(file).absolute() for file in found if file and Path(file).is_file()))
+        return tuple(dict.fromkeys(path for file in found if (path := _existing(file)) is not None))
 
     def forget(self, files: Iterable[Path]) -> None:
         """Drop the names that these files registered, since the files have changed."""
@@ -211,11 +211,18 @@ def _plugins() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=PLUGINS))
 
 
+@functools.lru_cache(maxsize=1024)
+def _existing(file: str) -> Path | None:
+    """A file's path, None where there was none when it was first asked for: code typed at a prompt has none."""
+    return Path(file).absolute() if file and Path(file).is_file() else None
+
+
+@functools.lru_cache(maxsize=1024)
 def _definition(factory: Callable[..., Any]) -> str:
     """The file that defines a function, or that defines the first method of a class."""
     candidates = vars(factory).values() if isinstance(factory, type) else [inspect.unwrap(factory)]
     codes = (getattr(one, "__code__", None) for one in candidates)
-    return next((code.co_filename for code in codes if code is not None and Path(code.co_filename).is_file()), "")
+    return next((code.co_filename for code in codes if code is not None and _existing(code.co_filename)), "")
 
 
 def _forget() -> None:

@@ -32,7 +32,7 @@ def advance(
     batches = _padded([(place, batches) for place, batches, _ in feeds], size, chunk)
     numbers = _padded([(place, numbers) for place, _, numbers in feeds], size, chunk)
     counts = np.int32(len(feeds)), np.int32(len(feeds[0][1]))
-    stacked, metrics = _program(step, how)(stacked, table, batches, numbers, order, *counts)
+    stacked, metrics = compiled(step, how)(stacked, table, batches, numbers, order, *counts)
     return stacked, jax.device_get(metrics)
 
 
@@ -53,7 +53,7 @@ def _padded(rows: list[tuple[int, list[Any]]], size: int, chunk: int) -> Any:
 
 @forgotten_on_change
 @functools.lru_cache(maxsize=32)
-def _program(step: Step, how: How) -> Callable[..., tuple[Carry, dict[str, jax.Array]]]:
+def compiled(step: Step, how: How) -> Callable[..., tuple[Carry, dict[str, jax.Array]]]:
     """The compiled loop; consumes the carries that it is given."""
 
     def steps(carry: Carry, table: Any, batches: Any, numbers: Any, count: Any) -> tuple[Carry, dict[str, jax.Array]]:

@@ -3,7 +3,7 @@
 import ast
 import functools
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,17 +103,24 @@ def _needs(path: Path) -> frozenset[Path]:
 @functools.lru_cache(maxsize=4096)
 def _imports(path: Path) -> tuple[str, ...]:
     """The modules of qat, or packages where it names no module, that a file of qat imports when it runs."""
-    tree = parsed(path)
-    for node in ast.walk(tree):
-        if for_types_alone(node):
-            node.body = []  # pyright: ignore[reportAttributeAccessIssue]
     found = []
-    for node in ast.walk(tree):
+    for node in _statements(parsed(path)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found += [f"{node.module}.{alias.name}" for alias in node.names]
     return tuple(filter(None, (_public(name) for name in found)))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements that may run, with all that hold some; not the expressions in them, which are most of a file."""
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        if name == "body" and for_types_alone(node):
+            continue
+        parts = getattr(node, name, ())
+        for part in parts if isinstance(parts, list) else ():
+            yield part
+            yield from _statements(part)
 
 
 def _public(name: str) -> str:
