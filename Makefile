@@ -13,7 +13,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 demo: $(ACTIVE)  ## float, control, PTQ and QAT on handwritten digits, with a table and a plot
-	$(BIN)/qat sweep experiments/quickstart.py --runs $(RUNS)
+	$(BIN)/qat sweep experiments/quickstart.py --runner 'batched(size=64)' --runs $(RUNS)
 
 # The tests of the Ray cluster run by themselves: two clusters at once do not get along.
 test: $(ACTIVE_DEV)  ## the tests but for the slow ones

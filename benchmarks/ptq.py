@@ -3,7 +3,7 @@
 python benchmarks/ptq.py [method ...]
 python benchmarks/ptq.py --model bert|yolo [method ...]
 
-Each float model trains as in `experiments/quickstart.py`; ranges and methods see 8 unlabelled batches of 64 training
+Each float model trains 400 steps; ranges and methods see 8 unlabelled batches of 64 training
 images (the labels too, where a method weighs errors by the loss), accuracy is that on the 450 test images. A method is
 written as in a config, several of a composition joined by ` + `. Cost: some 10 minutes on 2 cores.
 
