@@ -66,8 +66,8 @@ def built(exportable: Exportable, to: str) -> tuple[Exportable, Artifact]:
         try:
             found = replace(exportable, batch=DYNAMIC)
             return found, exporter.build(found)
-        except ValueError as error:
-            refused = str(error)
+        except Exception as error:  # a model's own code may raise anything on a symbolic length
+            refused = str(error).partition("\n")[0]
     found = replace(exportable, batch=1)
     artifact = exporter.build(found)
     return found, replace(artifact, notes=(*artifact.notes, f"The batch is 1: {refused}"))

@@ -198,3 +198,11 @@ def test_a_missing_package_and_a_batch_that_a_format_cannot_have_are_told():
 )
 def test_inputs_are_named_as_the_function_names_them(fn, inputs, names):
     assert checked(Exportable(fn, {}, inputs)).input_names == names
+
+
+def test_a_model_that_asks_for_its_batch_as_a_number_gets_a_file_of_one(tmp_path):
+    pytest.importorskip("onnx")
+    found = qat.export_model(
+        tmp_path / "a.onnx", lambda w, x: x.reshape(len(x), -1) @ w, jnp.ones((4, 2)), jnp.ones((3, 2, 2)), to="onnx"
+    )
+    assert "The batch is 1: '_DimExpr' object cannot be interpreted" in found.notes[-1]

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qat.fileio import folder
 from qat.lab.inspect.trial import load_trial
+from qat.lab.runs.record import read_record
 from qat.lab.serving.batching import Limits
 from qat.lab.serving.engine import Engine
+from qat.lab.serving.exported import in_file
 from qat.lab.serving.metrics import Metrics, metrics
 from qat.lab.serving.shadow import ShadowRule
 from qat.lab.serving.trials import fallback as fallback_of
@@ -38,7 +41,8 @@ def serve(
     trust: bool = False,
     tell: Callable[[str], Any] = print,
 ) -> None:
-    """Serve the model of a finished trial over HTTP until SIGTERM or SIGINT, then answer what waits.
+    """Serve the model of a finished trial, or a file that was exported into its folder, over HTTP until SIGTERM or
+    SIGINT, then answer what waits.
 
     `fallback` is the folder of a float trial that runs beside it by `rule`. `tell` is given a line for the address,
     for the end of the warm-up and for all that happens; port 0 is any free one. The other arguments are those of
@@ -48,13 +52,29 @@ def serve(
     require_packages()
     limits = limits or Limits()
     with bound(host, port) as listening:
-        trial = load_trial(model, trust=trust)
+        file = _exported(model)
+        trial = load_trial(model if file is None else file.parent, trust=trust)
         served = servable(trial, limits.max_batch, threshold=threshold, pixel_scale=pixel_scale)
+        if file is not None:
+            served = in_file(served, trial, file, limits.max_batch)
         other = None
         if fallback is not None:
             other = fallback_of(load_trial(fallback, trust=trust), trial, served.form, limits.max_batch)
         keep_freed_memory()
         run(lambda figures: Engine(served, figures, tell, other, rule), limits, listening, tell)
+
+
+def _exported(model: str | Path) -> Path | None:
+    """The exported file that is to be served, None where `model` is the folder of a trial."""
+    path = folder(model)
+    if not isinstance(path, Path) or not path.is_file():
+        return None
+    if read_record(path.parent) is None:
+        raise ValueError(
+            f"{str(path)!r} must lie in the folder of the trial that it was exported from: how inputs are read, as by "
+            "the tokenizer, is known there alone. Run `qat export RUNS/trials/ID --to ...`, or copy the whole folder."
+        )
+    return path
 
 
 def run(
