@@ -9,7 +9,7 @@ from qat.lab.cli.app import Trust, app, one_clear_error
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Argument(help="Folder of a finished trial, RUNS/trials/ID, or an exported file in it.")],
+    model: Annotated[str, typer.Argument(help="A finished trial, RUNS/trials/ID, or an exported file in it.")],
     fallback: Annotated[
         str | None, typer.Option("--fallback", help="A float trial that runs beside it, and takes over if need be.")
     ] = None,
