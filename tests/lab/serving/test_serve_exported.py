@@ -1,3 +1,4 @@
+# pyright: reportOptionalMemberAccess=false, reportArgumentType=false
 """An exported file in the place of a trial's own model: the same answers, from another runtime."""
 
 import shutil
