@@ -133,7 +133,7 @@ def compilation(run: Fit) -> tuple[float, float, float]:
     rows = jax.tree.map(lambda *xs: np.stack(xs), *feed), jax.tree.map(lambda *xs: np.stack(xs), *numbers)
     table: Any = getattr(run.batches, "table")  # noqa: B009
     arguments = stacked(first, 32), dict(table), stacked(rows[0], 32), stacked(rows[1], 32), np.zeros(32, np.int32)
-    group = compiled(step, "map").lower(*arguments, np.int32(32), np.int32(chunk))
+    group = compiled(step, "map").lower(*arguments, np.full(1, 32, np.int32), np.int32(chunk))
     few, _ = cost(partial(alone.compile))
     many, program = cost(partial(group.compile))
     sizes = program.memory_analysis()

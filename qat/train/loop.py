@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from qat.registry import forgotten_on_change
 from qat.train.step import Carry, Step
@@ -19,20 +20,24 @@ type Feed = tuple[int, list[Any], list[Any]]
 
 
 def advance(
-    step: Step, how: How, stacked: Carry, feeds: Sequence[Feed], *, table: Any, size: int, chunk: int
+    step: Step, how: How, stacked: Carry, feeds: Sequence[Feed], *, table: Any, size: int, chunk: int, mesh: Mesh | None
 ) -> tuple[Carry, dict[str, np.ndarray]]:
     """The carries after the steps of `feeds`, and their metrics as arrays `[runs, chunk]`; consumes `stacked`.
 
     `table` holds the arrays of which batches are rows, None where they are given as they are. `size` is the number of
     carries, `chunk` the most steps of a call: what is compiled depends on these, not on how many runs and steps there
-    are.
+    are. Over a `mesh` each device takes its share of the runs.
     """
-    order = np.zeros(size, np.int32)
-    order[: len(feeds)] = [place for place, _, _ in feeds]
+    count = 1 if mesh is None else mesh.size
+    order, runs = np.zeros(size, np.int32), np.zeros(count, np.int32)
+    for place, _, _ in feeds:  # each device takes its own part of the carries, by their places in that part
+        device, own = divmod(place, size // count)
+        order[device * (size // count) + runs[device]] = own
+        runs[device] += 1
     batches = _padded([(place, batches) for place, batches, _ in feeds], size, chunk)
     numbers = _padded([(place, numbers) for place, _, numbers in feeds], size, chunk)
-    counts = np.int32(len(feeds)), np.int32(len(feeds[0][1]))
-    stacked, metrics = compiled(step, how)(stacked, table, batches, numbers, order, *counts)
+    steps = np.int32(len(feeds[0][1]))
+    stacked, metrics = compiled(step, how, mesh)(stacked, table, batches, numbers, order, runs, steps)
     return stacked, jax.device_get(metrics)
 
 
@@ -53,7 +58,7 @@ def _padded(rows: list[tuple[int, list[Any]]], size: int, chunk: int) -> Any:
 
 @forgotten_on_change
 @functools.lru_cache(maxsize=32)
-def compiled(step: Step, how: How) -> Callable[..., tuple[Carry, dict[str, jax.Array]]]:
+def compiled(step: Step, how: How, mesh: Mesh | None = None) -> Callable[..., tuple[Carry, dict[str, jax.Array]]]:
     """The compiled loop; consumes the carries that it is given."""
 
     def steps(carry: Carry, table: Any, batches: Any, numbers: Any, count: Any) -> tuple[Carry, dict[str, jax.Array]]:
@@ -82,11 +87,11 @@ def compiled(step: Step, how: How) -> Callable[..., tuple[Carry, dict[str, jax.A
 
         one, batch, number = _at((stacked, batches, numbers), 0)
         shapes = jax.eval_shape(lambda carry: steps(carry, table, batch, number, 1)[1], one)
-        return lax.fori_loop(0, runs, turn, (stacked, _zeros(shapes, order.shape[0])))
+        return lax.fori_loop(0, runs[0], turn, (stacked, _zeros(shapes, order.shape[0])))
 
     def by_vmap(stacked: Carry, table: Any, batches: Any, numbers: Any, order: Any, runs: Any, count: Any) -> Any:
         size = order.shape[0]
-        active = jnp.zeros(size, bool).at[jnp.where(jnp.arange(size) < runs, order, size)].set(True, mode="drop")
+        active = jnp.zeros(size, bool).at[jnp.where(jnp.arange(size) < runs[0], order, size)].set(True, mode="drop")
         new, found = jax.vmap(steps, (0, None, 0, 0, None))(stacked, table, batches, numbers, count)
 
         def chosen(x: Any, old: Any) -> Any:
@@ -94,7 +99,25 @@ def compiled(step: Step, how: How) -> Callable[..., tuple[Carry, dict[str, jax.A
 
         return jax.tree.map(chosen, new, stacked), found
 
-    return jax.jit({"map": by_map, "vmap": by_vmap}[how], donate_argnums=0)
+    loop = {"map": by_map, "vmap": by_vmap}[how]
+    if mesh is not None:
+        own, all_ = PartitionSpec("trials"), PartitionSpec()
+        given = (own, all_, own, own, own, own, all_)
+        loop = jax.shard_map(loop, mesh=mesh, in_specs=given, out_specs=own, check_vma=False)
+    return jax.jit(loop, donate_argnums=0)
+
+
+def trials_mesh(size: int) -> Mesh | None:
+    """The local devices in a row named `trials`, no more than there are trials; None where that is one."""
+    local = jax.local_devices()[:size]
+    return Mesh(np.array(local), ("trials",)) if len(local) > 1 else None
+
+
+def placed(tree: Any, mesh: Mesh | None, *, by_trial: bool) -> Any:
+    """A tree of arrays on the devices: split along its leading axis, or whole on each."""
+    if mesh is None:
+        return jax.device_put(tree)
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("trials") if by_trial else PartitionSpec()))
 
 
 def _at(tree: Any, place: Any) -> Any:

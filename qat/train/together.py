@@ -30,7 +30,7 @@ from qat.train.fit import (
     refuse_not_finite,
     step_of,
 )
-from qat.train.loop import How, advance
+from qat.train.loop import How, advance, placed, trials_mesh
 from qat.train.step import Carry, Inside, Loss
 
 CHUNK = 50  # steps of a call: few enough that progress is told often, and checkpoints come when they are due
@@ -165,13 +165,19 @@ def _opened(fit: Fit, place: int, folders: contextlib.ExitStack) -> tuple[_Run, 
 
 def _train(runs: list[_Run], carries: list[Carry], how: How, chunk: int, size: int | None) -> None:
     like = first_carry(runs[0].fit.params, runs[0].fit.state, runs[0].fit.config, data_mesh(1, 1, 1))
-    size = max(size or 0, len(runs))
-    carries += carries[:1] * (size - len(runs))
-    stacked = from_host(jax.tree.map(lambda *xs: np.stack(xs), *carries), like)
-    del carries
+    mesh = trials_mesh(len(runs))
+    count = 1 if mesh is None else mesh.size
+    size = -(-max(size or 0, len(runs)) // count) * count
+    for place, run in enumerate(runs):  # dealt out, so that every device has as many as the others
+        run.place = place % count * (size // count) + place // count
+    by_place = {run.place: carry for run, carry in zip(runs, carries, strict=True)}
+    rows = [by_place.get(place, carries[0]) for place in range(size)]
+    stacked = placed(from_host(jax.tree.map(lambda *xs: np.stack(xs), *rows), like), mesh, by_trial=True)
+    del carries, by_place, rows
     _settle(runs, stacked, how)
     table = _table(runs[0].fit.batches)
-    shape = {"table": None if table is None else jax.device_put(dict(table)), "size": size, "chunk": chunk}
+    rows_of = None if table is None else placed(dict(table), mesh, by_trial=False)
+    shape = {"table": rows_of, "size": size, "chunk": chunk, "mesh": mesh}
     step = step_of(runs[0].fit.loss, runs[0].fit.config, runs[0].fit.inside)
     # Invariant: `stacked` holds every run's carry after its `step` steps, and a run without outcome has steps left.
     # Each turn takes those that are furthest behind up to where one of them must stop, or to where another one waits.

@@ -1,6 +1,10 @@
 """Runs that are trained together end as each ends alone, and one that goes wrong ends alone."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -150,3 +154,24 @@ def test_a_run_that_cannot_begin_ends_alone(three):
     first, second = fit_together([bad, replace(bad, config=CONFIG.model_copy(update={"groups": bad.config.groups}))])
     assert "no parameter is left" in str(first)
     assert "no parameter is left" in str(second)
+
+
+SHARED = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import jax
+import test_together as here
+
+assert jax.local_device_count() == 4
+runs = [here.run(seed, devices=1, steps=12 + seed, freeze_bn_step=None) for seed in range(5)]
+for found, run in zip(here.fit_together(runs, chunk=7, size=6), runs, strict=True):
+    here.assert_same(found, run.alone())
+"""
+
+
+@pytest.mark.slow
+def test_several_devices_share_the_runs_and_each_ends_as_alone():
+    flags = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", SHARED, str(Path(__file__).parent)]
+    ended = subprocess.run(command, env=flags, check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

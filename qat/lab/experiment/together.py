@@ -14,7 +14,9 @@ from qat.train.together import alone, size_of
 type Tell = Callable[[str], None]
 
 HEAVY = 3e9  # operations of a step that take a processor so long that Python's part, about a millisecond, is no matter
-LANES = 8  # trainings of a call by map: with one number for all, groups of any size share what is compiled
+LANES = (
+    8  # trainings of a call by map, on each device: with one number for all, groups of any size share what is compiled
+)
 SHARE = 0.5  # of the available memory, where no bound is given
 
 
@@ -51,7 +53,7 @@ def _size(fits: list[Fit], sharing: Sharing, tell: Tell) -> int:
     if count == 1:
         return 1
     # By map a call for a few costs no more than their steps, so that one size serves groups of any size.
-    return min(most, LANES if sharing.how == "map" else count)
+    return min(most, LANES * jax.local_device_count() if sharing.how == "map" else count)
 
 
 def _no_gain(fit: Fit, sharing: Sharing) -> str | None:
