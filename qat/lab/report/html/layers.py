@@ -1,6 +1,6 @@
 """The effect of quantization on each layer, in the few bytes that a page can spare for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,21 @@ class Site:
 
 def read_layers(folder: Path) -> tuple[Site, ...]:
     """The sites of the trial in a folder in order; none where its file is damaged."""
+    return _read(folder, _histograms)
+
+
+def read_bare(folder: Path) -> tuple[Site, ...]:
+    """The sites without their histograms, in half the time."""
+    return _read(folder, lambda found: [NO_BINS] * len(found))
+
+
+def _read(folder: Path, histograms: Callable[[Sequence[Any]], list[Bins]]) -> tuple[Site, ...]:
     try:
         sites = sites_in(folder)
     except ValueError:
         return ()
     operands = [site["operands"] for site in sites]
-    bins = iter(_histograms([one.get("histogram") for found in operands for one in found]))
+    bins = iter(histograms([one.get("histogram") for found in operands for one in found]))
     made = [tuple(_operand(one, next(bins)) for one in found) for found in operands]
     return tuple(_site(site, found) for site, found in zip(sites, made, strict=True))
 

@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from qat.lab.report.contents import Contents
 from qat.lab.report.forest import bars
 from qat.lab.report.html.curves import read_curves
 from qat.lab.report.html.differences import lines
-from qat.lab.report.html.layers import HEIGHTS, Site, read_layers
+from qat.lab.report.html.layers import HEIGHTS, Site, read_bare, read_layers
 from qat.lab.report.html.markup import Html, tag
 from qat.lab.report.html.trials import chosen, group_of, table
 from qat.lab.report.pairing import Baselines
@@ -48,19 +49,34 @@ def details(contents: Contents, groups: Mapping[str, str]) -> Details:
     """Read the trials' folders for the charts; `groups` names each trial's group, by id."""
     order = [(i, contents.folder(trial)) for i, trial in _first_seeds_first(groups)]
     curves = {i: found for i, folder in order if (found := from_curves(read_curves, folder))}
-    layers = {i: found for i, folder in order if (found := from_layers(read_layers, folder))}
+    layers, bins = _layers(order)
     series = {curve: [curve.stage, curve.steps, dict(curve.values)] for stages in curves.values() for curve in stages}
     kept = fitting(series.items(), CURVE_BUDGET)
     places = {curve: k for k, curve in enumerate(kept)}
     whole = {i: [places[curve] for curve in stages] for i, stages in curves.items() if all(c in places for c in stages)}
     facts = fitting(((i, [_facts(site) for site in sites]) for i, sites in layers.items()), LAYER_BUDGET)
-    bins = fitting(((i, [_bins(site) for site in layers[i]]) for i in facts), BIN_BUDGET)
+    bins = {i: found for i, found in bins.items() if i in facts}
     left_out = {
         "training curves": len(curves) - len(whole),
         "errors by layer": len(layers) - len(facts),
         "histograms": len(layers) - len(bins),
     }
     return Details(list(kept.values()), whole, facts, bins, left_out)
+
+
+def _layers(order: Iterable[tuple[int, Path]]) -> tuple[dict[int, tuple[Site, ...]], dict[int, list[Any]]]:
+    """The sites of all trials, and the histograms of the first ones that fit: those of others are not worked out."""
+    layers, bins, left = {}, {}, BIN_BUDGET
+    for i, folder in order:
+        found = from_layers(read_layers if left >= 0 else read_bare, folder)
+        if not found:
+            continue
+        layers[i] = found
+        if left >= 0:
+            made = [_bins(site) for site in found]
+            left -= len(compact(made))
+            bins |= {i: made} if left >= 0 else {}
+    return layers, bins
 
 
 def _first_seeds_first(groups: Mapping[str, str]) -> Iterator[tuple[int, str]]:

@@ -81,11 +81,17 @@ def _forest(rows: Sequence[Row]) -> list[Html]:
     units = dict.fromkeys(bar.unit for bar in bars(rows))
     if not units:
         return []
-    controls = (select("Comparisons", "asked"), select("Sorted by", "sorted-by"), tick("even", "even scale"))
+    controls = (
+        select("Comparisons", "asked"),
+        select("Sorted by", "sorted-by"),
+        tick("even", "even scale"),
+        tick("every", "all of them"),
+    )
     charts = [
         tag(
             "figure",
             tag("figcaption", tag("b", f"Difference{f' in {unit}' if unit else ''}"), FOREST),
+            tag("p", id=f"forest-note-{i}", class_="faint note", role="status"),
             tag("div", canvas(f"forest-{i}"), class_="tall", tabindex="0", role="region", aria_label="Comparisons"),
         )
         for i, unit in enumerate(units)

@@ -9,7 +9,7 @@ const ORDERS = {
 };
 const kindPlace = (bar) => Object.keys(KIND_COLOURS).indexOf(bar.kind);
 const width = (bar) => (bar.interval ? bar.interval[1] - bar.interval[0] : Infinity);
-const ALL_ASKED = "all";
+const ALL_ASKED = "all", MOST_BARS = 60; // more take the browser seconds
 
 function formatted(value, decimals, sign = false) {
   const text = decimals === null ? String(Number(value.toPrecision(4))) : value.toFixed(decimals);
@@ -47,19 +47,28 @@ function forestTraces(shown, to) {
   });
 }
 
-function marginBands(shown, to) { // each as high as its row, so that margins may differ
-  return shown.filter(([bar]) => bar.margin !== null).map(([bar, y]) => {
-    return { type: "rect", layer: "below", x0: to(-bar.margin), x1: to(bar.margin), y0: y - 0.5, y1: y + 0.5, fillcolor: colour("band"), line: { width: 0 } };
+function marginBands(shown, to) { // one for all rows in a row that share a margin: many shapes are slow
+  const bands = [];
+  for (const [{ margin }, y] of shown) {
+    if (bands.at(-1)?.margin === margin) bands.at(-1).end = y + 0.5;
+    else bands.push({ margin, start: y - 0.5, end: y + 0.5 });
+  }
+  return bands.filter(({ margin }) => margin !== null).map(({ margin, start, end }) => {
+    return { type: "rect", layer: "below", x0: to(-margin), x1: to(margin), y0: start, y1: end, fillcolor: colour("band"), line: { width: 0 } };
   });
 }
 
 function drawForest(k) {
   const id = `forest-${k}`, asked = refill(find("asked"), [ALL_ASKED, ...unique(data.forest.map((bar) => bar.asked))]);
   const order = ORDERS[refill(find("sorted-by"), Object.keys(ORDERS))];
-  const own = data.forest.filter((bar) => bar.unit === UNITS[k] && (asked === ALL_ASKED || bar.asked === asked)).sort(order);
+  const wanted = data.forest.filter((bar) => bar.unit === UNITS[k] && (asked === ALL_ASKED || bar.asked === asked)).sort(order);
+  const isCut = wanted.length > MOST_BARS && !find("every").checked, half = MOST_BARS / 2;
+  const own = isCut ? [...wanted.slice(0, half), ...wanted.slice(-half)] : wanted;
+  find("every").parentElement.hidden = data.forest.length <= MOST_BARS;
+  find(`forest-note-${k}`).textContent = isCut ? `${MOST_BARS} of ${wanted.length} comparisons: the first and the last ${half} in this order.` : "";
   const ends = own.flatMap((bar) => [bar.mean, ...(bar.interval ?? []), ...(bar.both ?? []), ...bar.seeds, ...(bar.margin === null ? [] : [bar.margin, -bar.margin])]);
-  const half = median(own.filter((bar) => bar.interval).map((bar) => (bar.interval[1] - bar.interval[0]) / 2));
-  const scale = scaleAround(0, own.find((bar) => bar.margin !== null)?.margin ?? half, ends, isEven(), true);
+  const usual = median(own.filter((bar) => bar.interval).map((bar) => (bar.interval[1] - bar.interval[0]) / 2));
+  const scale = scaleAround(0, own.find((bar) => bar.margin !== null)?.margin ?? usual, ends, isEven(), true);
   const isNarrow = find(id).clientWidth < 640, shown = own.map((bar, i) => [bar, i]);
   const labels = own.map((bar) => plain(`${bar.first} − ${bar.second}`)), numbers = own.map((bar) => barNumber(bar));
   const ticks = shown.map(([, y]) => y), range = [own.length - 0.5, isNarrow ? -0.9 : -0.5];
@@ -92,6 +101,8 @@ function setUpForest() {
   for (const id of ["asked", "sorted-by"]) {
     find(id).addEventListener("change", () => { keep({ [id]: find(id).value }); redraw(...FORESTS); });
   }
+  find("every").checked = state.every ?? false;
+  find("every").addEventListener("change", () => { keep({ every: find("every").checked }); redraw(...FORESTS); });
   find("even").checked = state.even ?? false;
   find("even").addEventListener("change", () => { keep({ even: find("even").checked }); redraw(...FORESTS, ...ARM_CHARTS); });
   themeListeners.push(() => redraw(...FORESTS));
