@@ -7,9 +7,10 @@ from run_folders import make_runs
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
-DRAWN = """Object.keys(drawings).filter(find).every((id) => {
-  return ['histograms', 'lost'].includes(id) ? find(id).children.length > 0 : find(id).matches('.js-plotly-plot');
-})"""
+NO_CHARTS = ["histograms", "lost", "map", "differences"]
+DRAWN = f"""Object.keys(drawings).filter(find).every((id) => {{
+  return {NO_CHARTS}.includes(id) ? find(id).children.length > 0 : find(id).matches('.js-plotly-plot');
+}})"""
 LABELS = (
     "[...document.querySelectorAll('#trials-box tbody tr')].map((row) => row.cells[row.cells.length - 1].textContent)"
 )
@@ -130,6 +131,26 @@ def test_trials_are_chosen_by_name_by_arm_and_by_their_ticks(browser, study):
         assert opened.run("find('curves').data.map((trace) => trace.name)") == ["QAT w4a4", "PTQ w4a4"]
         opened.run("find('layers').emit('plotly_click', { points: [{ customdata: 'block1/conv2:conv:0' }] })")
         opened.until("find('site').value === 'block1/conv2:conv:0'")
+        assert opened.problems() == []
+
+
+@pytest.mark.slow
+def test_the_map_shows_every_site_under_its_module_and_leads_to_its_ranges(browser, study):
+    with tab(browser) as opened:
+        opened.go(study.address)
+        draw_all(opened)
+        tiles = "[...find('map').querySelectorAll('button')]"
+        assert opened.run(f"{tiles}.map((one) => one.title.split(': ')[0])") == [
+            "stem/conv:conv:0", "block1/conv1:conv:0", "block1/conv2:conv:0", "block2/conv1:conv:0",
+        ]  # fmt: skip
+        modules = "[...find('map').querySelectorAll('.module > span')].map((one) => one.textContent)"
+        assert opened.run(modules) == ["stem", "block1", "block2"]
+        opened.run("find('overlay').value = 'bits of weights'; find('overlay').dispatchEvent(new Event('change'))")
+        opened.until(f"{tiles}[0].textContent.endsWith(' bits')")
+        opened.run(f"{tiles}[2].click()")
+        opened.until("find('site').value === 'block1/conv2:conv:0'")
+        opened.run("leadToMap('QAT w2a4')")
+        opened.until(f"{tiles}[0].textContent.endsWith('2 bits')")
         assert opened.problems() == []
 
 

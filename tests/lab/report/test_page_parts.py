@@ -113,6 +113,12 @@ def test_a_histogram_that_is_not_whole_leaves_the_others(tmp_path, broken):
     assert (site.operands[1].first, site.operands[1].last, len(site.operands[1].counts)) == (0, 2, 2)
 
 
+def test_further_numbers_of_an_operand_go_along_by_their_name(tmp_path):
+    operand = {"side": "rhs", "kind": "weight", "key": "a", "grid": "int4", "oscillating": 0.25, "words": "x"}
+    (tmp_path / "layers.json").write_text(json.dumps({"sites": [{"id": "a", "operands": [operand]}]}))
+    assert read_layers(tmp_path)[0].operands[0].more == (("oscillating", 0.25),)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"sites": 3}', '{"sites": [4]}'])
 def test_damaged_layers_are_none(tmp_path, text):
     (tmp_path / "layers.json").write_text(text)

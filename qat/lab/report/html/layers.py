@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Float
 
 from qat.lab.report.html.curves import short
-from qat.lab.runs.layers import sites_in
+from qat.lab.runs.layers import OPERAND, sites_in
 
 # The heights of a histogram, from none to the most: signs that JSON and HTML leave as they are.
 HEIGHTS = "".join(sign for sign in map(chr, range(33, 127)) if sign not in "\"'\\<>&")
 SIGNS = np.frombuffer(HEIGHTS.encode(), np.uint8)
 EVEN = 1e-3  # of a bin: edges that differ less are evenly spaced
+
+KNOWN = {*OPERAND, "histogram"}
 
 type Bins = tuple[float | None, float | None, str]
 
@@ -27,6 +29,7 @@ class Operand:
 
     `clipped` is the share of values outside of it, `sqnr_db` the signal to quantization-noise ratio. `counts` holds
     a sign for each of the bins between `first` and `last`; its place in `HEIGHTS` is the logarithm of the count.
+    `more` are further numbers by name.
     """
 
     side: str
@@ -39,6 +42,7 @@ class Operand:
     first: float | None
     last: float | None
     counts: str
+    more: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def _operand(operand: dict[str, Any], bins: Bins) -> Operand:
         first=first,
         last=last,
         counts=counts,
+        more=tuple((name, value) for name in operand.keys() - KNOWN if (value := short(operand[name])) is not None),
     )
 
 

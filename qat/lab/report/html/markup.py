@@ -78,7 +78,7 @@ PARTS = tuple(
     f"{name}.js"
     for name in (
         *("page", "view", "copy", "scales", "charts", "forest", "pin", "chosen"),
-        *("examples", "trials", "differences"),
+        *("examples", "trials", "differences", "map"),
     )
 )
 

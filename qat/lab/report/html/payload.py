@@ -90,7 +90,10 @@ def _first_seeds_first(groups: Mapping[str, str]) -> Iterator[tuple[int, str]]:
 
 
 def _facts(site: Site) -> list[Any]:
-    operands = [[o.side, o.kind, o.bits, o.low, o.high, o.clipped, o.sqnr_db] for o in site.operands]
+    operands = [
+        [o.side, o.kind, o.bits, o.low, o.high, o.clipped, o.sqnr_db, *([dict(o.more)] if o.more else [])]
+        for o in site.operands
+    ]
     return [site.id, site.sqnr_db, operands]
 
 

@@ -86,6 +86,10 @@ def _differences(different: Sequence[Difference]) -> Iterable[tuple[str, ...]]:
             )
 
 
+MAP = (
+    "The model's modules, with its products in the order of the data flow. A click shows a product's ranges below; a "
+    "click on a point of the charts of arms above shows that arm here."
+)
 RANGES = "What goes into a layer, on a logarithmic scale. Dashed lines are the clip range; the grey outside is cut off."
 
 
@@ -126,6 +130,10 @@ def single_trials(left_out: Mapping[str, int]) -> Html:
         tag("h3", "Training curves"),
         tag("div", select("Stage", "stage"), select("Metric", "metric"), tick("log", "log scale"), class_="controls"),
         tag("figure", canvas("curves")),
+        tag("h3", "Map of the model", id="map-title"),
+        tag("p", MAP, class_="faint"),
+        tag("div", select("Trial", "map-of"), select("Coloured by", "overlay"), class_="controls"),
+        tag("div", id="map", class_="map"),
         tag("h3", "Error by layer"),
         tag("p", "Signal to quantization-noise ratio (SQNR). Click a point to see its layer's ranges.", class_="faint"),
         tag("div", select("Measured at", "operand"), class_="controls"),

@@ -66,7 +66,7 @@ function byArm(points, x, scale) {
     };
     const arms = {
       type: "scatter", mode: "markers", name: ARMS[arm], legendgroup: arm, x: own.map(x), y: own.map((point) => to(point.value)),
-      hovertext: own.map(describe), hoverinfo: "text", error_y: ends, cliponaxis: false,
+      customdata: own.map((point) => point.label), hovertext: own.map(describe), hoverinfo: "text", error_y: ends, cliponaxis: false,
       marker: { color: colour(arm), symbol: SYMBOLS[arm], size: isCrowd ? 7 : 10, opacity: isCrowd ? 0.75 : 1 },
     };
     const few = isCrowd ? [] : own.filter((point) => point.seeds.length);
@@ -94,6 +94,12 @@ function metricAxis(scale) { // no value lies outside of the metric's range
   return axis(data.axis, scale.isBent ? scale.axis : { autorangeoptions: ends });
 }
 
+async function drawArms(id, traces, layout) {
+  await draw(id, traces, layout);
+  find(id).removeAllListeners("plotly_click");
+  find(id).on("plotly_click", ({ points }) => { if (points[0].customdata !== undefined) leadToMap(points[0].customdata); });
+}
+
 function drawRecipes() {
   const nameOf = (point) => point.recipe ?? ARMS[point.arm];
   const names = [...new Set(data.points.map(nameOf))];
@@ -111,7 +117,7 @@ function drawRecipes() {
   const ticks = isNamed ? { tickvals: names.map((_, i) => i), ticktext: names.map((name) => plain(name).replace("(", "<br>(")) } : { tickvals: [] };
   const xaxis = axis(isNamed ? "" : "recipes in the order of the study", { ...ticks, range, zeroline: false });
   const scale = metricScale();
-  draw("recipes", byArm(data.points, x, scale), { xaxis, yaxis: metricAxis(scale) });
+  drawArms("recipes", byArm(data.points, x, scale), { xaxis, yaxis: metricAxis(scale) });
 }
 
 function drawFront(id, cost, title) {
@@ -122,5 +128,5 @@ function drawFront(id, cost, title) {
     x: [...best.map((point) => point[cost]), Math.max(...costs)], y: [...best, best.at(-1)].map((point) => scale.to(point.value)),
     line: { shape: "hv", color: colour("faint"), width: 1.5, dash: "dot" },
   };
-  draw(id, [front, ...byArm(points, (point) => point[cost], scale)], { xaxis: logAxis(title, costs), yaxis: metricAxis(scale) });
+  drawArms(id, [front, ...byArm(points, (point) => point[cost], scale)], { xaxis: logAxis(title, costs), yaxis: metricAxis(scale) });
 }

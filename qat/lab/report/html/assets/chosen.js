@@ -43,7 +43,7 @@ function showChosen() {
   find("chips").replaceChildren(...[...chosen].map((i) => chip(i, look)));
   const full = chosen.size >= MOST ? `${MOST} trials are the most at once.` : "";
   find("chosen-note").textContent = chosen.size ? full : "Choose trials above, or by the ticks in the table of all trials.";
-  redraw("curves", "layers", "histograms");
+  redraw("curves", "map", "layers", "histograms");
 }
 
 function offerNames() {

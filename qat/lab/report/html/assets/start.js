@@ -1,7 +1,7 @@
 // Charts are drawn when they come into sight, and again when what they show has changed.
 const drawings = {
   ...Object.fromEntries(FORESTS.map((id, k) => [id, () => drawForest(k)])),
-  axes: drawAxes, differences: drawDifferences, lost: drawFlips, recipes: drawRecipes, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
+  map: drawMap, axes: drawAxes, differences: drawDifferences, lost: drawFlips, recipes: drawRecipes, curves: drawCurves, layers: drawLayers, histograms: drawHistograms,
   "front-size": () => drawFront("front-size", "size", "size of the model's file, kB"),
   "front-latency": () => drawFront("front-latency", "latency", "latency of one call, ms"),
 };
@@ -34,6 +34,7 @@ setUpAddress();
 setUpCharts();
 if (find("asked")) setUpForest();
 if (find("chips")) setUpChosen();
+if (find("map")) setUpMap();
 if (find("flips")) setUpFlips();
 if (find("left")) setUpDifferences();
 setUpTrials();

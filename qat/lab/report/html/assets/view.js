@@ -3,7 +3,7 @@ const isText = (value) => typeof value === "string";
 const isSwitch = (value) => typeof value === "boolean";
 const VIEW = {
   filter: isText, asked: isText, "sorted-by": isText, pin: isText, stage: isText, metric: isText, operand: isText, site: isText,
-  overlay: isText, left: isText, right: isText, flips: isText, even: isSwitch, every: isSwitch, log: isSwitch,
+  overlay: isText, "map-of": isText, left: isText, right: isText, flips: isText, even: isSwitch, every: isSwitch, log: isSwitch,
   sort: (value) => Array.isArray(value) && isText(value[0]) && (value[1] === 1 || value[1] === -1),
   picks: (value) => value !== null && typeof value === "object" && Object.values(value).every(isText),
   chosen: (value) => Array.isArray(value) && value.every(isText),
