@@ -40,7 +40,7 @@ AXES = {
         **{f"strong ptq {recipe}": {"arm": "ptq", "recipe": recipe, "ptq": STRONG} for recipe in RECIPES},
         **{f"qat {recipe}": {"arm": "qat", "recipe": recipe, "ptq": STRONG} for recipe in RECIPES},
     },
-    "seed": list(range(12)),
+    "seed": list(range(100, 112)),
 }
 
 QUESTION = "From how few bits on does training with quantization beat calibrating after training?"

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,35 @@ def own_weights(content: bytes | str) -> bytes:
     import onnx
 
     model = onnx.load_from_string(content) if isinstance(content, bytes) else onnx.load(content)
-    graph = model.graph
+    made = itertools.count()
+    for graph in _graphs(model.graph):
+        _own_weights(graph, lambda name: f"{name}_own_{next(made)}")
+    return model.SerializeToString()
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and those inside of it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+
+
+def _own_weights(graph: Any, fresh: Callable[[str], str]) -> None:
+    import onnx
+
     weights = {one.name: one for one in graph.initializer if one.data_type == onnx.TensorProto.INT8}
     readers = collections.defaultdict(list)
     for node in graph.node:
         for i, name in enumerate(node.input):
             readers[name].append((node, i))
-    made = itertools.count()
     for node in list(graph.node):
         if node.op_type == "DequantizeLinear" and node.input[0] in weights:
             for reader, i in readers[node.output[0]][1:]:
                 again = onnx.NodeProto()
                 again.CopyFrom(node)
-                again.name = again.output[0] = reader.input[i] = f"{node.output[0]}_own_{next(made)}"
+                again.name = again.output[0] = reader.input[i] = fresh(node.output[0])
                 graph.node.insert(0, again)
     seen = set()
     for node in graph.node:
@@ -80,6 +97,5 @@ def own_weights(content: bytes | str) -> bytes:
             if name in weights and name in seen:
                 own = graph.initializer.add()
                 own.CopyFrom(weights[name])
-                own.name = node.input[i] = f"{name}_own_{next(made)}"
+                own.name = node.input[i] = fresh(name)
             seen.add(name)
-    return model.SerializeToString()
