@@ -64,7 +64,9 @@ def _channels(graph: Graph, product: Node) -> int | None:
     name = product.inputs[1]
     while (maker := graph.producer(name)) is not None and maker.op in ("DequantizeLinear", "Mul", "Reshape"):
         if maker.op == "Reshape" and (shape := graph.constant_of(maker.inputs[1])) is not None:
-            return int(shape[0] if product.op == "Conv" else shape[-1])
+            length = int(shape[0] if product.op == "Conv" else shape[-1])
+            if length > 0:  # else its input has the same shape
+                return length
         name = maker.inputs[0]
     weight = graph.constant_of(name)
     return None if weight is None else weight.shape[0 if product.op == "Conv" else -1]

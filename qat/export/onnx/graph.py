@@ -52,12 +52,14 @@ class Node:
 
 @dataclass(eq=False)
 class Root:
-    """State that a graph shares with its subgraphs: opset, initializers by name and by content, names in use, notes."""
+    """State that a graph shares with its subgraphs: opset, initializers by name and by content, names in use, the
+    number of `uses` of a weight in products, and notes."""
 
     opset: int
     initializers: dict[str, np.ndarray] = field(default_factory=dict)
     by_content: dict[Any, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    uses: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def fresh(self, stem: str) -> str:

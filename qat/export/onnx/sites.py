@@ -13,6 +13,7 @@ from qat.export.onnx.context import CodeTensor, Context, SiteOutputs
 from qat.export.onnx.contractions import Integers, Side, addition, conv, dot, float_side, undilated
 from qat.export.onnx.dims import is_static
 from qat.export.onnx.indexing import gather_rows
+from qat.export.onnx.repeats import moved, own_weight, unrepeated
 from qat.export.onnx.values import Value
 
 FOUR_BIT_OPSET = 21
@@ -72,9 +73,11 @@ def _activation(ctx: Context, site: Any, side: int, x: Value, codes: list[Any]) 
         name = ctx.full(x, order)
         name = name if shape is None else ctx.placing.reshape(name, shape)
         how = (ctx.number(scale, np.float32), ctx.number(zero + offset, np.uint8))
-        q = ctx.op("QuantizeLinear", name, *how)
+        repeated, moves = unrepeated(ctx.graph, name)
+        q = ctx.op("QuantizeLinear", repeated, *how)
         if int(high) + offset < 255:
             q = ctx.op("Clip", q, None, ctx.number(int(high) + offset, np.uint8))
+        q = moved(ctx.graph, q, moves)
         codes[side] = CodeTensor(q, offset, order)
         return ctx.op("DequantizeLinear", q, *how)
 
@@ -154,29 +157,30 @@ def _weight(ctx: Context, operand: WeightOperand, codes: list[Any], side: int, w
     if narrow:
         ctx.graph.note(FOUR_BITS)
 
-    def moved(x: np.ndarray, order: tuple[int, ...], shape: Any) -> np.ndarray:
+    def placed(x: np.ndarray, order: tuple[int, ...], shape: Any) -> np.ndarray:
         if x.ndim == 0:
             return x
         x = x.transpose(order)
         return x if shape is None else _merged(x, [q.shape[i] for i in order], shape)
 
     def place(order: tuple[int, ...], shape: tuple[Any, ...] | None) -> str:
-        offsets = None if zero is None else moved(zero, order, shape)
-        name, value = _dequantized(ctx, moved(q, order, shape), moved(scale, order, shape), offsets, narrow)
+        offsets = None if zero is None else placed(zero, order, shape)
+        whole = placed(q, order, shape).astype(ml_dtypes.int4 if narrow else np.int8)
+        name, kind = own_weight(ctx.graph, whole)
         codes[side] = CodeTensor(name, 0, order)
-        return value
+        return _dequantized(ctx, name, whole.astype(kind), placed(scale, order, shape), offsets)
 
     def integers(order: tuple[int, ...], shape: tuple[Any, ...] | None) -> Integers:
-        name = ctx.graph.constant(moved(q, order, shape), "weight")
+        name, _ = own_weight(ctx.graph, placed(q, order, shape))
         codes[side] = CodeTensor(name, 0, order)
-        return name, None, ctx.number(moved(scale, order, shape), np.float32)
+        return name, None, ctx.number(placed(scale, order, shape), np.float32)
 
     plain = zero is None and _is_per_channel(scale, q)
     return Side(
         q.shape,
         place,
         fixed=True,
-        scales=(lambda order, shape: moved(scale, order, shape)) if plain else None,
+        scales=(lambda order, shape: placed(scale, order, shape)) if plain else None,
         integers=integers if plain else None,
     )
 
@@ -207,24 +211,22 @@ def _is_per_channel(scale: np.ndarray, codes: np.ndarray) -> bool:
     return scale.ndim == 0 or all(m in (1, n) for m, n in zip(scale.shape, codes.shape, strict=True))
 
 
-def _dequantized(ctx: Context, q: np.ndarray, scale: np.ndarray, zero: Any, narrow: bool) -> tuple[str, str]:
-    """Names of a weight's codes and of its float values."""
-    kind = ml_dtypes.int4 if narrow else np.int8
-    name = ctx.graph.constant(q.astype(kind), "weight")
+def _dequantized(ctx: Context, name: str, q: np.ndarray, scale: np.ndarray, zero: Any) -> str:
+    """The float values of a weight's codes, which the tensor `name` holds."""
     long = [i for i, n in enumerate(scale.shape) if n > 1]
     blocks = [i for i in long if scale.shape[i] != q.shape[i]]
     if blocks and (ctx.opset < BLOCKS_OPSET or len(blocks) > 1 or not _is_full(scale, q, blocks[0])):
-        return name, _by_arithmetic(ctx, name, q, scale, zero)
+        return _by_arithmetic(ctx, name, q, scale, zero)
     if not blocks and len(long) > 1:
-        return name, _by_arithmetic(ctx, name, q, scale, zero)
+        return _by_arithmetic(ctx, name, q, scale, zero)
     axis = blocks[0] if blocks else long[0] if long else 0
     shaped = scale if blocks else scale.reshape(-1) if long else scale.reshape(())
     # A zero point for each scale and of this weight alone, though all are zero: ONNX Runtime needs that to fuse, and
     # where it makes weights unsigned it replaces both under names that no other weight may have.
-    zeros = np.broadcast_to(0 if zero is None else zero, scale.shape).reshape(shaped.shape).astype(kind)
+    zeros = np.broadcast_to(0 if zero is None else zero, scale.shape).reshape(shaped.shape).astype(q.dtype)
     inputs = [name, ctx.number(shaped, np.float32), ctx.graph.constant(zeros, owner=name)]
     more = {"block_size": q.shape[axis] // scale.shape[axis]} if blocks else {}
-    return name, ctx.op("DequantizeLinear", *inputs, **({"axis": axis} if shaped.ndim else {}), **more)
+    return ctx.op("DequantizeLinear", *inputs, **({"axis": axis} if shaped.ndim else {}), **more)
 
 
 def _is_full(scale: np.ndarray, q: np.ndarray, blocked: int) -> bool:
