@@ -149,8 +149,8 @@ def test_the_map_shows_every_site_under_its_module_and_leads_to_its_ranges(brows
         opened.until(f"{tiles}[0].textContent.endsWith(' bits')")
         opened.run(f"{tiles}[2].click()")
         opened.until("find('site').value === 'block1/conv2:conv:0'")
-        opened.run("leadToMap('QAT w2a4')")
-        opened.until(f"{tiles}[0].textContent.endsWith('2 bits')")
+        opened.run("leadToMap('QAT w8a8')")
+        opened.until(f"{tiles}[0].textContent.endsWith('8 bits')")
         assert opened.problems() == []
 
 
