@@ -12,6 +12,7 @@ from qat.lab.report.html.differences import facts as different_facts
 from qat.lab.report.html.examples import Changed, changed, examples, facts
 from qat.lab.report.html.exports import export_section
 from qat.lab.report.html.markup import Html, join, own_script, plotly_script, policy, style, tag
+from qat.lab.report.html.methods import has_allocation, has_steps, methods
 from qat.lab.report.html.parity import parity, read_parities
 from qat.lab.report.html.payload import Details, attached, data, details
 from qat.lab.report.html.sections import all_trials, failures, fronts, origin, single_trials, warnings
@@ -71,16 +72,35 @@ def _sections(contents: Contents, rows: Sequence[Row], inner: Details, flipped: 
     yield "examples", "Examples", examples(flipped)
     if inner.curves or inner.layers:
         yield "inside", "Curves and layers", single_trials(inner.left_out)
-    if audited := read_audits({trial: contents.folder(trial) for trial in contents.trials}):
-        yield "audits", "Calibration", audits(audited)
-    if exported := export_lines(contents.records.values()):
-        yield "exports", "Exported files", export_section(exported)
-    if certified := read_parities({trial: contents.folder(trial) for trial in contents.trials}):
-        yield "parity", "Parity of exported files", parity(certified)
+    yield from _checks(contents, rows, has_layers=bool(inner.layers))
     yield "trials", "All trials", all_trials()
     yield "differences-of-two", "What differs", differences(contents)
     yield "failures", f"Failures ({lost})" if lost else "Failures", failures(contents)
     yield "origin", "Where it ran", origin(ran)
+
+
+def _checks(contents: Contents, rows: Sequence[Row], *, has_layers: bool) -> Iterator[Section]:
+    """Yield the sections on methods and on checks that only some trials have had; the first says which none has."""
+    folders = {trial: contents.folder(trial) for trial in contents.trials}
+    groups = {row.name: [contents.records[trial] for trial in row.trials] for row in rows}
+    audited, exported = read_audits(folders), export_lines(contents.records.values())
+    certified = read_parities(folders)
+    known = {
+        "post-training methods (`ptq` in a config)": has_steps(groups),
+        "bits allocated within a budget (`qat allocate`)": has_allocation(groups),
+        "errors by layer (`analysis_batches` in a config)": has_layers,
+        "an audit of its calibration (`qat audit`)": bool(audited),
+        "exported files (`qat export`)": bool(exported),
+        "a certificate of parity (`qat parity`)": bool(certified),
+    }
+    if rows:
+        yield "methods", "Methods and checks", methods(groups, [name for name, there in known.items() if not there])
+    if audited:
+        yield "audits", "Calibration", audits(audited)
+    if exported:
+        yield "exports", "Exported files", export_section(exported)
+    if certified:
+        yield "parity", "Parity of exported files", parity(certified)
 
 
 def _top(contents: Contents, sections: Sequence[Section], is_live: bool) -> list[Html]:
