@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Int32
 
 GRIDS = ("symmetric", "affine", "unsigned")
+WITH_ZERO_POINT = ("affine", "unsigned")
 MIN_BITS, MAX_BITS = 2, 8
 ROUNDING = 2.0**-12  # of a step: more than the float32 rounding error of a number of at most 255 steps
 ROUNDER = 1.5 * 2.0**23  # added to a small float32 it leaves the nearest integer, ties to even, in the lowest bits
@@ -136,6 +137,18 @@ def _valued_tangent(primals: Any, tangents: Any):
     return valued(*primals), tangents[1]
 
 
+@jax.custom_jvp
+def with_gradient(x: Array, factor: Array) -> Array:
+    """`x`, whose derivatives are multiplied by `factor`."""
+    del factor
+    return x
+
+
+@with_gradient.defjvp
+def _factored_tangent(primals: Any, tangents: Any):
+    return with_gradient(*primals), (tangents[0] * primals[1]).astype(primals[0].dtype)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def clip_passing(x: Array, low: Array, high: Array, beyond: float) -> Array:
     """Clip to [low, high], all in steps; the gradient to `x` is one as far as `beyond` outside of it, else zero."""
@@ -207,6 +220,12 @@ def fake_quant(x: Float[Array, "..."], p: QParams, clip: Callable[..., Array] = 
     """`dequantize(quantize(x))` with gradients: the identity for `x` where `clip(x, low, high)`, in steps, passes it,
     zero elsewhere, and the chain rule for `p.scale`. Stop the gradient of a scale that does not learn."""
     return (_steps(x, p, clip, round_ste) * expand(p.scale, x.shape)).astype(x.dtype)
+
+
+def rounding_error(x: Float[Array, "..."], p: QParams) -> Float[Array, "..."]:
+    """`x` less the value that it is rounded to, in steps, as a constant; on a clipped value the error is zero."""
+    x, p = jax.lax.stop_gradient((x, p))
+    return _steps(x, p, jnp.clip, lambda steps: steps - jnp.round(steps))
 
 
 def broadcast_params(p: QParams, ndim: int) -> QParams:

@@ -26,11 +26,12 @@ from qat.core.plan import Plan, SitePlan, make_plan
 from qat.core.state import ClipRange, QuantState, activations, base_grid, check_state, specs
 from qat.core.weights import weight_values
 from qat.engines import engines
-from qat.numerics import dequantize
+from qat.numerics import QParams, dequantize
 from qat.transform import Quantized
 
 SIDES: tuple[Side, Side] = ("lhs", "rhs")
 Index = tuple[int, ...]
+STILL = (np.float32(1), np.float32(0))  # the stretch and the shift of a range that does not learn
 
 
 @dataclass(frozen=True)
@@ -78,32 +79,36 @@ def _layers(site: SitePlan) -> Iterator[Index]:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _operands(program: Any, like: Structure, params: Any, state: QuantState) -> tuple[Operands, dict, dict]:
-    """Integers and grids by key; the float values of weights that are no parameter leaf; and for each learned range its
-    width over the calibrated one."""
+    """Integers and grids by key; the float values of weights that are no parameter leaf; and for each tensor that
+    learns the width of its range over the calibrated one, and how far the range has moved."""
     plan = make_plan(program.fn, program.recipe, params, like.abstract)
     leaves = jax.tree.leaves(params)
     weights = {key: WeightValues(w.quantized) for key, w in weight_operands(plan, leaves, state).items()}
     grids = {key: a.served for key, a in activation_operands(plan, state).items()}
-    scales = {key: w.quantized.scale for key, w in weights.items()}
-    scales |= {key: a.grid.scale for key, a in grids.items() if a.grid is not None}
-    about = specs(plan)
-    bases = {key: base_grid(about[key].spec, state.clips[key], about[key].ndim).scale for key in state.learned}
-    values = weight_values(plan, leaves)
+    learned = {key: weights[key].quantized if key in weights else grids[key].grid for key in state.learned}
+    about, values = specs(plan), weight_values(plan, leaves)
+    bases = {key: base_grid(about[key].spec, state.clips[key], about[key].ndim) for key in state.learned}
     computed = {key: x for key, x in values.items() if plan.weights[key].leaf is None}
-    return {**weights, **grids}, computed, {key: scales[key] / base for key, base in bases.items()}
+    return {**weights, **grids}, computed, {key: _moved(bases[key], p) for key, p in learned.items()}
 
 
-def _start(plan: Plan, params: Any, state: QuantState, operands: Operands, computed: dict, stretch: dict) -> _Totals:
+def _moved(base: QParams, now: Any) -> tuple[jax.Array, jax.Array]:
+    """The width of a learned grid over that of its calibrated one, and the shift of its values."""
+    shift = jnp.float32(0) if base.zero_point is None else (base.zero_point - now.zero_point) * now.scale
+    return now.scale / base.scale, jnp.broadcast_to(shift, now.scale.shape)
+
+
+def _start(plan: Plan, params: Any, state: QuantState, operands: Operands, computed: dict, moved: dict) -> _Totals:
     """The counts of all weights, and empty counts of activations and results."""
     tensors, leaves = {}, jax.tree.leaves(params)
-    clips, stretch = jax.device_get((state.clips, stretch))
+    clips, moved = jax.device_get((state.clips, moved))
     for key, w in plan.weights.items():
         x, values = jax.device_get((computed[key] if w.leaf is None else leaves[w.leaf], operands[key]))
         x = np.asarray(x).astype(w.dtype)
-        counted = weight_counts(w, x, values.quantized, clip=clips[key], stretch=stretch.get(key, 1))
+        counted = weight_counts(w, x, values.quantized, clip=clips[key], moved=moved.get(key, STILL))
         tensors |= {(key, layer): one for layer, one in counted}
     for key, (site, a) in activations(plan).items():
-        low, high = _range(a, clips[key], stretch.get(key, 1))
+        low, high = _range(a, clips[key], *moved.get(key, STILL))
         for index in _layers(site):
             tensors[key, index] = empty_counts(float(low[index]), float(high[index]))
     outputs = {(s.contraction.id, index): Energy() for s in plan.quantized.values() for index in _layers(s)}
@@ -111,11 +116,11 @@ def _start(plan: Plan, params: Any, state: QuantState, operands: Operands, compu
     return _Totals(tensors, outputs, bits)
 
 
-def _range(a: ActivationOperand, clip: ClipRange, stretch: Any) -> tuple[np.ndarray, np.ndarray]:
+def _range(a: ActivationOperand, clip: ClipRange, stretch: Any, shift: Any) -> tuple[np.ndarray, np.ndarray]:
     """The clip range of an activation; zeros for a dynamic one, which no call has set yet."""
     nothing = np.zeros(clip.qmin.shape, np.float32)
     low, high = (nothing, nothing) if a.spec.dynamic else clip_range(a.spec.grid, clip.low, clip.high)
-    return low * stretch, high * stretch
+    return low * stretch + shift, high * stretch + shift
 
 
 def _empty_tallies(plan: Plan, totals: _Totals) -> dict[str, _SiteTallies]:

@@ -102,12 +102,12 @@ PIECE = 2**22  # values that are counted at once
 
 
 def weight_counts(
-    w: Weight, x: Any, q: QTensor, clip: ClipRange, stretch: Any
+    w: Weight, x: Any, q: QTensor, clip: ClipRange, moved: tuple[Any, Any]
 ) -> Iterator[tuple[tuple[int, ...], Counts]]:
     """Count the values of a stored weight from its float values `x` and its integers, in numpy.
 
     Yields an index and counts for each layer of the scans that slice it, one empty index where none does. Its range is
-    `stretch` times the calibrated one.
+    the calibrated one times the first of `moved`, plus the second.
     """
     scan_lengths = w.shape[: w.depth]
 
@@ -123,7 +123,8 @@ def weight_counts(
         low, high = clip_range(w.spec.grid, x.min(-1, keepdims=True), x.max(-1, keepdims=True))
     else:
         ends = clip_range(w.spec.grid, bound(clip.low), bound(clip.high))
-        low, high = (end * bound(np.broadcast_to(stretch, q.scale.shape)) for end in ends)
+        stretch, shift = (bound(np.broadcast_to(one, q.scale.shape)) for one in moved)
+        low, high = (end * stretch + shift for end in ends)
     dequantized = (codes - zero.astype(np.float32)) * scale
     for layer in np.ndindex(*scan_lengths):
         yield layer, _count_rows(x[layer], dequantized[layer], low[layer], high[layer])

@@ -18,7 +18,7 @@ from qat.core.state import QuantState, activations, base_grid
 from qat.core.tensors import contracted_axes
 from qat.core.weights import in_operand_layout, integers, present_bound, present_range, weight_values
 from qat.engines import Engine
-from qat.numerics import QParams, QTensor, params_of_range, quantize
+from qat.numerics import QParams, QTensor, expand, params_of_range, quantize
 from qat.quantizers import learning, quantizers
 
 Scope = dict[Hashable, tuple[Any, QTensor]]
@@ -39,6 +39,7 @@ def weight_operands(plan: Plan, leaves: list[Any], state: QuantState) -> dict[st
             clip = following(clip, bound)
         quantizer, learned = quantizers.build(w.spec.quantizer), state.learned.get(key, {})
         base = base_grid(w.spec, clip, x.ndim)
+        x = x if quantizer.reshape is None else quantizer.reshape(x, expand(bound, x.shape))
         q = jax.lax.stop_gradient(integers(w, x, quantizer.grid(base, learned)))
         # Integer codes cannot represent NaN, so the scale carries it.
         q = replace(q, scale=jnp.where(jnp.isfinite(bound), q.scale, jnp.nan))

@@ -129,7 +129,7 @@ def start_learning(plan: Plan, clips: dict[str, ClipRange]) -> dict[str, dict[st
     learned = {}
     for key, (spec, _, ndim) in specs(plan).items():
         quantizer = quantizers.build(spec.quantizer)
-        if quantizer.learned:
+        if quantizer.learned_on(spec.grid):
             learned[key] = quantizer.init(base_grid(spec, clips[key], ndim))
     return learned
 
@@ -184,7 +184,8 @@ def check_state(plan: Plan, state: QuantState) -> None:
                 f"`state` of {key!r} is for layers {clip.qmin.shape}, the function has {scan_lengths}. "
                 "Calibrate with these parameters."
             )
-        have, want = sorted(state.learned.get(key, {})), sorted(quantizers.build(spec.quantizer).learned)
+        want = sorted(quantizers.build(spec.quantizer).learned_on(spec.grid))
+        have = sorted(state.learned.get(key, {}))
         if have != want:
             raise ValueError(
                 f"`state` of {key!r} learns {have or 'nothing'}, its quantizer {spec.quantizer!r} learns "

@@ -10,6 +10,7 @@ import jax
 
 from qat.core.calibrate import stream
 from qat.core.state import QuantState
+from qat.quantizers import quantizers
 from qat.registry import Registry, parse_call
 from qat.transform import Quantized
 
@@ -196,6 +197,18 @@ def _require(built: Sequence[tuple[str, Method]], subject: Subject) -> None:
             raise ValueError(
                 f"{text!r} needs more than the quantized function: {', '.join(f'`{name}`' for name in missing)}. "
                 f"Give qat.ptq.Subject(q, {given})."
+            )
+        if method.rounds:
+            _refuse_reshaped(text, subject.q)
+
+
+def _refuse_reshaped(text: str, q: Quantized) -> None:
+    """Raise `ValueError` where weights are rounded after they are reshaped: the chosen grid points would be missed."""
+    for spec in q.recipe.weight_specs:
+        if quantizers.build(spec.quantizer).reshape is not None:
+            raise ValueError(
+                f"{text!r} chooses grid points for weights, which quantizer {spec.quantizer!r} reshapes before it "
+                "rounds them. Leave one of the two out."
             )
 
 

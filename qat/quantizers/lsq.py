@@ -10,11 +10,12 @@ from qat.numerics import QParams, fake_quant
 from qat.quantizers.quantizer import Learned, Quantizer, magnitude, register
 
 
-def _grid(p: QParams, values: Learned) -> QParams:
+def learned_grid(p: QParams, values: Learned) -> QParams:
+    """The grid with the learned scale."""
     return replace(p, scale=magnitude(values["scale"]))
 
 
-def _gain(p: QParams, count: float) -> Float[Array, "..."]:
+def gain(p: QParams, count: float) -> Float[Array, "..."]:
     """1 / sqrt(values that share a scale * steps from zero to the farther end of its grid)."""
     zero = 0 if p.zero_point is None else p.zero_point
     farthest = jnp.maximum(p.qmax - zero, zero - p.qmin).astype(jnp.float32)
@@ -32,7 +33,7 @@ def lsq() -> Quantizer:
     return Quantizer(
         learned=("scale",),
         init=lambda p: {"scale": p.scale},
-        grid=_grid,
-        fake_quant=lambda x, p, values: fake_quant(x, _grid(p, values)),
-        gain=_gain,
+        grid=learned_grid,
+        fake_quant=lambda x, p, values: fake_quant(x, learned_grid(p, values)),
+        gain=gain,
     )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from qat.numerics import SMALLEST_SCALE, QParams, valued
+from qat.numerics import SMALLEST_SCALE, WITH_ZERO_POINT, QParams, valued
 from qat.registry import Registry
 
 Learned = dict[str, Array]
@@ -21,13 +21,21 @@ class Quantizer:
 
     `gain(grid, count)`, where there is one, multiplies the gradient of the learned values. `count` is the number of
     values that share a scale: for a weight all of them, for an activation the values that one product sums (in a
-    convolution, the values of one example)."""
+    convolution, the values of one example). `of_zero_point` are those of `learned` that a grid without a zero point has
+    not. `reshape(x, bound)`, where there is one, is applied to weights before they are rounded, in training and in
+    conversion; `bound` is the largest absolute value of those that share a scale."""
 
     learned: tuple[str, ...]
     init: Callable[[QParams], Learned]
     grid: Callable[[QParams, Learned], QParams]
     fake_quant: Callable[[Float[Array, "..."], QParams, Learned], Float[Array, "..."]]
     gain: Callable[[QParams, float], Float[Array, "..."]] | None = None
+    of_zero_point: tuple[str, ...] = ()
+    reshape: Callable[[Float[Array, "..."], Float[Array, "..."]], Float[Array, "..."]] | None = None
+
+    def learned_on(self, grid: str) -> tuple[str, ...]:
+        """The trainable values of a tensor on a grid of that kind."""
+        return tuple(name for name in self.learned if grid in WITH_ZERO_POINT or name not in self.of_zero_point)
 
 
 quantizers: Registry[Quantizer] = Registry("quantizer")

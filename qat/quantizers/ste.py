@@ -9,7 +9,8 @@ from qat.numerics import QParams, clip_closed, clip_rounded, fake_quant
 from qat.quantizers.quantizer import Learned, Quantizer, register
 
 
-def _fake_quant(x: Float[Array, "..."], p: QParams, values: Learned) -> Float[Array, "..."]:
+def straight_through(x: Float[Array, "..."], p: QParams, values: Learned) -> Float[Array, "..."]:
+    """`x` on its grid, with a gradient as `ste` says."""
     del values
     clip = clip_closed if p.zero_point is None else clip_rounded
     return fake_quant(x, replace(p, scale=jax.lax.stop_gradient(p.scale)), clip)
@@ -28,5 +29,5 @@ def ste() -> Quantizer:
         learned=(),
         init=lambda p: {},
         grid=lambda p, values: p,
-        fake_quant=_fake_quant,
+        fake_quant=straight_through,
     )

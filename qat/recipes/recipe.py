@@ -126,6 +126,12 @@ class QuantRecipe:
             _check_pattern("activations", pattern)
             _check_activations(spec)
 
+    @property
+    def weight_specs(self) -> list[TensorSpec]:
+        """The specs of weights that its rules, its edges and single layers have."""
+        rules = [rule for rule in (self.first, self.last, *self.rules) if rule is not None]
+        return [*(rule.weights for rule in rules if rule.weights is not None), *(spec for _, spec in self.weights)]
+
     def rule_for(self, path: str, op: str, *, first: bool = False, last: bool = False) -> QuantRule | None:
         """The rule that applies to a site, or None."""
         return self.named_rule_for(path, op, first=first, last=last)[1]

@@ -136,7 +136,8 @@ class ParamGroup(BaseModel):
     """Parameters with settings of their own: the leaves in whose path, such as `learned/stem/conv/kernel/scale`, the
     regular expression `match` is found.
 
-    `rate` multiplies the learning rate; `weight_decay` and `optimizer` replace the run's where they are given.
+    `rate` multiplies the learning rate; `weight_decay` and `optimizer` replace the run's where they are given. For the
+    first `warmup_steps` the rate rises from zero, beside the run's own warm-up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -145,6 +146,7 @@ class ParamGroup(BaseModel):
     rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     optimizer: str | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("match")
     @classmethod
@@ -173,8 +175,14 @@ def grouped(
     for number, group in enumerate(groups):
         own = weight_decay if group.weight_decay is None else group.weight_decay
         built = optimizers.build(group.optimizer or optimizer, weight_decay=own)
-        parts[str(number)] = optax.chain(built, optax.scale(group.rate))
+        parts[str(number)] = optax.chain(built, _rate(group))
     return optax.partition(parts, lambda params: labels(groups, params))
+
+
+def _rate(group: ParamGroup) -> optax.GradientTransformation:
+    if not group.warmup_steps:
+        return optax.scale(group.rate)
+    return optax.scale_by_schedule(lambda step: group.rate * jnp.minimum(1.0, (step + 1) / group.warmup_steps))
 
 
 def labels(groups: Sequence[ParamGroup], params: Any) -> Any:

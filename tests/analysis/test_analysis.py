@@ -116,6 +116,19 @@ def test_learned_ranges_count(quantizer):
         assert number(after[key].sqnr_db) < number(a.sqnr_db)
 
 
+def test_a_learned_offset_moves_the_range_that_is_told():
+    q, w, state, batches = both("w4a4", quantizer="lsq_plus", observer="minmax")
+    moved = {
+        k: dict(v) | ({"offset": v["offset"] - v["scale"] * 3} if "offset" in v else {})
+        for k, v in state.learned.items()
+    }
+    before, after = (operands(layer_statistics(q, w, s, batches)) for s in (state, replace(state, learned=moved)))
+    for key, a in before.items():
+        step = 3 * float(state.learned[key]["scale"]) if "offset" in state.learned[key] else 0.0
+        assert after[key].low == pytest.approx(a.low - step, abs=1e-5)
+        assert after[key].high == pytest.approx(a.high - step, abs=1e-5)
+
+
 def test_zeros_alone_have_a_range_of_nothing_and_stretch_no_other():
     w = array(48, 16).at[:, 3].set(0)
     for name in ("w8a8", "w8a8_dynamic"):

@@ -80,7 +80,10 @@ def test_options_in_the_name_win_over_those_beside_it():
         ("w8a8(bits={'head': 9})", r"`bits` must be an integer in \[2, 8\], got 9"),
         ("w8a8(bits={'enc(oder': 4})", r"`weights` 'enc\(oder' is no regular expression"),
         ("w8a8(observer='emaa')", "Unknown observer 'emaa'. Known: .* Did you mean 'ema'"),
-        ("w8a8(quantizer='lqs')", "Unknown quantizer 'lqs'. Known: lsq, pact, ste. Did you mean 'lsq'"),
+        (
+            "w8a8(quantizer='lqs')",
+            "Unknown quantizer 'lqs'. Known: dorefa, ewgs, lsq, lsq_plus, pact, stable, ste. Did you mean 'lsq'",
+        ),
         ("w8a8(edges='floats')", "`edges` must be a number of bits, 'float' or 'same', got 'floats'"),
         ("w8a8(edges=9)", r"`bits` must be an integer in \[2, 8\], got 9"),
         ("w8a8(edges=open('x'))", "expected a name or a call with literal arguments"),

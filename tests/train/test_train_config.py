@@ -97,3 +97,14 @@ def test_muon_makes_a_kernel_s_update_orthogonal_and_treats_a_convolution_s_as_a
     assert np.sum(found["dense"] * grads["dense"]) > 0  # subtracted, it lowers the loss
     spectrum = np.linalg.svd(found["dense"], compute_uv=False)
     assert spectrum.max() < 2 * spectrum.min()  # the gradient's own spectrum is wider
+
+
+def test_a_group_warms_up_by_itself():
+    params: Any = {"kernel": jnp.ones(2), "learned": jnp.ones(2)}
+    tx = grouped("sgd(momentum=0)", (ParamGroup(match="learned", rate=0.1, warmup_steps=4),), 0.0)
+    state, rates = tx.init(params), []
+    for _ in range(6):
+        updates: Any
+        updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, params)
+        rates.append((float(updates["kernel"][0]), float(updates["learned"][0])))
+    np.testing.assert_allclose(rates, [(1, 0.1 * r) for r in (0.25, 0.5, 0.75, 1, 1, 1)], rtol=1e-6)
