@@ -74,6 +74,7 @@ WIDTH = 100  # of a table that goes to a file or a pipe
 
 Runs = Annotated[str | None, typer.Option("--runs", help="Folder of the results; by default runs/<name>.")]
 Folder = Annotated[str, typer.Argument(help="Folder that a sweep wrote, or an address such as gs:// of a copy.")]
+Folders = Annotated[list[str], typer.Argument(help="Folder that a sweep wrote; several are compared, oldest first.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a field: --set train.steps=300; repeatable.")]
 Runner = Annotated[str, typer.Option("--runner", help="inprocess, pool, ray or slurm; such as 'pool(workers=4)'.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of the cluster that the runner uses.")]

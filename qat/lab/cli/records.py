@@ -5,20 +5,38 @@ from typing import Annotated
 
 import typer
 
-from qat.lab.cli.app import Folder, Margin, Trust, app, folder_of, one_clear_error, report_on, stdout, warn
+from qat.lab.cli.app import (
+    Folder,
+    Folders,
+    Margin,
+    Trust,
+    app,
+    folder_of,
+    one_clear_error,
+    report_on,
+    stderr,
+    stdout,
+    warn,
+)
 
 
 @app.command()
-def report(runs: Folder, margin: Margin = None) -> None:
-    """Tables, pictures and a page from the records of a sweep alone; of a kept table, FILE.csv, its verdicts again."""
+def report(runs: Folders, margin: Margin = None) -> None:
+    """Tables, pictures and a page from the records of a sweep alone; of several sweeps of one task, oldest first, one
+    page that tells what changed; of a kept table, FILE.csv, its verdicts again."""
     with one_clear_error():
         from qat.lab.report.kept import KEPT
-        from qat.lab.report.write import tell_kept
+        from qat.lab.report.write import tell_across, tell_kept
 
-        if Path(runs).suffix in KEPT:
-            tell_kept(Path(runs), margin, stdout())
+        kept = [one for one in runs if Path(one).suffix in KEPT]
+        if kept and len(runs) > 1:
+            raise ValueError(f"`runs` must be folders where there are several, got the kept table {kept[0]!r}.")
+        if kept:
+            tell_kept(Path(kept[0]), margin, stdout())
+        elif len(runs) > 1:
+            tell_across([folder_of(one) for one in runs], margin, stdout(), stderr())
         else:
-            report_on(folder_of(runs), margin)
+            report_on(folder_of(runs[0]), margin)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Contents of a run folder: finished, failed, damaged and open trials, and where each ran."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,8 @@ class Contents:
     """A study on disk. `trials` are the labels of all trials by id, in the study's order; `records` the finished ones',
     `damaged` what is wrong with a record that cannot be read, `spoilt` with other files of finished trials, which are
     passed over; `given_up` what failed, by folder; `contrasts` are the declared ones,
-    `about` the author's own words."""
+    `about` the author's own words. Where several studies were made one, `compares` are their names, and `places` the
+    folders of trials that are not under the root."""
 
     root: Path
     name: str
@@ -51,6 +53,8 @@ class Contents:
     spoilt: dict[str, tuple[str, ...]] = field(default_factory=dict)
     contrasts: tuple[Declared, ...] = ()
     about: About = field(default_factory=About)
+    places: Mapping[str, Path] = field(default_factory=dict)
+    compares: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -59,7 +63,7 @@ class Contents:
 
     def folder(self, trial_id: str) -> Path:
         """The folder of a trial's files."""
-        return self.root / TRIALS / trial_id
+        return self.places.get(trial_id, self.root / TRIALS / trial_id)
 
     @property
     def folders(self) -> dict[str, Path]:

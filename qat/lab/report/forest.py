@@ -15,7 +15,7 @@ ASKED: dict[tuple[Arm, Arm], str] = {
     ("qat", "control"): "QAT against the control",
     ("ptq", "float"): "PTQ against float",
 }
-DECLARED = "declared contrasts"
+DECLARED, CHANGES = "declared contrasts", "each arm against the time before"
 MOST = 600  # bars of one page
 
 
@@ -45,8 +45,8 @@ class Bar:
     decimals: int | None
 
 
-def bars(rows: Sequence[Row]) -> list[Bar]:
-    """The declared contrasts, then all other comparisons by question, as far as a page can show them."""
+def bars(rows: Sequence[Row], declared: str = DECLARED) -> list[Bar]:
+    """The `declared` contrasts, then all other comparisons by question, as far as a page can show them."""
     free = {id(one) for one in exploratory(rows)}
     others = [
         (name, verdict)
@@ -54,7 +54,7 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
         for row in rows
         if row.arm == arm and (verdict := row.verdicts.get(baseline)) is not None and id(verdict) in free
     ]
-    return [_bar(name, one) for name, one in [*((DECLARED, one) for one in contrasts(rows)), *others][:MOST]]
+    return [_bar(name, one) for name, one in [*((declared, one) for one in contrasts(rows)), *others][:MOST]]
 
 
 def _bar(asked: str, verdict: Verdict) -> Bar:

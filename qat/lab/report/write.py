@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qat.fileio import write_atomically
+from qat.lab.report.across import as_changes, combine
 from qat.lab.report.contents import Contents, read_contents, states
 from qat.lab.report.exports import export_lines, export_table
 from qat.lab.report.html import page
@@ -14,7 +15,7 @@ from qat.lab.report.pareto import COSTS, comparable, points
 from qat.lab.report.summary import Row, summarize
 from qat.lab.report.table import contrast_text, contrasts, csv_text, exploratory, markdown, rich_table
 
-REPORT = "report"
+REPORT, ACROSS = "report", "across.html"
 
 
 def rows_of(contents: Contents, margin: float | None = None) -> list[Row]:
@@ -84,6 +85,23 @@ def tell_report(root: Path, margin: float | None, out: Console, err: Console) ->
         out.print(f"{undecided}; the report says of each why.")
     for path in write_report(contents, rows):
         out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def tell_across(roots: Sequence[Path], margin: float | None, out: Console, err: Console) -> None:
+    """Write one page of several studies of one task, `report/across.html` in the last one's folder, and print what has
+    changed from each to the next. Raises `ValueError` where they are not of one task."""
+    contents = combine([read_contents(root) for root in roots])
+    for problem in contents.problems:
+        err.print(f"Warning: {problem}", style="yellow", markup=False)
+    rows = as_changes(rows_of(contents, margin))
+    for verdict in contrasts(rows):
+        out.print(verdict.text, markup=False, highlight=False)
+    if not contents.contrasts:
+        out.print("No arm is in two of them: what changed cannot be told.")
+    folder = contents.root / REPORT
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / ACROSS, page(contents, rows).encode("utf-8", "replace"))
+    out.print(str(folder / ACROSS), markup=False, highlight=False, soft_wrap=True)
 
 
 def tell_kept(file: Path, margin: float | None, out: Console) -> None:

@@ -66,7 +66,7 @@ def _head(contents: Contents, allowed: str) -> Html:
 def _sections(contents: Contents, rows: Sequence[Row], inner: Details, flipped: Changed) -> Iterator[Section]:
     """Yield the sections that have something to show."""
     ran, found, lost = provenance(contents.manifests), points(rows), len(contents.given_up) + len(contents.problems)
-    yield "answer", "Answer", join(*warnings(ran), answer(rows, contents.about))
+    yield "answer", "Answer", join(*warnings(ran), answer(rows, contents.about, contents.compares))
     if found:
         yield "fronts", "Quality against cost", fronts(found)
     yield "examples", "Examples", examples(flipped)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from qat.lab.report.contents import Contents
-from qat.lab.report.forest import bars
+from qat.lab.report.forest import CHANGES, DECLARED, bars
 from qat.lab.report.html.curves import read_curves
 from qat.lab.report.html.differences import lines
 from qat.lab.report.html.layers import HEIGHTS, Site, read_bare, read_layers
@@ -133,7 +133,7 @@ def _plain(contents: Contents, rows: Sequence[Row], inner: Details) -> dict[str,
         "range": metric and metric.range,
         "points": [asdict(point) for point in found],
         "fronts": {cost: best(found, cost, metric) if metric else [] for cost in COSTS},
-        "forest": [asdict(bar) for bar in bars(rows)],
+        "forest": [asdict(bar) for bar in bars(rows, CHANGES if contents.compares else DECLARED)],
         "crowd": CROWD,
         "span": SPAN,
         "named": NAMED,

@@ -49,17 +49,19 @@ PINNED = (
 FEW = 8  # verdicts that stand open; of more those that show something do, and all are folded
 
 
-def answer(rows: Sequence[Row], about: About | None = None) -> Html:
-    """The study's own words, its comparisons as a forest plot and in words, then the numbers behind them."""
+def answer(rows: Sequence[Row], about: About | None = None, compares: Sequence[str] = ()) -> Html:
+    """The study's own words, its comparisons as a forest plot and in words, then the numbers behind them. Of several
+    studies, named by `compares`, the contrasts are those of each arm with the time before."""
     words = _words(about or About())
     if not rows:
         return join(words, tag("p", "No trial is finished yet. This page has more to say once one is.", class_="note"))
     asked = [(title, _verdicts(rows, arm, baseline)) for arm, baseline, title in QUESTIONS]
     parts = [_verdict_list(title, found) for title, found in asked if found]
     if declared := contrasts(rows):
-        late = sum(not one.declared for one in declared)
+        late = 0 if compares else sum(not one.declared for one in declared)
         note = [tag("p", f"{late} of them: {LATE}", class_="faint")] if late else []
-        head = [tag("h3", DECLARED), tag("p", _counted(declared), class_="counts"), _lines(declared), *note]
+        title = f"Each arm against the time before: {', '.join(compares)}" if compares else DECLARED
+        head = [tag("h3", title), tag("p", _counted(declared), class_="counts"), _lines(declared), *note]
         parts = [*head, *([tag("h3", EXPLORATORY)] if parts else []), *parts]
     return join(words, *_forest(rows), *parts, *_open(rows), tag("h3", "The arms in numbers"), arms_table(rows))
 
