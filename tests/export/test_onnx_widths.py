@@ -67,19 +67,3 @@ def test_sites_in_branches_hold_their_weights(recipe):
     for x in (X, -X):
         want = np.asarray(q.serve(int8, x))
         np.testing.assert_allclose(run(model, (x,))[0], want, atol=2e-6 * np.abs(want).max())
-
-
-def test_layers_that_share_a_weight_are_multiplied_exactly():
-    """ONNX Runtime's exact products make a copy of each weight, by a name that two of them would share."""
-
-    def twice(w, x):
-        return jax.nn.relu(conv(x, w)) + conv(x[:, ::2, ::2], w).mean()
-
-    def conv(x, w):
-        return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    w, x = jax.random.normal(jax.random.key(0), (3, 3, 4, 4)), jax.random.normal(jax.random.key(1), (2, 8, 8, 4))
-    q = qat.quantize(twice, qat.recipe("w8a8(edges='same')"))
-    converted = q.convert(w, q.calibrate(w, [(x,)]), x)
-    found = run(to_onnx(q, converted, x, float_biases=True), (x,))[0]
-    np.testing.assert_allclose(found, q.serve(converted, x), atol=1e-4)

@@ -21,9 +21,11 @@ REFUSED = {
     ("callbacks", "float"): "pure_callback",
     ("callbacks", "w8a8"): "pure_callback",
 }
-"""Models and recipes that no file holds, and what ONNX has no form for: random numbers and calls of Python."""
+"""Models and recipes that no file holds, and what ONNX has no form for: random numbers and calls of Python; told in
+docs/deployment.md."""
 UNREACHED = ("moe_switch",)  # experts that these inputs do not reach have no range
 WITHIN = {"float": 1e-4, "w8a8": 0.1}  # of the largest output: codes beside a boundary change all later ones
+HALF = 0.02  # of a model in bfloat16, which files compute in float32: some of its steps
 
 
 def exported(name, recipe, opset):
@@ -57,7 +59,7 @@ def test_nine_of_ten_models_are_exported():
 def test_an_exported_model_gives_what_the_function_gives(name, recipe):
     if name in UNREACHED and recipe != "float":
         pytest.skip("its ranges are unknown")
-    assert exported(name, recipe, opset=21) < WITHIN[recipe]
+    assert exported(name, recipe, opset=21) < (max(HALF, WITHIN[recipe]) if name.endswith("bf16") else WITHIN[recipe])
 
 
 @pytest.mark.slow

@@ -1,19 +1,23 @@
 """Finished trials as models behind a server, in integers where they are quantized."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from qat.core.convert import Converted
 from qat.lab.inspect.detector.load import THRESHOLD, USUAL
 from qat.lab.inspect.trial import Trial
 from qat.lab.serving.images import classifier_form, detector_form, scale_of_files
 from qat.lab.serving.servable import Form, Servable, batch_sizes
 from qat.lab.serving.texts import text_form
 from qat.registry import parse_call
-from qat.tasks.detection.decode import detector
+from qat.tasks.detection.decode import detections, detector
+from qat.transform import Quantized
 
+MOST_CONSTANTS = 1 << 30  # bytes of weights in all programs of one model
 SERVED = ("classification", "detection", "text_classification")
 
 
@@ -37,7 +41,7 @@ def servable(
     if pixel_scale is not None and task != "classification":
         raise ValueError(f"`pixel_scale` is for classifiers of images, got {pixel_scale} for {task}.")
     form = _form(trial, task, threshold, pixel_scale)
-    return Servable(trial.name, form, _compute(trial, task), batch_sizes(max_batch))
+    return _servable(trial, form, max_batch)
 
 
 def fallback(trial: Trial, beside: Trial, form: Form, max_batch: int) -> Servable:
@@ -52,7 +56,12 @@ def fallback(trial: Trial, beside: Trial, form: Form, max_batch: int) -> Servabl
             f"`fallback` must be a model of the same task, classes and inputs, but {str(trial.folder)!r} has "
             f"{trial.signature} and {str(beside.folder)!r} {beside.signature}."
         )
-    return Servable(trial.name, form, _compute(trial, form.task), batch_sizes(max_batch))
+    return _servable(trial, form, max_batch)
+
+
+def _servable(trial: Trial, form: Form, max_batch: int) -> Servable:
+    sizes = batch_sizes(max_batch)
+    return Servable(trial.name, form, _compute(trial, form.task, len(sizes) * len(form.samples)), sizes)
 
 
 def _form(trial: Trial, task: str, threshold: float | None, scale: float | None) -> Form:
@@ -70,13 +79,51 @@ def _form(trial: Trial, task: str, threshold: float | None, scale: float | None)
     return classifier_form(trial.signature, dtype, known if scale is None else scale)
 
 
-def _compute(trial: Trial, task: str) -> Callable[..., Any]:
-    """The compiled function of a trial's model on arrays with a batch axis: probabilities, or detections."""
+def _compute(trial: Trial, task: str, programs: int) -> Callable[..., Any]:
+    """The function of a trial's model on arrays with a batch axis, compiled at each shape: probabilities, or
+    detections. `programs` is the number of shapes."""
     if trial.quantized is None or trial.converted is None:
-        network, model = trial.functions.inference, trial.variables
-    else:
-        network, model = trial.quantized.serve, trial.converted
-    model = jax.device_put(model)
-    whole = detector(network) if task == "detection" else lambda model, *inputs: jax.nn.softmax(network(model, *inputs))
-    compiled = jax.jit(whole)
-    return lambda *arrays: compiled(model, *arrays)
+        network, model = trial.functions.inference, jax.device_put(trial.variables)
+        whole = detector(network) if task == "detection" else lambda model, *x: jax.nn.softmax(network(model, *x))
+        return functools.partial(jax.jit(whole), model)
+    network = served(trial.quantized, trial.converted, programs)
+    if task == "detection":
+        decode = jax.jit(detections, static_argnums=(1, 2))
+        return lambda images: decode(network(images), *images.shape[1:3])
+    softmax = jax.jit(jax.nn.softmax)
+    return lambda *arrays: softmax(network(*arrays))
+
+
+def served(q: Quantized, converted: Converted, programs: int) -> Callable[..., Any]:
+    """`q.serve`, with the weights as constants of each of its `programs` where these are small enough together and XLA
+    rounds them as it does otherwise."""
+    converted = jax.device_put(converted)
+    if programs * _constants(q, converted) > MOST_CONSTANTS:
+        return functools.partial(q.serve, converted)
+    compiled: dict[Any, Callable[..., Any]] = {}
+
+    def run(*arrays: np.ndarray) -> Any:
+        shapes = tuple(array.shape for array in arrays)
+        if shapes not in compiled:  # in the warm-up
+            compiled[shapes] = _compiled(q, converted, arrays)
+        return compiled[shapes](*arrays)
+
+    return run
+
+
+def _compiled(q: Quantized, converted: Converted, arrays: tuple[np.ndarray, ...]) -> Callable[..., Any]:
+    """`q.compile` for arrays of these shapes, or `q.serve` where the two do not agree on what is drawn for them."""
+    drawn = np.random.default_rng(0)
+    examples = [drawn.random(x.shape).astype(x.dtype) if x.dtype.kind == "f" else x for x in arrays]
+    try:
+        return q.compile(converted, *examples)
+    except ValueError:
+        return functools.partial(q.serve, converted)
+
+
+def _constants(q: Quantized, converted: Converted) -> int:
+    """The most bytes of weights that a compiled program holds: those that are multiplied with floats are floats
+    there."""
+    rules = [rule for rule in (*q.recipe.rules, q.recipe.first, q.recipe.last) if rule is not None]
+    floats = any(rule.weights is not None and rule.activations is None and rule.op != "embedding" for rule in rules)
+    return sum(x.size * (4 if floats else x.dtype.itemsize) for x in jax.tree.leaves(converted))

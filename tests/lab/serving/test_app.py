@@ -25,6 +25,12 @@ WRONG = {
     "another type": (b"\x89PNG", {"content-type": "image/png"}, 415, r"takes numbers \(doubling\) as application/json"),
     "too large": (b"1" * 2001, TEXT, 413, "at most 2,000 bytes"),
     "too many": (json.dumps({"inputs": [1] * 9}).encode(), JSON, 413, "at most 8 inputs, got 9"),
+    "a form": (
+        b"--x",
+        {"content-type": "multipart/form-data; boundary=x"},
+        415,
+        "as application/json, text/plain, got .multipart",
+    ),
     "a wrong length": (b"1", {**TEXT, "content-length": "-1"}, 400, "Content-Length must be a number"),
 }
 

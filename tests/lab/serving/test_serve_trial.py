@@ -26,7 +26,8 @@ from qat.lab.serving.batching import Limits
 from qat.lab.serving.engine import Engine
 from qat.lab.serving.metrics import metrics
 from qat.lab.serving.run import bound, serve
-from qat.lab.serving.trials import fallback, servable
+from qat.lab.serving.trials import fallback, servable, served
+from qat.transform import Quantized
 
 ROOT = Path(__file__).parents[3]
 TWO = ("--max-batch=2", "--max-wait-ms=20000", "--timeout=30")  # the first input waits for a second one
@@ -177,6 +178,25 @@ async def request_around(address, stop, end):
             await asyncio.sleep(0.01)
         stopped = time.monotonic()
         stop()
+        while await status("/health") == 200:
+            await asyncio.sleep(0.01)
         after = await status("/predict")
         assert await waiting == 200
         return time.monotonic() - stopped, after
+
+
+def test_programs_hold_the_weights_as_constants_unless_these_are_large(folders, monkeypatch):
+    trial = load_trial(folders["ptq"])
+    images = trial.dataset.splits["test"].arrays["image"][:1]
+    own = trial.quantized
+    calls = []
+
+    class Watched(Quantized):
+        def serve(self, *arguments):
+            calls.append("serve")
+            return super().serve(*arguments)
+
+    watched = Watched(own.fn, own.recipe, own.engine, own.serving, own.check_nan)
+    found = [served(watched, trial.converted, programs=count)(images) for count in (1, 1 << 40)]
+    assert calls == ["serve"]
+    np.testing.assert_array_equal(*found)
