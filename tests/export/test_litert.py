@@ -17,8 +17,7 @@ import pytest
 import qat
 from qat.export import Exportable
 from qat.export.exporter import ready
-from qat.export.litert.annotate import annotated, measured
-from qat.export.litert.constants import computed
+from qat.export.litert.annotate import annotated, computed, measured
 from qat.export.litert.converter import VARIABLE, converter_python, to_flatbuffer
 from qat.export.litert.quantizers import fake_quant, grid_of
 from qat.export.litert.results import float_results

@@ -13,8 +13,7 @@ from qat.core.convert import Converted
 from qat.export.description import Description
 from qat.export.exporter import Artifact, Exportable, Exporter, names_of, register, specs_of, with_axes
 from qat.export.formats.stablehlo import without_places
-from qat.export.litert.annotate import Annotated, annotated, measured
-from qat.export.litert.constants import computed
+from qat.export.litert.annotate import Annotated, annotated, computed, measured
 from qat.export.litert.converter import converter_python, to_flatbuffer
 from qat.export.litert.results import float_results
 from qat.export.runnable import Runnable

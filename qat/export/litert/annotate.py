@@ -1,4 +1,5 @@
-"""A quantized function with its quantizers as composites, which the LiteRT converter turns into integer operators."""
+"""A quantized function as the LiteRT converter takes it: its quantizers are composites, which become integer operators,
+and its constants are computed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -7,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from qat.core.convert import Converted, served_program
 from qat.core.evaluate import site_result
-from qat.core.jaxpr import Location, Rewriting, bind, rewrite
+from qat.core.jaxpr import Location, Rewriting, bind, evaluate, layouts, rewrite
 from qat.core.operands import ActivationOperand, Operands, WeightOperand, WeightValues
 from qat.core.plan import Plan, SitePlan, make_plan
 from qat.core.weights import in_operand_layout
@@ -28,6 +30,9 @@ from qat.export.litert.quantizers import (
 )
 from qat.numerics import QTensor
 from qat.transform import Quantized
+
+COMPOSITE = "composite"
+BARRIER = "optimization_barrier"  # fences off a compiler that is not the one here, and keeps it from fusing
 
 
 @dataclass(frozen=True)
@@ -172,3 +177,32 @@ def measured(one: Annotated, samples: Any, run: Callable[..., Any] = jax.jit) ->
             have = found.get(key, (low, high))
             found[key] = (min(float(low), have[0]), max(float(high), have[1]))
     return found
+
+
+def computed(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` with all that does not depend on its inputs computed, but for what would take more space than it is made of,
+    such as a bias repeated along an image: the converter fuses a bias only where it is a constant."""
+
+    def inner(*inputs: Any) -> Any:
+        jaxpr, out = jax.make_jaxpr(fn, return_shape=True)(*inputs)
+        found = evaluate(jaxpr, jax.tree.leaves(inputs), _equation)
+        return jax.tree.unflatten(jax.tree.structure(out), found)
+
+    return inner
+
+
+def _equation(_: int, eqn: Any, args: list[Any]) -> list[Any]:
+    if eqn.primitive.name in layouts.INLINED:
+        return evaluate(layouts.inlined_jaxpr(eqn), args, _equation)
+    if eqn.primitive.name == BARRIER:
+        return args
+    constant = bool(args) and not any(isinstance(x, Tracer) for x in args)
+    if not constant or eqn.primitive.name == COMPOSITE or eqn.effects or _grows(eqn):
+        return bind(eqn, args)
+    with jax.ensure_compile_time_eval():
+        return bind(eqn, args)
+
+
+def _grows(eqn: Any) -> bool:
+    sizes = [getattr(v.aval, "size", 1) for v in eqn.invars]
+    return any(getattr(v.aval, "size", 1) > max(sizes) for v in eqn.outvars)
