@@ -21,7 +21,8 @@ def _grid(p: QParams, values: Learned) -> QParams:
     scale = magnitude(values["scale"])
     if p.zero_point is None:
         return replace(p, scale=scale)
-    codes = jnp.clip(jnp.round(-values["offset"] * (1.0 / scale)), p.qmin, p.qmax)
+    low, high = (jnp.asarray(n).astype(jnp.float32) for n in (p.qmin, p.qmax))
+    codes = jnp.clip(jnp.round(-values["offset"] * (1.0 / scale)), low, high)
     return replace(p, scale=scale, zero_point=codes.astype(jnp.int32))
 
 
@@ -32,11 +33,12 @@ def _fake_quant(x: Array, p: QParams, values: Learned) -> Array:
         return rounded
     # Beyond the grid the value is (code of the bound) * scale + offset; inside, the offset cancels.
     zero, scale = expand(grid.zero_point, x.shape), expand(grid.scale, x.shape)  # pyright: ignore[reportArgumentType]
+    zero, low, high = (jnp.asarray(n).astype(jnp.float32) for n in (zero, p.qmin, p.qmax))
     steps = jax.lax.stop_gradient(x.astype(jnp.float32) * (1.0 / scale)) + zero
-    beyond = (steps < p.qmin - ROUNDING) | (steps > p.qmax + ROUNDING)
+    beyond = (steps < low - ROUNDING) | (steps > high + ROUNDING)
     shift = expand(values["offset"], x.shape) + zero * scale
     moved = jnp.where(beyond, shift - jax.lax.stop_gradient(shift), 0.0)
-    return valued(rounded, (rounded + moved).astype(x.dtype))
+    return valued(rounded, rounded + moved.astype(rounded.dtype))
 
 
 @register
