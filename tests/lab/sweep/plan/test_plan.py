@@ -13,6 +13,8 @@ from qat.lab.sweep.run import plan
 from qat.lab.sweep.study import make_study
 from qat.lab.sweep.work import run_job
 
+SAVED = override(TINY, {"train.checkpoint_every": 3})  # the config of the finished study
+
 
 def kinds(ids):
     """How many jobs of each kind."""
@@ -61,12 +63,12 @@ def test_a_trial_folder_tells_all_about_its_trial(done):
 
 def test_a_changed_setting_redoes_what_depends_on_it_alone(copied):
     arms = {"arm": {name: ALL[name] for name in ("float", "ptq w8a8", "qat w8a8")}}
-    again = run_all(make_study("s", override(TINY, {"finetune.steps": 2}), arms), copied)
+    again = run_all(make_study("s", override(SAVED, {"finetune.steps": 2}), arms), copied)
     assert kinds(again) == {"qat": 1, "trial": 3}  # a trial's id is its config's, so all three have new folders
 
 
 def test_a_trial_whose_code_has_changed_is_redone_and_the_old_result_kept(copied, monkeypatch):
-    study = make_study("s", TINY, {"arm": {"float": {"arm": "float"}}})
+    study = make_study("s", SAVED, {"arm": {"float": {"arm": "float"}}})
     trial = copied / "trials" / study.trials[0].id
     old = (trial / RECORD_FILE).read_text()
     monkeypatch.setattr("qat.lab.experiment.stages.code_of", lambda *parts: Code({"edited.py": "other"}, {}))
@@ -77,7 +79,7 @@ def test_a_trial_whose_code_has_changed_is_redone_and_the_old_result_kept(copied
 
 
 def test_a_damaged_record_is_redone_and_kept_aside(copied):
-    study = make_study("s", TINY, {"arm": {"float": {"arm": "float"}}})
+    study = make_study("s", SAVED, {"arm": {"float": {"arm": "float"}}})
     record = copied / "trials" / study.trials[0].id / RECORD_FILE
     whole = json.loads(record.read_text())
     record.write_text("{")
