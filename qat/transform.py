@@ -18,6 +18,7 @@ from qat.core.plan import make_plan
 from qat.core.sites import Sites, describe
 from qat.core.state import QuantState, as_characters, check_state, require_recipe, require_state
 from qat.engines import USUAL, engines
+from qat.numerics import ANY_BITS
 from qat.recipes.presets import label
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 from qat.runtime import keep_freed_memory_unless_told
@@ -80,7 +81,7 @@ def _simulate(program: Program, params: Any, state: QuantState, inputs: tuple[An
 
 
 def _bare(spec: TensorSpec, keep_observers: bool) -> TensorSpec:
-    return replace(spec, bits=8, observer=spec.observer if keep_observers else "minmax")
+    return replace(spec, bits=ANY_BITS, observer=spec.observer if keep_observers else "minmax")
 
 
 def _skeleton(recipe: QuantRecipe, keep_observers: bool) -> QuantRecipe:

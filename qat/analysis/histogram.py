@@ -50,7 +50,7 @@ def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
     Every range holds zero; a symmetric one is centred on it, an unsigned one starts there.
     """
     np = jnp if isinstance(low, jax.Array) else numpy
-    if grid == "symmetric":
+    if grid in ("symmetric", "midrise"):
         bound = np.maximum(-low, high)
         return -bound, bound
     return np.zeros_like(low) if grid == "unsigned" else np.minimum(low, 0), np.maximum(high, 0)

@@ -112,7 +112,8 @@ def _start(plan: Plan, params: Any, state: QuantState, operands: Operands, compu
         for index in _layers(site):
             tensors[key, index] = empty_counts(float(low[index]), float(high[index]))
     outputs = {(s.contraction.id, index): Energy() for s in plan.quantized.values() for index in _layers(s)}
-    bits = {key: np.frexp(clip.qmax + 1)[1] for key, clip in clips.items()}
+    odd = {key: about.spec.grid == "midrise" for key, about in specs(plan).items()}  # whose codes count by twos
+    bits = {key: np.frexp(clip.qmax + 1)[1] - odd[key] for key, clip in clips.items()}
     return _Totals(tensors, outputs, bits)
 
 

@@ -30,6 +30,7 @@ from qat.core.state import (
 )
 from qat.core.weights import map_layers, nameless, observed_weight, reduced_shape, weight_values
 from qat.engines import engines
+from qat.numerics import ANY_BITS, WITH_ZERO_POINT, steps_between
 from qat.observers import observers
 from qat.quantizers import quantizers
 from qat.recipes.recipe import TensorSpec
@@ -70,8 +71,8 @@ def _observed(spec: TensorSpec, entry: Observations, x: Array) -> Observations:
 
 def clip_of(spec: TensorSpec, entry: Observations, clip: ClipRange) -> ClipRange:
     """The clip range of an operand without scanned axes, from its observations."""
-    steps = (clip.qmax - clip.qmin).astype(jnp.float32)
-    low, high = observers.build(spec.observer).range(entry.observer, steps, spec.grid == "symmetric")
+    steps = steps_between(spec.grid, clip.qmin, clip.qmax)
+    low, high = observers.build(spec.observer).range(entry.observer, steps, spec.grid not in WITH_ZERO_POINT)
     return replace(clip, low=low[0], high=high[0])
 
 
@@ -102,10 +103,10 @@ _observed_weight = jax.jit(observed_weight, static_argnums=0)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _weight_range(observer: str, symmetric: bool, state: Any, clip: ClipRange) -> tuple[Array, Array, Array]:
+def _weight_range(observer: str, grid: str, state: Any, clip: ClipRange) -> tuple[Array, Array, Array]:
     def search(state: Any, clip: ClipRange) -> tuple[Array, Array, Array]:
-        steps = (clip.qmax - clip.qmin).max().astype(jnp.float32)
-        low, high = observers.build(observer).range(state, steps, symmetric)
+        steps = steps_between(grid, clip.qmin, clip.qmax).max()
+        low, high = observers.build(observer).range(state, steps, grid not in WITH_ZERO_POINT)
         return low, high, jnp.isfinite(jnp.stack((low, high))).all()
 
     return laid_out_by_xla(search, state, clip)
@@ -126,7 +127,7 @@ def _weight_ranges(
     for key, w in plan.weights.items():
         if not w.spec.dynamic:
             state = _observed_weight(nameless(w), values[key] if w.leaf is None else leaves[w.leaf])
-            low, high, finite[key] = _weight_range(w.spec.observer, w.spec.grid == "symmetric", state, clips[key])
+            low, high, finite[key] = _weight_range(w.spec.observer, w.spec.grid, state, clips[key])
             shape = reduced_shape(w)
             found[key] = replace(clips[key], low=low.reshape(shape), high=high.reshape(shape))
     bad = [key for key, one in finite.items() if not bool(one)]
@@ -183,7 +184,7 @@ def _state(program: Any, plan: Plan, params: Any, like: tuple[Any, ...], carried
     for key, entry in entries.items():
         spec, scan_lengths, _ = specs(plan)[key]
         # Bits are data, held by the clip range: specs that differ in bits alone share the compiled code.
-        clip = _ranges(replace(spec, bits=8), len(scan_lengths), entry, clips[key])
+        clip = _ranges(replace(spec, bits=ANY_BITS), len(scan_lengths), entry, clips[key])
         clips[key] = _never_run(clip, entry.reached) if key in settled else clip
     clips = usable(plan, clips)
     return QuantState(clips, start_learning(plan, clips), entries)

@@ -20,7 +20,7 @@ from qat.core.state import QuantState, activations, check_state, require_state
 from qat.core.tensors import Weight
 from qat.core.weights import is_far_outside, reduced_shape, weight_values
 from qat.engines import engines
-from qat.numerics import QTensor
+from qat.numerics import WITH_ZERO_POINT, QTensor
 
 SMALL = 4096  # elements; arrays up to this size are joined into one
 
@@ -150,7 +150,7 @@ def _integers(
     """Integer weights, grids of activations, and a flag for each weight that lies far outside of its range."""
     plan, leaves = make_plan(program.fn, program.recipe, params, like.abstract), jax.tree.leaves(params)
     weights = {key: one.quantized for key, one in weight_operands(plan, leaves, state).items()}
-    weights = {key: replace(q, bits=_bits(state.clips[key].qmax)) for key, q in weights.items()}
+    weights = {key: replace(q, bits=_bits(state.clips[key].qmax) - q.odd) for key, q in weights.items()}
     grids = {key: one.served for key, one in activation_operands(plan, state).items()}
     fixed = {key: w for key, w in plan.weights.items() if not w.spec.dynamic and key not in state.learned}
     values = weight_values(plan, leaves)
@@ -159,7 +159,7 @@ def _integers(
 
 
 def _bits(qmax: Array) -> Array:
-    """The width of a grid whose largest code is 2**(bits - 1) - 1."""
+    """The bits that codes need whose largest is 2**(bits - 1) - 1; odd ones need one less."""
     return 32 - jax.lax.clz(jnp.max(qmax) + 1)
 
 
@@ -268,10 +268,15 @@ def _check_keys(plan: Plan, converted: Converted) -> None:
 
 
 def _fits_weight(w: Weight, q: QTensor) -> bool:
-    return q.scale.shape == reduced_shape(w) and (q.zero_point is None) == (w.spec.grid == "symmetric")
+    return (
+        q.scale.shape == reduced_shape(w)
+        and q.odd == (w.spec.grid == "midrise")
+        and ((q.zero_point is None) == (w.spec.grid not in WITH_ZERO_POINT))
+    )
 
 
 def _fits_activation(a: ActivationOperand, one: ActivationGrid) -> bool:
     if a.spec.dynamic or one.grid is None:
         return a.spec.dynamic == (one.grid is None)
-    return (one.grid.zero_point is None) == (a.spec.grid == "symmetric")
+    same = (one.grid.zero_point is None) == (a.spec.grid not in WITH_ZERO_POINT)
+    return same and one.grid.odd == (a.spec.grid == "midrise")

@@ -103,7 +103,7 @@ def activation(
     if check_nan and values.grid is not None:
         values = values.with_nan(jnp.isnan(jax.lax.stop_gradient(x)).any())
     grid = dynamic_grid(c, side, a, x, values.codes) if values.grid is None else values.grid
-    codes = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point))
+    codes = jax.lax.stop_gradient(QTensor(quantize(x, grid), grid.scale, grid.zero_point, odd=grid.odd))
     if not train:
         return None, codes
     quantizer, summed = quantizers.build(a.spec.quantizer), math.prod(x.shape[i] for i in contracted_axes(c, side))

@@ -25,6 +25,7 @@ from qat.core.jaxpr import (
 )
 from qat.core.operands import ActivationOperand, SiteOperand
 from qat.core.tensors import Tensors, Weight, contracted_axes, share_activation, store_weight
+from qat.numerics import WITH_ZERO_POINT
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 from qat.registry import forgotten_on_change
 
@@ -176,6 +177,7 @@ def _site(recipe: QuantRecipe, c: Contraction, tensors: Tensors) -> SitePlan:
     reason = _reason(c, rule)
     if reason or rule is None:
         return SitePlan(c, rule, reason or "no rule matches")
+    _refuse_no_zero(c, rule)
     operands = []
     for side, operand in enumerate(c.operands[:1] if c.op == "embedding" else c.operands):
         if operand.is_weight:
@@ -211,6 +213,18 @@ def _reason(c: Contraction, rule: QuantRule | None) -> str | None:
     return _too_long(c, rule)
 
 
+def _refuse_no_zero(c: Contraction, rule: QuantRule) -> None:
+    """Raise `ValueError` for a convolution that pads its activation with zero where the grid has none."""
+    if c.op != "conv" or rule.activations is None or rule.activations.grid != "midrise" or c.operands[0].is_weight:
+        return
+    pads = any(n != 0 for pair in c.params["padding"] for n in pair) or any(n != 1 for n in c.params["lhs_dilation"])
+    if pads:
+        raise ValueError(
+            f"{c.path or c.op} pads its activation with zero, which is no level of grid='midrise'. Give the rule of "
+            "this layer another grid of activations, such as 'affine'; weights may stay on it."
+        )
+
+
 def _no_addition(spec: TensorSpec | None) -> str | None:
     """Why an addition stays in float, or None."""
     if spec is None:
@@ -223,7 +237,7 @@ def _too_long(c: Contraction, rule: QuantRule) -> str | None:
     specs = [rule.weights if o.is_weight else rule.activations for o in c.operands]
     if c.op == "embedding" or None in specs:
         return None
-    longest = LARGEST_SUM // math.prod(127 if s.grid == "symmetric" else 255 for s in specs if s is not None)
+    longest = LARGEST_SUM // math.prod(255 if s.grid in WITH_ZERO_POINT else 127 for s in specs if s is not None)
     length = contracted(c.op, c.operands, c.params)
     longer = exceeds(length, longest)
     if longer is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from qat.core.jaxpr import Contraction, Location, Origin
 from qat.core.operands import ActivationOperand, WeightOperand
+from qat.numerics import ANY_BITS, WITH_ZERO_POINT
 from qat.recipes.recipe import QuantRule, TensorSpec
 
 Axes = tuple[int, ...]
@@ -87,7 +88,7 @@ def store_weight(c: Contraction, side: int, rule: QuantRule, tensors: Tensors) -
     operand, spec, weights = c.operands[side], rule.weights, tensors.weights
     origin = operand.origin
     assert isinstance(origin, Origin) and spec is not None
-    totals = c.op != "embedding" and rule.activations is not None and rule.activations.grid != "symmetric"
+    totals = c.op != "embedding" and rule.activations is not None and rule.activations.grid in WITH_ZERO_POINT
     ndim, summed = len(operand.shape), contracted_axes(c, side)
     direct = origin.perm is not None
     perm = origin.perm if origin.perm is not None else tuple(range(ndim))
@@ -139,4 +140,4 @@ def _alike(a: Weight, b: Weight) -> bool:
 
 
 def _bare(spec: TensorSpec) -> TensorSpec:
-    return replace(spec, bits=8, observer="minmax")
+    return replace(spec, bits=ANY_BITS, observer="minmax")

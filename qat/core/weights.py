@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from qat.core.jaxpr import known_operands, laid_out_by_xla
 from qat.core.plan import Plan
 from qat.core.tensors import Weight
-from qat.numerics import QParams, QTensor, expand, is_zero_range, quantize
+from qat.numerics import ANY_BITS, QParams, QTensor, expand, is_zero_range, quantize
 from qat.observers import observers
 
 FAR = 4.0  # times the clip range: beyond it a value is far outside
@@ -60,7 +60,7 @@ def _observed(w: Weight, x: Array) -> Any:
 
 def nameless(w: Weight) -> Weight:
     """The weight without all that tells it from others of its shape and kind, which share what is compiled for it."""
-    spec = replace(w.spec, bits=8, grid="symmetric", quantizer="ste")
+    spec = replace(w.spec, bits=ANY_BITS, grid="symmetric", quantizer="ste")
     return replace(w, key="", spec=spec, leaf=None, depth=0, slices=(), place=((), 0), value=None, totals=False)
 
 
@@ -88,7 +88,7 @@ def is_far_outside(w: Weight, x: Array, low: Array | None, high: Array | None) -
 
 def integers(w: Weight, x: Array, grid: QParams) -> QTensor:
     """The weight on its grid, with the sums of its codes where a product needs them."""
-    q = QTensor(quantize(x, grid), grid.scale, grid.zero_point)
+    q = QTensor(quantize(x, grid), grid.scale, grid.zero_point, odd=grid.odd)
     return replace(q, totals=code_totals(w, q.codes) if w.totals else None)
 
 

@@ -35,17 +35,18 @@ from qat.export.trees import (
     tree_of,
 )
 from qat.fileio import folder, local_copy, write_atomically
-from qat.numerics import MAX_BITS, MIN_BITS, QParams, QTensor
+from qat.numerics import MAX_BITS, MIN_BITS, QParams, QTensor, from_halves, halves
 
 type Pack = Callable[[Any, int], UInt8[np.ndarray, " bytes"]]
 
+ODD = "odd"  # marks a weight or a grid of odd codes
 CODES = (-(2 ** (MAX_BITS - 1)), 2 ** (MAX_BITS - 1) - 1)
 
 
-def packed_size(key: str, bits: Any, shape: Any) -> int:
+def packed_size(key: str, bits: Any, shape: Any, least: int = MIN_BITS) -> int:
     """The bytes of a weight's packed codes. Raises `ValueError` for bits or a shape that no weight can have."""
-    if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"weight {key!r} must have {MIN_BITS} to {MAX_BITS} bits, got {bits!r}")
+    if not isinstance(bits, int) or isinstance(bits, bool) or not least <= bits <= MAX_BITS:
+        raise ValueError(f"weight {key!r} must have {least} to {MAX_BITS} bits, got {bits!r}")
     if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError(f"weight {key!r} must have a shape of whole numbers, got {shape!r}")
     size = 1
@@ -155,13 +156,15 @@ def serialized(model: Converted, pack: Pack = pack) -> bytes:
     flat, tensors, weights = _Flat(), {}, {}
     for key, q in sorted(model.weights.items()):
         bits = 8 if q.bits is None else int(q.bits)
-        tensors[f"codes/{key}"] = pack(np.asarray(q.codes), bits)
+        codes = np.asarray(q.codes)
+        tensors[f"codes/{key}"] = pack(halves(codes) if q.odd else codes, bits)
         weights[key] = [
             bits,
             list(q.codes.shape),
             flat.put(q.scale),
             flat.put(q.zero_point),
             None if q.totals is None else list(q.totals.shape),
+            *([ODD] if q.odd else []),
         ]
     grids = {key: _put_grid(flat, grid) for key, grid in sorted(model.grids.items())}
     leaves = {}
@@ -208,14 +211,15 @@ def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any,
     """Float leaves, integer weights, grids of activations, and shapes and dtypes of all parameters. Raises `ValueError`
     for values that no conversion produces."""
     flat, weights = _Flat(tensors), {}
-    for key, (bits, shape, scale, zero, totals) in index["weights"].items():
-        packed = tensors[f"codes/{key}"]
-        if packed.size != (expected := packed_size(key, bits, shape)):
+    for key, (bits, shape, scale, zero, totals, *more) in index["weights"].items():
+        packed, odd = tensors[f"codes/{key}"], more == [ODD]
+        if packed.size != (expected := packed_size(key, bits, shape, 1 if odd else MIN_BITS)):
             raise ValueError(f"weight {key!r} must have {expected} bytes of codes, got {packed.size}")
-        codes = jnp.asarray(unpack(packed, bits, tuple(shape)))
+        stored = unpack(packed, bits, tuple(shape))
+        codes = jnp.asarray(from_halves(stored) if odd else stored)
         sums = None if totals is None else sums_to(codes, tuple(totals))
         weights[key] = QTensor(
-            codes, flat.get(scale, "float32"), flat.get(zero, "int32"), bits=jnp.int32(bits), totals=sums
+            codes, flat.get(scale, "float32"), flat.get(zero, "int32"), bits=jnp.int32(bits), totals=sums, odd=odd
         )
         check_weight(key, weights[key], bits)
     grids = {key: _get_grid(flat, entry) for key, entry in index["grids"].items()}
@@ -232,14 +236,14 @@ def _put_grid(flat: _Flat, one: ActivationGrid) -> list[Any]:
     p = one.grid
     if p is None:
         return ["codes", *(flat.put(code) for code in one.codes or ())]
-    return ["grid", flat.put(p.scale), flat.put(p.zero_point), flat.put(p.qmin), flat.put(p.qmax)]
+    return [ODD if p.odd else "grid", flat.put(p.scale), flat.put(p.zero_point), flat.put(p.qmin), flat.put(p.qmax)]
 
 
 def _get_grid(flat: _Flat, entry: list[Any]) -> ActivationGrid:
     if entry[0] == "codes":
         return ActivationGrid(codes=(flat.get(entry[1], "int32"), flat.get(entry[2], "int32")))
     scale = flat.get(entry[1], "float32")
-    return ActivationGrid(QParams(scale, *(flat.get(shape, "int32") for shape in entry[2:])))
+    return ActivationGrid(QParams(scale, *(flat.get(shape, "int32") for shape in entry[2:]), odd=entry[0] == ODD))
 
 
 def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:

@@ -15,6 +15,7 @@ from qat.core.operands import ActivationOperand, WeightOperand
 from qat.core.plan import Plan, SitePlan, macs, make_plan
 from qat.core.tables import as_text
 from qat.export.targets import Kind, Target, build, recipe_for
+from qat.numerics import WITH_ZERO_POINT
 from qat.recipes.recipe import TensorSpec
 from qat.transform import Quantized
 
@@ -154,7 +155,7 @@ def _unsuitable(
 ) -> Iterator[str]:
     """Reasons why the target has no form for a site with these specs."""
     for spec in weights:
-        if spec.grid != "symmetric":
+        if spec.grid in WITH_ZERO_POINT:
             yield f"its weights have a zero point, {target.name} takes symmetric ones"
         if spec.per not in target.weights and not (floats and target.groups):
             yield f"its weights have scales per {spec.per}, {target.name} takes them per {' or '.join(target.weights)}"
@@ -165,7 +166,8 @@ def _unsuitable(
         if spec.dynamic and (spec.per not in target.dynamic or kind not in ("dense", "product")):
             yield f"its activations have dynamic ranges per {spec.per}, {target.name} has no such {kind}"
         if spec.grid not in target.grids:
-            yield f"its activations have a zero point, {target.name} takes symmetric ones (grid='symmetric')"
+            what = "no zero" if spec.grid == "midrise" else "a zero point"
+            yield f"its activations have {what}, {target.name} takes symmetric ones (grid='symmetric')"
     if not weights and floats:
         yield "only one of its two activations is quantized"
     if target.power_of_two:

@@ -38,6 +38,7 @@ def mse(candidates: int = 64) -> Observer:
         def channel(lower: Array, upper: Array, counts: Array) -> tuple[Array, Array]:
             """The range in units of `unit`."""
             low, high = jnp.minimum(lower[0], 0.0), jnp.maximum(upper[-1], 0.0)
+            half = jnp.where(symmetric & (steps % 2 == 1), 0.5, 0.0)  # of a step: levels at half integers
             widest = jnp.where(symmetric, 2 * jnp.maximum(-low, high), high - low) / steps
 
             def below_zero(step: Array) -> Array:
@@ -48,7 +49,8 @@ def mse(candidates: int = 64) -> Observer:
             def error(share: Array) -> Array:
                 step = jnp.maximum(share * widest, 1e-30)
                 zero = below_zero(step)
-                return squared_error(lower / step, upper / step, counts, -zero, steps - zero) * share**2
+                edges, ends = (lower / step - half, upper / step - half), (-zero - half, steps - zero - half)
+                return squared_error(*edges, counts, *ends) * share**2
 
             first = jnp.asarray(coarse)[jnp.argmin(jax.lax.map(error, jnp.asarray(coarse)))]
             finer = jnp.minimum(first * jnp.asarray(around, jnp.float32), 1.0)

@@ -17,7 +17,7 @@ Bound = Float[Array, "channels"]
 class Observer:
     """`init(channels)` makes a state, `update(state, values)` adds a batch of (channels, values) in float32, in bounded
     memory, and `range(state, steps, symmetric)` is the clip range (low, high) of each channel for a grid of `steps`
-    steps, `symmetric` about zero or not."""
+    steps, `symmetric` about zero or not. An odd number of symmetric steps has no level at zero."""
 
     init: Callable[[int], State]
     update: Callable[[State, Values], State]

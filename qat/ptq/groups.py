@@ -8,6 +8,7 @@ from qat.core.operands import ActivationOperand, WeightOperand
 from qat.core.plan import Plan, SitePlan, macs
 from qat.core.state import QuantState, specs
 from qat.core.weights import reduced_shape
+from qat.numerics import ANY_BITS, WITH_ZERO_POINT
 from qat.recipes.layer_bits import at_bits, excluding, with_layer_specs
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 
@@ -102,6 +103,12 @@ def bits_of(side: str | None, choice: Choice) -> int | None:
 
 def groups_of(plan: Plan) -> tuple[Group, ...]:
     """The groups of a plan's quantized sites, in the order of its data flow."""
+    for w in plan.weights.values():
+        if w.spec.grid == "midrise":
+            raise ValueError(
+                f"bits cannot be chosen for {w.key!r}, whose grid='midrise' is one for few bits. Give bits to layers "
+                "by hand, or take weights on grid='symmetric'."
+            )
     roots: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -124,7 +131,7 @@ def _group(plan: Plan, sites: Sequence[SitePlan]) -> Group:
     weights = tuple(key for key in keys if key in plan.weights)
     activations = tuple(key for key in keys if key not in plan.weights)
     known = [plan.weights[key] for key in weights]
-    numbers = [math.prod(reduced_shape(w)) * (4 if w.spec.grid == "symmetric" else 8) for w in known]
+    numbers = [math.prod(reduced_shape(w)) * (4 if w.spec.grid not in WITH_ZERO_POINT else 8) for w in known]
     whole = {key.split("~")[0]: math.prod(w.shape) * w.dtype.itemsize for key, w in zip(weights, known, strict=True)}
     all_specs = specs(plan)
     most = [max((all_specs[key][0].bits for key in side), default=None) for side in (weights, activations)]
@@ -146,7 +153,9 @@ def _group(plan: Plan, sites: Sequence[SitePlan]) -> Group:
 def _differs(plan: Plan, path: str) -> bool:
     """Whether the rules of a path's sites differ in more than bits and observers."""
     rules = [s.rule for s in plan.sites if s.contraction.path == path and not s.contraction.blocked]
-    kinds = {tuple(spec and replace(spec, bits=8, observer="minmax") for spec in _specs_of(rule)) for rule in rules}
+    kinds = {
+        tuple(spec and replace(spec, bits=ANY_BITS, observer="minmax") for spec in _specs_of(rule)) for rule in rules
+    }
     return len(kinds) > 1
 
 

@@ -203,8 +203,11 @@ def _require(built: Sequence[tuple[str, Method]], subject: Subject) -> None:
 
 
 def _refuse_reshaped(text: str, q: Quantized) -> None:
-    """Raise `ValueError` where weights are rounded after they are reshaped: the chosen grid points would be missed."""
+    """Raise `ValueError` where the chosen grid points would be missed: where weights are rounded after they are
+    reshaped, or to odd codes."""
     for spec in q.recipe.weight_specs:
+        if spec.grid == "midrise":
+            raise ValueError(f"{text!r} knows no grid without zero (grid='midrise'). Leave one of the two out.")
         if quantizers.build(spec.quantizer).reshape is not None:
             raise ValueError(
                 f"{text!r} chooses grid points for weights, which quantizer {spec.quantizer!r} reshapes before it "

@@ -10,6 +10,7 @@ from qat.core.jaxpr.rewrite import CONTROL
 from qat.core.operands import ActivationOperand, SiteOperand
 from qat.core.plan import Plan, SitePlan
 from qat.core.tensors import Weight
+from qat.numerics import ANY_BITS
 from qat.ptq.program import Atom, Flat, Line, below, read, values_of
 
 
@@ -116,7 +117,7 @@ def _named(flat: Flat, sites: dict[int, SitePlan]) -> tuple[dict[int, SitePlan],
 
     def renamed(operand: SiteOperand | None) -> SiteOperand | None:
         if isinstance(operand, ActivationOperand):
-            return ActivationOperand(names[operand.key], replace(operand.spec, bits=8, observer="minmax"))
+            return ActivationOperand(names[operand.key], replace(operand.spec, bits=ANY_BITS, observer="minmax"))
         return operand and replace(operand, key=names[operand.key])
 
     local = {i: replace(s, operands=tuple(map(renamed, s.operands))) for i, s in sites.items()}

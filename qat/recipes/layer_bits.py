@@ -117,10 +117,11 @@ def _affine(weights: TensorSpec) -> TensorSpec:
 
 
 def at_bits(recipe: QuantRecipe, spec: TensorSpec, bits: int) -> TensorSpec:
-    """The spec at other bits."""
+    """The spec at other bits. A grid without zero is one for few bits: at others it is symmetric."""
     is_usual = spec.observer == usual_observer(spec.bits) and not _asks_for_observer(recipe)
     observer = usual_observer(bits) if is_usual and not spec.dynamic else spec.observer
-    return replace(spec, bits=bits, observer=observer)
+    grid = "symmetric" if spec.grid == "midrise" and bits != spec.bits else spec.grid
+    return replace(spec, bits=bits, grid=grid, observer=observer)
 
 
 def _asks_for_observer(recipe: QuantRecipe) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from qat.recipes.recipe import QuantRecipe, QuantRule, TensorSpec
 from qat.registry import did_you_mean, parse_call
 
-PRESET = re.compile(r"w([2-8])(?:a([2-8]))?(_dynamic)?")
+PRESET = re.compile(r"w([1-8])(?:a([2-8]))?(_dynamic)?")
 NAME = 40  # characters of a recipe's name in a label
 PRESET_EXAMPLES = ("w8a8", "w8a8_dynamic", "w8", "w4", "w4a8", "w4a4", "w3a3", "w2a4")
 
@@ -27,14 +27,16 @@ def recipe(
     parts: bool = False,
     adds: bool = False,
     grid: Literal["affine", "symmetric", "unsigned"] = "affine",
+    weight_grid: Literal["symmetric", "midrise"] | None = None,
 ) -> QuantRecipe:
     """A preset: `w8a8` (weights and activations of 8 bits), `w4a8_dynamic` (ranges of activations at each call), `w4`
-    (weights alone), and so on for 2 to 8 bits.
+    (weights alone), and so on for 2 to 8 bits, of weights 1 to 8: `w1a4` has binary weights, `w2a4` ternary ones.
 
-    Weights are symmetric per channel (or per group of `group_size`), activations per tensor, on a `grid` with a zero
-    point or another, dynamic ones symmetric per token. `observer` defaults to minmax at 8 bits and mse below. The first
-    and last layers take at least `edges` bits ("float" keeps them in float, "same" treats them like all others), as is
-    usual in the literature.
+    Weights are symmetric per channel (or per group of `group_size`); those of one bit, or with `weight_grid` those of
+    the preset's bits, are on a `midrise` grid, which has no zero and so one level more. Activations are per tensor, on
+    a `grid` with a zero point or another, dynamic ones symmetric per token. `observer` defaults to minmax at 8 bits and
+    mse below. The first and last layers take at least `edges` bits ("float" keeps them in float, "same" treats them
+    like all others), as is usual in the literature.
     `products=False` leaves attention's products in float. `bits` sets single layers, by regular expression on the
     path, edges included: a number for the weights, or a pair for weights and activations. With `parts` an activation
     that concatenates several arrays has a range for each. With `adds` residual and pyramid additions are quantized
@@ -52,7 +54,14 @@ def recipe(
         raise ValueError(f"Unknown recipe {name!r}. Known: {', '.join(PRESET_EXAMPLES)} and the like.{hint}")
     if options:
         chosen = {"observer": observer, "quantizer": quantizer, "edges": edges, "products": products, "bits": bits}
-        chosen |= {"group_size": group_size, "parts": parts, "adds": adds, "grid": grid, **options}
+        chosen |= {
+            "group_size": group_size,
+            "parts": parts,
+            "adds": adds,
+            "grid": grid,
+            "weight_grid": weight_grid,
+            **options,
+        }
         try:
             return replace(recipe(text, **chosen), name=name)
         except TypeError as error:
@@ -63,10 +72,21 @@ def recipe(
     per = "token" if match[3] else "part" if parts else "tensor"
     w_bits, a_bits = int(match[1]), int(match[2]) if match[2] else None
 
+    def weights(own: int) -> TensorSpec:
+        chosen = weight_grid or ("midrise" if w_bits == 1 else "symmetric")
+        return TensorSpec(
+            own,
+            grid=chosen if own == w_bits else "midrise" if own == 1 else "symmetric",
+            per="group" if group_size else "channel",
+            group_size=group_size,
+            observer=observer or usual_observer(own),
+            quantizer=quantizer,
+        )
+
     def rule(least: int) -> QuantRule:
         w, a = max(w_bits, least), None if a_bits is None else max(a_bits, least)
         return QuantRule(
-            weights=_preset_weights(w, observer, quantizer, group_size),
+            weights=weights(w),
             activations=None if a is None else _preset_activations(a, observer, quantizer, per, grid),
             products=products,
         )
@@ -79,7 +99,7 @@ def recipe(
         first=edge,
         last=edge,
         name=name,
-        weights=tuple((p, _preset_weights(w, observer, quantizer, group_size)) for p, (w, _) in pairs.items()),
+        weights=tuple((p, weights(w)) for p, (w, _) in pairs.items()),
         activations=tuple((p, _preset_activations(a, observer, quantizer, per, grid)) for p, (_, a) in both.items()),
         adds=adds,
     )
@@ -108,13 +128,6 @@ def _lean(value: Any) -> Any:
         own = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "name"}
         return {f.name: _lean(own[f.name]) for f in fields(value) if f.name in own and own[f.name] != f.default}
     return [_lean(part) for part in value] if isinstance(value, tuple) else value
-
-
-def _preset_weights(bits: int, observer: str | None, quantizer: str, group_size: int | None) -> TensorSpec:
-    per = "group" if group_size else "channel"
-    return TensorSpec(
-        bits, per=per, group_size=group_size, observer=observer or usual_observer(bits), quantizer=quantizer
-    )
 
 
 def _preset_activations(bits: int, observer: str | None, quantizer: str, per: Any, grid: Any) -> TensorSpec:

@@ -23,6 +23,9 @@ class TensorSpec:
     the contraction (weights), each token, that is each contracted row (dynamic activations), or each part of an
     activation that `concatenate` joins, which is then multiplied on its own.
 
+    A `symmetric` grid is centred on zero, an `affine` one has a zero point, an `unsigned` one starts at zero, and a
+    `midrise` one is centred on zero without having it: levels -3, -1, 1, 3 at 2 bits, -1 and 1 at one bit.
+
     A `dynamic` range spans the values of each call. All values that share a scale count, padding and other examples
     included; with per='token' these are the values of one row, which holds several tokens only where tokens are
     contracted, as in attention's second product. A static range comes from the `observer` in calibration. The
@@ -30,7 +33,7 @@ class TensorSpec:
     """
 
     bits: int = 8
-    grid: Literal["symmetric", "affine", "unsigned"] = "symmetric"
+    grid: Literal["symmetric", "affine", "unsigned", "midrise"] = "symmetric"
     per: Literal["tensor", "channel", "group", "token", "part"] = "tensor"
     group_size: int | None = None
     dynamic: bool = False
@@ -48,6 +51,8 @@ class TensorSpec:
             )
         if self.group_size is not None and self.group_size < 1:
             raise ValueError(f"`group_size` must be at least 1, got {self.group_size}.")
+        if self.grid == "midrise" and self.dynamic:
+            raise ValueError("grid='midrise' needs a static range. Leave dynamic=False, or take grid='symmetric'.")
         observers.build(self.observer)
         learned = quantizers.build(self.quantizer).learned
         if learned and self.dynamic:

@@ -11,6 +11,7 @@ from onnx_codes import compared, run
 
 import qat
 from qat.export.onnx.export import to_onnx
+from qat.recipes.recipe import activation_spec, weight_spec
 
 PARAMS = {
     "up": jax.random.normal(jax.random.key(0), (32, 24)) / 6,
@@ -30,6 +31,19 @@ def branches(params, x):
 def converted(fn, recipe):
     q = qat.quantize(fn, qat.recipe(recipe))
     return q, q.convert(PARAMS, q.calibrate(PARAMS, [0.6 * X, -0.6 * X]), X)  # values of X beyond its range are clipped
+
+
+def test_weights_of_odd_codes_are_the_served_ones_and_activations_of_such_are_refused():
+    q, int8 = converted(layers, "w1a8(edges='same')")
+    assert compared(q, int8, to_onnx(q, int8, X, float_biases=True), (X,)).different == 0
+    q, int8 = converted(layers, "w4(weight_grid='midrise', edges='same')")
+    want = np.asarray(q.serve(int8, X))
+    np.testing.assert_allclose(run(to_onnx(q, int8, X), (X,))[0], want, atol=2e-6 * np.abs(want).max())
+    rule = qat.QuantRule(activations=activation_spec(4, grid="midrise"), weights=weight_spec(4))
+    q = qat.quantize(layers, qat.QuantRecipe((rule,)))
+    int8 = q.convert(PARAMS, q.calibrate(PARAMS, [X]), X)
+    with pytest.raises(ValueError, match="no operator that rounds to odd codes"):
+        to_onnx(q, int8, X)
 
 
 def initializers(graph):

@@ -72,7 +72,7 @@ def test_options_in_the_name_win_over_those_beside_it():
     ("name", "message"),
     [
         ("w8a9", r"Unknown recipe 'w8a9'\. Known: w8a8, .* and the like\. Did you mean 'w8a8'\?"),
-        ("w1", "Unknown recipe 'w1'"),
+        ("w0", "Unknown recipe 'w0'"),
         ("w8_dynamic", "Did you mean 'w8a8_dynamic'"),
         ("w8a8(4)", "Unknown recipe"),
         ("w8a8(width=4)", "unexpected keyword argument 'width'"),
@@ -98,9 +98,12 @@ def test_a_preset_that_does_not_exist_is_refused_with_a_hint(name, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bits": 1}, r"`bits` must be an integer in \[2, 8\], got 1. Leave the spec out"),
+        (
+            {"bits": 1},
+            r"`bits` must be an integer in \[2, 8\], got 1. One bit needs grid='midrise'",
+        ),
         ({"bits": 16}, r"`bits` must be an integer in \[2, 8\], got 16"),
-        ({"grid": "log"}, "`grid` must be one of symmetric, affine, unsigned, got 'log'"),
+        ({"grid": "log"}, "`grid` must be one of symmetric, affine, unsigned, midrise, got 'log'"),
         ({"per": "row"}, "`per` must be one of tensor, channel, group, token, part, got 'row'"),
         ({"per": "group"}, "`group_size` goes with per='group', got per='group', group_size=None"),
         ({"group_size": 8}, "`group_size` goes with per='group', got per='tensor', group_size=8"),

@@ -28,6 +28,7 @@ from qat.export.exporter import (
 )
 from qat.export.runnable import Runnable
 from qat.fileio import describe_error
+from qat.numerics import QTensor, from_halves, halves
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LOCATIONS = "jax_traceback_in_locations_limit"
@@ -151,24 +152,33 @@ def _packed(variables: Any) -> tuple[list[Any], Callable[[list[Array]], Any]]:
     if not isinstance(variables, Converted):
         leaves, tree = jax.tree.flatten(variables)
         return leaves, lambda given: jax.tree.unflatten(tree, given)
-    widths = {key: _width(int(q.bits or 8)) for key, q in variables.weights.items()}
+    widths = {key: _width(int(8 if q.bits is None else q.bits)) for key, q in variables.weights.items()}
     shapes = {key: q.codes.shape for key, q in variables.weights.items()}
     packed = {
-        key: replace(q, codes=pack(np.asarray(q.codes), widths[key]), bits=None) for key, q in variables.weights.items()
+        key: replace(q, codes=pack(_whole(np.asarray(q.codes), q), widths[key]), bits=None)
+        for key, q in variables.weights.items()
     }
     leaves, tree = jax.tree.flatten(replace(variables, weights=packed, recipe=None))
 
     def restore(given: list[Array]) -> Converted:
         found = jax.tree.unflatten(tree, given)
-        weights = {key: replace(q, codes=unpack(q.codes, widths[key], shapes[key])) for key, q in found.weights.items()}
+        unpacked = {key: unpack(q.codes, widths[key], shapes[key]) for key, q in found.weights.items()}
+        weights = {
+            key: replace(q, codes=from_halves(unpacked[key]) if q.odd else unpacked[key])
+            for key, q in found.weights.items()
+        }
         return replace(found, weights=weights)
 
     return leaves, restore
 
 
+def _whole(codes: np.ndarray, q: QTensor) -> np.ndarray:
+    return halves(codes) if q.odd else codes
+
+
 def _width(bits: int) -> int:
     """The bits that a code takes in the file: a byte is divided evenly."""
-    return next(width for width in (2, 4, 8) if bits <= width)
+    return next(width for width in (1, 2, 4, 8) if bits <= width)
 
 
 def pack(codes: Int8[np.ndarray, "..."], width: int) -> Int8[np.ndarray, "..."] | UInt8[np.ndarray, " bytes"]:

@@ -109,6 +109,11 @@ class Annotated:
 
     def _activation(self, operand: ActivationOperand, x: Array) -> Array:
         grid = self.converted.grids[operand.key].grid
+        if grid is not None and grid.odd:
+            raise ValueError(
+                f"LiteRT has no grid without zero, as the activation {operand.key!r} has (grid='midrise'). Give its "
+                "rule another grid; weights may stay on it."
+            )
         if grid is None:
             return fake_quant(x, np.zeros(0), np.zeros(0, np.int64), (LOWEST, HIGHEST))
         scale, low, high = (np.asarray(n).reshape(-1)[0] for n in (grid.scale, grid.qmin, grid.qmax))

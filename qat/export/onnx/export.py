@@ -153,7 +153,7 @@ def _operands(converted: Converted) -> dict[str, Any]:
 
 
 def _bits(converted: Converted) -> dict[str, int]:
-    return {key: int(np.asarray(q.bits)) for key, q in converted.weights.items() if q.bits is not None}
+    return {key: int(np.asarray(q.bits)) + q.odd for key, q in converted.weights.items() if q.bits is not None}
 
 
 def _parameters(params: Any, plan: Plan | None) -> list[Value]:

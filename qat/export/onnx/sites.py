@@ -15,6 +15,7 @@ from qat.export.onnx.dims import is_static
 from qat.export.onnx.indexing import gather_rows
 from qat.export.onnx.repeats import moved, own_weight, unrepeated
 from qat.export.onnx.values import Value
+from qat.numerics import WITH_ZERO_POINT
 
 FOUR_BIT_OPSET = 21
 BLOCKS_OPSET = 21
@@ -65,6 +66,11 @@ def _record(ctx: Context, c: Any, codes: list[CodeTensor | None], out: Value) ->
 def _activation(ctx: Context, site: Any, side: int, x: Value, codes: list[Any]) -> Side:
     """An activation of static range, as unsigned 8-bit codes. Fewer bits are the lowest codes, cut at the top."""
     grid = ctx.operands[site.operands[side].key].grid
+    if grid.odd:
+        raise ValueError(
+            f"ONNX has no operator that rounds to odd codes, as grid='midrise' needs for the activation "
+            f"{site.operands[side].key!r}. Give its rule another grid; weights may stay on it."
+        )
     scale, low, high = (np.asarray(n).reshape(()) for n in (grid.scale, grid.qmin, grid.qmax))
     zero = 0 if grid.zero_point is None else int(np.asarray(grid.zero_point).reshape(()))
     offset = -int(low)
@@ -118,7 +124,7 @@ def _dynamic(ctx: Context, site: Any, side: int, x: Value, codes: list[Any]) -> 
         codes[side] = CodeTensor(name, offset, order)
         return name, ctx.number(offset, kind), scale
 
-    return Side(x.shape, place, integers=integers if operand.spec.grid == "symmetric" else None)
+    return Side(x.shape, place, integers=integers if operand.spec.grid not in WITH_ZERO_POINT else None)
 
 
 def _reduced_axes(order: tuple[int, ...], shape: Any, summed: set[int], side: int, rank: int) -> list[int]:
