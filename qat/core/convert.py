@@ -150,7 +150,7 @@ def _integers(
     """Integer weights, grids of activations, and a flag for each weight that lies far outside of its range."""
     plan, leaves = make_plan(program.fn, program.recipe, params, like.abstract), jax.tree.leaves(params)
     weights = {key: one.quantized for key, one in weight_operands(plan, leaves, state).items()}
-    weights = {key: replace(q, bits=_bits(state.clips[key].qmax) - q.odd) for key, q in weights.items()}
+    weights = {key: replace(q, bits=_bits(state.clips[key].qmax) - int(q.odd)) for key, q in weights.items()}
     grids = {key: one.served for key, one in activation_operands(plan, state).items()}
     fixed = {key: w for key, w in plan.weights.items() if not w.spec.dynamic and key not in state.learned}
     values = weight_values(plan, leaves)
