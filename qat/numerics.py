@@ -272,14 +272,14 @@ def rounding_error(x: Float[Array, "..."], p: QParams) -> Float[Array, "..."]:
     return (steps - jnp.clip(_rounded(steps, p, jnp.round), p.qmin, p.qmax)) * 0.5
 
 
-def halves(codes: Any) -> Any:
-    """Odd codes as whole numbers, which take one bit less; arrays of numpy or jax."""
-    return codes >> 1
+def stored(codes: Any, odd: bool) -> Any:
+    """Codes as they are stored: odd ones by half, which takes one bit less; arrays of numpy or jax."""
+    return codes >> 1 if odd else codes
 
 
-def from_halves(numbers: Any) -> Any:
-    """The odd codes that `halves` took."""
-    return 2 * numbers + 1
+def from_stored(numbers: Any, odd: bool) -> Any:
+    """The codes that `stored` took."""
+    return 2 * numbers + 1 if odd else numbers
 
 
 def broadcast_params(p: QParams, ndim: int) -> QParams:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy
 from jaxtyping import Array, Float, Int32, UInt32
 
+from qat.numerics import WITH_ZERO_POINT
 from qat.observers.equal_bins import bin_of, widened
 from qat.recipes.recipe import TensorSpec
 
@@ -50,7 +51,7 @@ def clip_range(grid: str, low: Any, high: Any) -> tuple[Any, Any]:
     Every range holds zero; a symmetric one is centred on it, an unsigned one starts there.
     """
     np = jnp if isinstance(low, jax.Array) else numpy
-    if grid in ("symmetric", "midrise"):
+    if grid not in WITH_ZERO_POINT:
         bound = np.maximum(-low, high)
         return -bound, bound
     return np.zeros_like(low) if grid == "unsigned" else np.minimum(low, 0), np.maximum(high, 0)

@@ -35,7 +35,7 @@ from qat.export.trees import (
     tree_of,
 )
 from qat.fileio import folder, local_copy, write_atomically
-from qat.numerics import MAX_BITS, MIN_BITS, QParams, QTensor, from_halves, halves
+from qat.numerics import MAX_BITS, MIN_BITS, QParams, QTensor, from_stored, stored
 
 type Pack = Callable[[Any, int], UInt8[np.ndarray, " bytes"]]
 
@@ -156,8 +156,7 @@ def serialized(model: Converted, pack: Pack = pack) -> bytes:
     flat, tensors, weights = _Flat(), {}, {}
     for key, q in sorted(model.weights.items()):
         bits = 8 if q.bits is None else int(q.bits)
-        codes = np.asarray(q.codes)
-        tensors[f"codes/{key}"] = pack(halves(codes) if q.odd else codes, bits)
+        tensors[f"codes/{key}"] = pack(stored(np.asarray(q.codes), q.odd), bits)
         weights[key] = [
             bits,
             list(q.codes.shape),
@@ -215,8 +214,7 @@ def _loaded(tensors: dict[str, np.ndarray], index: dict[str, Any]) -> tuple[Any,
         packed, odd = tensors[f"codes/{key}"], more == [ODD]
         if packed.size != (expected := packed_size(key, bits, shape, 1 if odd else MIN_BITS)):
             raise ValueError(f"weight {key!r} must have {expected} bytes of codes, got {packed.size}")
-        stored = unpack(packed, bits, tuple(shape))
-        codes = jnp.asarray(from_halves(stored) if odd else stored)
+        codes = jnp.asarray(from_stored(unpack(packed, bits, tuple(shape)), odd))
         sums = None if totals is None else sums_to(codes, tuple(totals))
         weights[key] = QTensor(
             codes, flat.get(scale, "float32"), flat.get(zero, "int32"), bits=jnp.int32(bits), totals=sums, odd=odd

@@ -170,7 +170,7 @@ def recipe_for(target: str, weights: int = 8, activations: int | None = 8, **opt
     text = f"w{weights}" + ("" if activations is None else f"a{activations}")
     told = ", ".join(f"{name}={value!r}" for name, value in chosen.items())
     made = recipe(f"{text}({told})" if told else text)
-    specs = [spec for rule in (*made.rules, made.first, made.last) if rule for spec in (rule.activations,) if spec]
+    specs = [rule.activations for rule in made.all_rules if rule.activations]
     if any(spec.grid not in profile.grids for spec in specs):
         grid = parse_call(made.name)[2].get("grid")
         raise ValueError(f"{profile.name} takes {' or '.join(profile.grids)} activations, got grid={grid!r}.")

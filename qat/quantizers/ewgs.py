@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from qat.numerics import fake_quant, rounding_error
-from qat.quantizers.lsq import gain, learned_grid
+from qat.numerics import QParams, fake_quant, rounding_error
+from qat.quantizers.lsq import with_learned_scale
 from qat.quantizers.quantizer import Quantizer, register
 
 
@@ -48,14 +48,7 @@ def ewgs(delta: float = 0.2) -> Quantizer:
     if not 0 <= delta <= 2:
         raise ValueError(f"`delta` must be in [0, 2], so that no gradient changes its sign, got {delta!r}.")
 
-    def rounded(x, p, values):
-        grid = learned_grid(p, values)
+    def rounded(x: Array, grid: QParams) -> Array:
         return fake_quant(_scaled(x, rounding_error(x, grid), delta), grid)
 
-    return Quantizer(
-        learned=("scale",),
-        init=lambda p: {"scale": p.scale},
-        grid=learned_grid,
-        fake_quant=rounded,
-        gain=gain,
-    )
+    return with_learned_scale(rounded)

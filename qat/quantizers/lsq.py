@@ -1,5 +1,6 @@
 """Learned step size quantization."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import jax
@@ -22,6 +23,17 @@ def gain(p: QParams, count: float) -> Float[Array, "..."]:
     return jax.lax.rsqrt(count * farthest)
 
 
+def with_learned_scale(rounded: Callable[[Array, QParams], Array]) -> Quantizer:
+    """A quantizer that rounds values on the grid with the learned scale, which starts from the calibrated one."""
+    return Quantizer(
+        learned=("scale",),
+        init=lambda p: {"scale": p.scale},
+        grid=learned_grid,
+        fake_quant=lambda x, p, values: rounded(x, learned_grid(p, values)),
+        gain=gain,
+    )
+
+
 @register
 def lsq() -> Quantizer:
     """Learn the scale by gradient descent (learned step size, Esser et al. 2020, arXiv 1902.08153).
@@ -30,10 +42,4 @@ def lsq() -> Quantizer:
     contracted row or example count, never the batch, so that training does not depend on how a batch is split. The zero
     point stays at its calibrated value.
     """
-    return Quantizer(
-        learned=("scale",),
-        init=lambda p: {"scale": p.scale},
-        grid=learned_grid,
-        fake_quant=lambda x, p, values: fake_quant(x, learned_grid(p, values)),
-        gain=gain,
-    )
+    return with_learned_scale(fake_quant)

@@ -21,9 +21,13 @@ def _grid(p: QParams, values: Learned) -> QParams:
     scale = magnitude(values["scale"])
     if p.zero_point is None:
         return replace(p, scale=scale)
-    low, high = (jnp.asarray(n).astype(jnp.float32) for n in (p.qmin, p.qmax))
-    codes = jnp.clip(jnp.round(-values["offset"] * (1.0 / scale)), low, high)
+    codes = jnp.clip(jnp.round(-values["offset"] * (1.0 / scale)), *_ends(p))
     return replace(p, scale=scale, zero_point=codes.astype(jnp.int32))
+
+
+def _ends(p: QParams) -> tuple[Array, Array]:
+    """The smallest and the largest code, as floats."""
+    return p.qmin.astype(jnp.float32), p.qmax.astype(jnp.float32)
 
 
 def _fake_quant(x: Array, p: QParams, values: Learned) -> Array:
@@ -32,8 +36,9 @@ def _fake_quant(x: Array, p: QParams, values: Learned) -> Array:
     if p.zero_point is None:
         return rounded
     # Beyond the grid the value is (code of the bound) * scale + offset; inside, the offset cancels.
-    zero, scale = expand(grid.zero_point, x.shape), expand(grid.scale, x.shape)  # pyright: ignore[reportArgumentType]
-    zero, low, high = (jnp.asarray(n).astype(jnp.float32) for n in (zero, p.qmin, p.qmax))
+    assert grid.zero_point is not None
+    zero, scale = expand(grid.zero_point.astype(jnp.float32), x.shape), expand(grid.scale, x.shape)
+    low, high = _ends(p)
     steps = jax.lax.stop_gradient(x.astype(jnp.float32) * (1.0 / scale)) + zero
     beyond = (steps < low - ROUNDING) | (steps > high + ROUNDING)
     shift = expand(values["offset"], x.shape) + zero * scale

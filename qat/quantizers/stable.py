@@ -4,9 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
-from qat.numerics import fake_quant, rounding_error, with_gradient
-from qat.quantizers.lsq import gain, learned_grid
+from qat.numerics import QParams, fake_quant, rounding_error, with_gradient
+from qat.quantizers.lsq import with_learned_scale
 from qat.quantizers.quantizer import Quantizer, register
 
 LARGEST = 1 / (math.sqrt(2) * math.pi)  # from here on the gradient is zero or negative on grid points
@@ -26,15 +27,8 @@ def stable(amplitude: float = 0.21) -> Quantizer:
         raise ValueError(f"`amplitude` must be in [0, {LARGEST:.4f}), got {amplitude!r}. 0.21 is the default.")
     a = math.sqrt(2) * math.pi * amplitude
 
-    def rounded(x, p, values):
-        grid = learned_grid(p, values)
+    def rounded(x: Array, grid: QParams) -> Array:
         wave = a * jnp.cos(jnp.pi * rounding_error(x, grid))
         return fake_quant(with_gradient(x, jax.lax.stop_gradient((1 - wave) / (1 + wave))), grid)
 
-    return Quantizer(
-        learned=("scale",),
-        init=lambda p: {"scale": p.scale},
-        grid=learned_grid,
-        fake_quant=rounded,
-        gain=gain,
-    )
+    return with_learned_scale(rounded)

@@ -122,7 +122,7 @@ class QuantRecipe:
     def __post_init__(self) -> None:
         if not self.rules:
             raise ValueError("`rules` is empty: the recipe would quantize nothing. Give at least one QuantRule.")
-        if not self.adds and any(rule.op == "add" for rule in (*self.rules, self.first, self.last) if rule is not None):
+        if not self.adds and any(rule.op == "add" for rule in self.all_rules):
             raise ValueError("a rule is of op 'add', but the recipe has no such sites. Set adds=True.")
         for pattern, spec in self.weights:
             _check_pattern("weights", pattern)
@@ -132,10 +132,15 @@ class QuantRecipe:
             _check_activations(spec)
 
     @property
+    def all_rules(self) -> list[QuantRule]:
+        """The rules, then those of the edges."""
+        return [rule for rule in (*self.rules, self.first, self.last) if rule is not None]
+
+    @property
     def weight_specs(self) -> list[TensorSpec]:
-        """The specs of weights that its rules, its edges and single layers have."""
-        rules = [rule for rule in (self.first, self.last, *self.rules) if rule is not None]
-        return [*(rule.weights for rule in rules if rule.weights is not None), *(spec for _, spec in self.weights)]
+        """The specs of weights of its rules, its edges and single layers."""
+        own = [rule.weights for rule in self.all_rules if rule.weights is not None]
+        return [*own, *(spec for _, spec in self.weights)]
 
     def rule_for(self, path: str, op: str, *, first: bool = False, last: bool = False) -> QuantRule | None:
         """The rule that applies to a site, or None."""

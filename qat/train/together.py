@@ -53,8 +53,9 @@ class Fit:
 
     @property
     def program(self) -> Hashable:
-        """The key that runs must share to be trained together; None of a run that cannot be, as `alone` says."""
-        if alone(self):
+        """The key that runs must share to be trained together; None of a run that cannot be, as `reason_alone`
+        says."""
+        if reason_alone(self):
             return None
         c = self.config
         table = _table(self.batches)
@@ -69,7 +70,7 @@ class Fit:
         return fit(self.loss, *start, **saved, on_metrics=self.on_metrics, progress=False, inside=self.inside)
 
 
-def alone(fit: Fit) -> str | None:
+def reason_alone(fit: Fit) -> str | None:
     """The reason why a run can be trained with no other; None where it can."""
     if getattr(fit.batches, "buckets", None) is not None:
         return "its batches are cut to buckets, so that their lengths differ from run to run"
@@ -123,8 +124,8 @@ def fit_together(
     """Train runs of one `program` as one; for each its result, or the error that ended it alone.
 
     By `map` runs take turns within the compiled loop, and each ends with the numbers of `fit`, bit for bit; by `vmap`
-    they are computed side by side, with other orders of summation. A call
-    takes `chunk` steps of each run: metrics are told, and checkpoints written, at its end.
+    they are computed side by side, with other orders of summation. A call takes `chunk` steps of each run: metrics are
+    told, and checkpoints written, at its end.
 
     Raises `ValueError` for runs of several programs.
     """

@@ -22,13 +22,18 @@ def encoder(w, x):
     return jnp.sin(jax.nn.relu(jax.lax.conv(x, w["conv"], (1, 1), "SAME")).mean((2, 3)) @ w["head"])
 
 
+def drawn():
+    """Weights and inputs of the encoder."""
+    rng = np.random.default_rng(3)
+    w = {"conv": rng.normal(size=(4, 2, 3, 3)), "head": rng.normal(size=(4, 3))}
+    return jax.tree.map(jnp.float32, w), jnp.float32(rng.normal(size=(8, 2, 5, 5)))
+
+
 @pytest.mark.parametrize(
     "name", ["lsq", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ("ste", "dorefa", "lsq"))]
 )
 def test_accumulated_gradients_of_a_mean_loss_are_those_of_the_whole_batch(name):
-    rng = np.random.default_rng(3)
-    w = {"conv": rng.normal(size=(4, 2, 3, 3)), "head": rng.normal(size=(4, 3))}
-    w, x = jax.tree.map(jnp.float32, w), jnp.float32(rng.normal(size=(8, 2, 5, 5)))
+    w, x = drawn()
     q = qat.quantize(encoder, qat.recipe("w3a3", quantizer=name, edges="same"))
     state = q.calibrate(w, [x])
 
@@ -41,13 +46,9 @@ def test_accumulated_gradients_of_a_mean_loss_are_those_of_the_whole_batch(name)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), accumulated, whole)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("ste", "lsq_plus") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
-)
+@pytest.mark.parametrize("name", SLOW)
 def test_what_is_trained_is_served_bit_for_bit(name):
-    rng = np.random.default_rng(3)
-    w = {"conv": rng.normal(size=(4, 2, 3, 3)), "head": rng.normal(size=(4, 3))}
-    w, x = jax.tree.map(jnp.float32, w), jnp.float32(rng.normal(size=(8, 2, 5, 5)))
+    w, x = drawn()
     q = qat.quantize(encoder, qat.recipe("w2a2", quantizer=name, edges="same"))
     state = q.calibrate(w, [x])
     trained = jax.tree.map(lambda v: v * np.float32(0.8), state.learned)

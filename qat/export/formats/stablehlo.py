@@ -28,7 +28,7 @@ from qat.export.exporter import (
 )
 from qat.export.runnable import Runnable
 from qat.fileio import describe_error
-from qat.numerics import QTensor, from_halves, halves
+from qat.numerics import from_stored, stored
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LOCATIONS = "jax_traceback_in_locations_limit"
@@ -155,25 +155,20 @@ def _packed(variables: Any) -> tuple[list[Any], Callable[[list[Array]], Any]]:
     widths = {key: _width(int(8 if q.bits is None else q.bits)) for key, q in variables.weights.items()}
     shapes = {key: q.codes.shape for key, q in variables.weights.items()}
     packed = {
-        key: replace(q, codes=pack(_whole(np.asarray(q.codes), q), widths[key]), bits=None)
+        key: replace(q, codes=pack(stored(np.asarray(q.codes), q.odd), widths[key]), bits=None)
         for key, q in variables.weights.items()
     }
     leaves, tree = jax.tree.flatten(replace(variables, weights=packed, recipe=None))
 
     def restore(given: list[Array]) -> Converted:
         found = jax.tree.unflatten(tree, given)
-        unpacked = {key: unpack(q.codes, widths[key], shapes[key]) for key, q in found.weights.items()}
         weights = {
-            key: replace(q, codes=from_halves(unpacked[key]) if q.odd else unpacked[key])
+            key: replace(q, codes=from_stored(unpack(q.codes, widths[key], shapes[key]), q.odd))
             for key, q in found.weights.items()
         }
         return replace(found, weights=weights)
 
     return leaves, restore
-
-
-def _whole(codes: np.ndarray, q: QTensor) -> np.ndarray:
-    return halves(codes) if q.odd else codes
 
 
 def _width(bits: int) -> int:

@@ -99,8 +99,7 @@ def _of_training(train: TrainConfig) -> Iterator[Member]:
 
 
 def _of_recipe(built: QuantRecipe) -> Iterator[Member]:
-    rules = [rule for rule in (*built.rules, built.first, built.last) if rule is not None]
-    specs = [spec for rule in rules for spec in (rule.weights, rule.activations)]
+    specs = [spec for rule in built.all_rules for spec in (rule.weights, rule.activations)]
     specs += [spec for _, spec in (*built.weights, *built.activations)]
     for spec in specs:
         if spec is not None:

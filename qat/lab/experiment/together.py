@@ -9,14 +9,12 @@ from qat.lab.jobs.machine import GB, available_memory
 from qat.lab.jobs.run_one import Sharing
 from qat.train import Fit, FitResult, fit_together
 from qat.train.estimate import operations
-from qat.train.together import alone, size_of
+from qat.train.together import reason_alone, size_of
 
 type Tell = Callable[[str], None]
 
 HEAVY = 3e9  # operations of a step that take a processor so long that Python's part, about a millisecond, is no matter
-LANES = (
-    8  # trainings of a call by map, on each device: with one number for all, groups of any size share what is compiled
-)
+LANES = 8  # trainings of a call by map, on each device; one number for all, so that groups share what is compiled
 SHARE = 0.5  # of the available memory, where no bound is given
 
 
@@ -43,7 +41,7 @@ def _groups(requests: Sequence[Fit]) -> dict[Hashable, list[int]]:
 def _size(fits: list[Fit], sharing: Sharing, tell: Tell) -> int:
     """The number of trainings of one program that are done as one."""
     first, count = fits[0], len(fits)
-    if why := alone(first) or _no_gain(first, sharing):
+    if why := reason_alone(first) or _no_gain(first, sharing):
         tell(f"{count} trainings run one after the other: {why}.")
         return 1
     bound = sharing.memory_gb * GB if sharing.memory_gb else SHARE * available_memory()

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from qat.lab.jobs.events import Compiling, Emit, Event, Progress
+from qat.lab.jobs.threads import beside
 
 SILENCE = 10.0  # seconds without news after which it is told what is compiled, and then once more after as many
 LOOK_EVERY = 1.0
@@ -31,7 +32,7 @@ def compiling() -> tuple[str, float] | None:
 @contextlib.contextmanager
 def watched(job: str, emit: Emit) -> Iterator[Emit]:
     """`emit` for the block, which may use it from several threads; what is compiled meanwhile is told by itself."""
-    lock, over = threading.Lock(), threading.Event()
+    lock = threading.Lock()
     heard, doing = time.monotonic(), ""
 
     def passed_on(news: Event) -> None:
@@ -42,7 +43,7 @@ def watched(job: str, emit: Emit) -> Iterator[Emit]:
             doing = news.what if isinstance(news, Progress) else doing
             emit(news)
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         nonlocal heard
         # Invariant: `heard` is when anything was said last, by the job or from here; so this speaks once in
         # `SILENCE`.
@@ -57,13 +58,8 @@ def watched(job: str, emit: Emit) -> Iterator[Emit]:
         _listen()
         # A program whose compilation raised has no end among jax's events and would seem to be compiled for ever.
         _compiled.clear()
-    thread = threading.Thread(target=watch, name="compiling", daemon=True)
-    thread.start()
-    try:
+    with beside(watch, "compiling"):
         yield passed_on
-    finally:
-        over.set()
-        thread.join()
 
 
 @cache

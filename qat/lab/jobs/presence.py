@@ -20,6 +20,7 @@ from typing import Any, Literal
 import psutil
 
 from qat.fileio import write_atomically
+from qat.lab.jobs.threads import beside
 
 RUNNERS = "claims/runners"
 BEAT = 2.0  # seconds between two signs of life
@@ -94,7 +95,6 @@ def present(root: Path, me: ProcessId, news: Callable[[], Mapping[str, Any]]) ->
     """Keep this process's file fresh, with what `news()` gives, until the block ends; then remove it."""
     path = presence_file(root, me.token)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stop = threading.Event()
 
     def beat() -> None:
         # Replaced as a whole each time, as others read it at any moment. It is the file's time, not the one inside,
@@ -102,7 +102,7 @@ def present(root: Path, me: ProcessId, news: Callable[[], Mapping[str, Any]]) ->
         content = {**asdict(me), "heartbeat": time.time(), **news()}
         write_atomically(path, json.dumps(content) + "\n")
 
-    def keep_beating() -> None:
+    def keep_beating(stop: threading.Event) -> None:
         # Invariant: no two beats are further apart than a beat and the time of a write, far below `STALE`, as long as
         # the disk takes writes. A thread beats, since the main one may be inside a compilation for minutes.
         while not stop.wait(BEAT):
@@ -110,14 +110,11 @@ def present(root: Path, me: ProcessId, news: Callable[[], Mapping[str, Any]]) ->
                 beat()
 
     beat()
-    thread = threading.Thread(target=keep_beating, name="heartbeat", daemon=True)
-    thread.start()
     try:
-        yield
+        # It has ended before the file is removed, or a beat under way would make it again and leave a ghost.
+        with beside(keep_beating, "heartbeat"):
+            yield
     finally:
-        stop.set()
-        # Before the file is removed, or a beat under way would make it again and leave a ghost.
-        thread.join()
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 

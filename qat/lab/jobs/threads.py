@@ -1,12 +1,13 @@
 """The threads that XLA computes with on a processor: it splits sums by their number, so last digits depend on it.
 
-How many cores they share changes the time alone.
+How many cores they share changes the time alone. Threads of our own watch beside a block (`beside`).
 """
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 VARIABLE = "NPROC"  # read by XLA when it starts
@@ -73,3 +74,16 @@ def on_cores(number: int) -> Iterator[int]:
         yield number
     finally:
         os.sched_setaffinity(0, mine)
+
+
+@contextlib.contextmanager
+def beside(watch: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Run `watch(over)` in a thread beside the block, at whose end `over` is set and the thread waited for."""
+    over = threading.Event()
+    thread = threading.Thread(target=watch, args=(over,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

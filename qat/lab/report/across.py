@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from qat.lab.report.axes import SEED
 from qat.lab.report.contents import Contents, Declared
 from qat.lab.report.summary import Row
 from qat.lab.runs.cache import config_in
@@ -14,7 +15,6 @@ from qat.lab.stats.contrasts import Contrast
 from qat.registry import parse_call
 
 STUDY = "study"  # the axis that tells the studies apart
-SEED = "seed"
 
 
 def combine(studies: Sequence[Contents]) -> Contents:

@@ -39,9 +39,9 @@ class Declared:
 class Contents:
     """A study on disk. `trials` are the labels of all trials by id, in the study's order; `records` the finished ones',
     `damaged` what is wrong with a record that cannot be read, `spoilt` with other files of finished trials, which are
-    passed over; `given_up` what failed, by folder; `contrasts` are the declared ones,
-    `about` the author's own words. Where several studies were made one, `compares` are their names, and `places` the
-    folders of trials that are not under the root."""
+    passed over; `given_up` what failed, by folder; `contrasts` are the declared ones, `about` the author's own words.
+    Where several studies were made one, `compares` are their names, and `places` the folders of trials that are not
+    under the root."""
 
     root: Path
     name: str

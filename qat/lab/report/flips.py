@@ -15,12 +15,11 @@ from qat.lab.report.pairing import Baselines
 from qat.lab.runs.cache import from_examples
 from qat.lab.runs.examples import load_examples
 from qat.lab.runs.record import Record
-from qat.tasks.detection.resample import FIELDS
+from qat.tasks.detection.metrics import THRESHOLD, USUAL_THRESHOLD
+from qat.tasks.detection.resample import FIELDS, match
 
 OVERLAP = 0.5  # IoU from which on a box of an object's class has found it
 LEAST = 0.05  # score of boxes that are kept
-USUAL = 0.3  # score from which on a box counts where no threshold was measured
-THRESHOLD = "f33_threshold"
 SHOWN = 12  # examples of a trial or an arm, each way
 MOST_TRIALS, MOST_DETECTORS = 400, 40  # of which outcomes are compared
 
@@ -73,8 +72,8 @@ def outcomes(records: Sequence[Record], folders: Mapping[str, Path]) -> dict[str
         other = baselines.float_(record)
         if record.recipe is None or other is None or len(found) >= MOST_TRIALS:
             continue
-        threshold = other.metrics.get(THRESHOLD, USUAL)
-        read = _reader(record.metric.name, threshold if math.isfinite(threshold) else USUAL)
+        threshold = other.metrics.get(THRESHOLD, USUAL_THRESHOLD)
+        read = _reader(record.metric.name, threshold if math.isfinite(threshold) else USUAL_THRESHOLD)
         sides = [from_examples(read, folders[one.trial]) for one in (other, record)]
         if sides[0] is None or sides[1] is None or len(sides[0].score) != len(sides[1].score):
             continue
@@ -161,14 +160,9 @@ def _detected(arrays: Mapping[str, np.ndarray], threshold: float) -> Outcome | N
 
 def _matched(shared: Float[np.ndarray, "boxes objects"], scores: Float[np.ndarray, " boxes"]) -> set[int]:
     """The boxes that find an object, the most confident first, each object once."""
-    free, found = np.ones(shared.shape[1], bool), set[int]()
-    near = np.flatnonzero((shared >= OVERLAP).any(1))
-    for k in near[np.argsort(-scores[near], kind="stable")]:
-        candidates = shared[k] * free
-        if candidates.max(initial=0.0) >= OVERLAP:
-            free[candidates.argmax()] = False
-            found.add(int(k))
-    return found
+    order = np.argsort(-scores, kind="stable")
+    (right,) = match(shared[order], np.array([OVERLAP]))
+    return set(order[right].tolist())
 
 
 def _overlaps(

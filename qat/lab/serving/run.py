@@ -18,7 +18,7 @@ from qat.lab.serving.exported import in_file
 from qat.lab.serving.metrics import Metrics, metrics
 from qat.lab.serving.shadow import ShadowRule
 from qat.lab.serving.trials import fallback as fallback_of
-from qat.lab.serving.trials import servable
+from qat.lab.serving.trials import form_of, servable
 from qat.runtime import keep_freed_memory
 
 HOST, PORT = "127.0.0.1", 8500
@@ -46,7 +46,7 @@ def serve(
 
     `fallback` is the folder of a float trial that runs beside it by `rule`. `tell` is given a line for the address,
     for the end of the warm-up and for all that happens; port 0 is any free one. The other arguments are those of
-    `qat.lab.serving.trials.servable`. Raises `ValueError` before a model is loaded where a package is missing or the
+    `qat.lab.serving.trials.form_of`. Raises `ValueError` before a model is loaded where a package is missing or the
     port cannot be had, and then for a model that cannot be served.
     """
     require_packages()
@@ -54,9 +54,11 @@ def serve(
     with bound(host, port) as listening:
         file = _exported(model)
         trial = load_trial(model if file is None else file.parent, trust=trust)
-        served = servable(trial, limits.max_batch, threshold=threshold, pixel_scale=pixel_scale)
-        if file is not None:
-            served = in_file(served, trial, file, limits.max_batch)
+        if file is None:
+            served = servable(trial, limits.max_batch, threshold=threshold, pixel_scale=pixel_scale)
+        else:
+            form = form_of(trial, threshold=threshold, pixel_scale=pixel_scale)
+            served = in_file(form, trial, file, limits.max_batch)
         other = None
         if fallback is not None:
             other = fallback_of(load_trial(fallback, trust=trust), trial, served.form, limits.max_batch)

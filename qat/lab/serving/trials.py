@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from qat.core.convert import Converted
-from qat.lab.inspect.detector.load import THRESHOLD, USUAL
 from qat.lab.inspect.trial import Trial
 from qat.lab.serving.images import classifier_form, detector_form, scale_of_files
 from qat.lab.serving.servable import Form, Servable, batch_sizes
 from qat.lab.serving.texts import text_form
 from qat.registry import parse_call
 from qat.tasks.detection.decode import detections, detector
+from qat.tasks.detection.metrics import THRESHOLD, USUAL_THRESHOLD
 from qat.transform import Quantized
 
 MOST_CONSTANTS = 1 << 30  # bytes of weights in all programs of one model
@@ -24,7 +24,12 @@ SERVED = ("classification", "detection", "text_classification")
 def servable(
     trial: Trial, max_batch: int, *, threshold: float | None = None, pixel_scale: float | None = None
 ) -> Servable:
-    """The model of a finished trial with batches of at most `max_batch`; nothing is compiled yet.
+    """The model of a finished trial with batches of at most `max_batch`; nothing is compiled yet. See `form_of`."""
+    return _servable(trial, form_of(trial, threshold=threshold, pixel_scale=pixel_scale), max_batch)
+
+
+def form_of(trial: Trial, *, threshold: float | None = None, pixel_scale: float | None = None) -> Form:
+    """The way in and out of a finished trial's model.
 
     `threshold` is the least score of a detector's boxes that are told, by default that of the trial's best F-score.
     `pixel_scale` is what pixels of image files are multiplied by for a classifier, by default found by looking at its
@@ -40,8 +45,7 @@ def servable(
         raise ValueError(f"`threshold` must be in [0, 1] and is for detectors, got {threshold} for {task}.")
     if pixel_scale is not None and task != "classification":
         raise ValueError(f"`pixel_scale` is for classifiers of images, got {pixel_scale} for {task}.")
-    form = _form(trial, task, threshold, pixel_scale)
-    return _servable(trial, form, max_batch)
+    return _form(trial, task, threshold, pixel_scale)
 
 
 def fallback(trial: Trial, beside: Trial, form: Form, max_batch: int) -> Servable:
@@ -68,7 +72,7 @@ def _form(trial: Trial, task: str, threshold: float | None, scale: float | None)
     if task == "text_classification":
         return text_form(trial.signature, trial.dataset)
     if task == "detection":
-        found = trial.record.metrics.get(THRESHOLD, USUAL) if threshold is None else threshold
+        found = trial.record.metrics.get(THRESHOLD, USUAL_THRESHOLD) if threshold is None else threshold
         return detector_form(trial.signature, found)
     dtype = np.dtype(np.float32)
     try:
@@ -86,7 +90,11 @@ def _compute(trial: Trial, task: str, programs: int) -> Callable[..., Any]:
         network, model = trial.functions.inference, jax.device_put(trial.variables)
         whole = detector(network) if task == "detection" else lambda model, *x: jax.nn.softmax(network(model, *x))
         return functools.partial(jax.jit(whole), model)
-    network = served(trial.quantized, trial.converted, programs)
+    return answering(served(trial.quantized, trial.converted, programs), task)
+
+
+def answering(network: Callable[..., Any], task: str) -> Callable[..., Any]:
+    """The function from arrays to probabilities, or to detections, of a compiled network."""
     if task == "detection":
         decode = jax.jit(detections, static_argnums=(1, 2))
         return lambda images: decode(network(images), *images.shape[1:3])
@@ -124,6 +132,7 @@ def _compiled(q: Quantized, converted: Converted, arrays: tuple[np.ndarray, ...]
 def _constants(q: Quantized, converted: Converted) -> int:
     """The most bytes of weights that a compiled program holds: those that are multiplied with floats are floats
     there."""
-    rules = [rule for rule in (*q.recipe.rules, q.recipe.first, q.recipe.last) if rule is not None]
-    floats = any(rule.weights is not None and rule.activations is None and rule.op != "embedding" for rule in rules)
+    floats = any(
+        rule.weights is not None and rule.activations is None and rule.op != "embedding" for rule in q.recipe.all_rules
+    )
     return sum(x.size * (4 if floats else x.dtype.itemsize) for x in jax.tree.leaves(converted))

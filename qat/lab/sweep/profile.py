@@ -16,6 +16,8 @@ from types import FrameType
 
 from rich.table import Table
 
+from qat.lab.jobs.threads import beside
+
 EVERY = 0.005  # seconds between two looks
 HOME = str(Path(__file__).parents[2])
 
@@ -74,9 +76,9 @@ class Profile:
 @contextlib.contextmanager
 def profiled() -> Iterator[Profile]:
     """Sample this process for the block. Work in other processes, such as the pool's, is none of it."""
-    found, over, main = Profile(), threading.Event(), threading.get_ident()
+    found, main = Profile(), threading.get_ident()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         last = time.perf_counter(), time.process_time()
         while not over.wait(EVERY):
             now = time.perf_counter(), time.process_time()
@@ -87,13 +89,8 @@ def profiled() -> Iterator[Profile]:
             found.processors[at] += now[1] - last[1]
             last = now
 
-    thread = threading.Thread(target=watch, name="profile", daemon=True)
-    thread.start()
-    try:
+    with beside(watch, "profile"):
         yield found
-    finally:
-        over.set()
-        thread.join()
 
 
 def place(threads: Sequence[FrameType]) -> tuple[str, Kind]:

@@ -145,14 +145,12 @@ def load_study(path: Path, changes: Mapping[str, Any], *, fast: bool = False) ->
 def about_of(found: Mapping[str, Any]) -> About:
     """The `QUESTION`, `HYPOTHESIS` and `NOTES` that a study's file defines. Raises `ValueError` for what is no text."""
     words = {name: found.get(name, "") for name in ("QUESTION", "HYPOTHESIS", "NOTES")}
-    if mistakes := [f"`{name}` must be a text, got {value!r}." for name, value in words.items() if not _is_text(value)]:
+    if mistakes := [
+        f"`{name}` must be a text, got {value!r}." for name, value in words.items() if not isinstance(value, str)
+    ]:
         raise ValueError("\n".join(mistakes))
     question, hypothesis, notes = map(inspect.cleandoc, words.values())
     return About(question, hypothesis, notes)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 def with_contrasts(study: Study, found: Mapping[str, Any], *, fast: bool = False) -> Study:

@@ -24,6 +24,8 @@ from qat.tasks.detection.pooled import OVERLAP, best_f, pooled
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 LOOSE = np.array([np.nextafter(OVERLAP, 1)])  # COCO asks for at least, DeepPCB for more than
+THRESHOLD = "f33_threshold"  # the metric that says which scores were best taken for a detection
+USUAL_THRESHOLD = 0.3  # where none was measured
 PER_CLASS = 100  # detections of a class in an image that count, the best
 
 type Arrays = Mapping[str, np.ndarray]
@@ -47,7 +49,7 @@ def metrics(arrays: Arrays, names: Sequence[str] = ()) -> dict[str, float]:
     common = {"map50_95": precision.mean(0), "map50": precision[0], "map33": ap}
     present = np.unique(targets.labels)
     result = {name: float(values[present].mean()) for name, values in common.items()}
-    result |= {"f33": f.best, "f33_threshold": f.threshold}
+    result |= {"f33": f.best, THRESHOLD: f.threshold}
     own = pooled(targets, found)
     result |= {"deeppcb_ap": own.ap, "deeppcb_f": own.f, "deeppcb_threshold": own.threshold}
     for name, values in {**common, "f33": f.by_class}.items():

@@ -55,14 +55,14 @@ def matched(arrays: Mapping[str, np.ndarray], overlaps: Float[np.ndarray, " over
             here = mine[starts[image] : ends[image]][:PER_CLASS]
             there = true[targets.images[true] == image]
             kept.append(here)
-            right.append(_match(_iou(found.boxes[here], targets.boxes[there]), overlaps))
+            right.append(match(_iou(found.boxes[here], targets.boxes[there]), overlaps))
         order, hits = np.concatenate(kept), np.concatenate(right, axis=1)
         by_score = np.argsort(-found.scores[order], kind="stable")
         objects = np.bincount(targets.images[true], minlength=total)
         yield Matched(found.images[order][by_score], hits[:, by_score], objects)
 
 
-def _match(iou: Float[np.ndarray, "detections objects"], overlaps: Float[np.ndarray, " overlaps"]) -> np.ndarray:
+def match(iou: Float[np.ndarray, "detections objects"], overlaps: Float[np.ndarray, " overlaps"]) -> np.ndarray:
     """Whether each detection, the most confident first, takes an object, bool[overlaps, detections]."""
     right = np.zeros((len(overlaps), len(iou)), bool)
     if not iou.size:

@@ -17,7 +17,7 @@ from qat.lab.inspect.export import export_trial
 from qat.lab.inspect.trial import load_trial
 from qat.lab.serving.exported import in_file
 from qat.lab.serving.run import serve
-from qat.lab.serving.trials import servable
+from qat.lab.serving.trials import form_of, servable
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 def test_a_file_answers_as_the_trial_it_was_exported_from(folder, file, sizes):
     trial = load_trial(folder)
     own = servable(trial, 4)
-    other = in_file(own, trial, folder / file, 4)
+    other = in_file(own.form, trial, folder / file, 4)
     assert other.sizes == sizes and other.name == f"{own.name} in {file}"
     images = trial.dataset.splits["test"].arrays["image"][:3]
     prepared = [own.form.entry(image.tolist()) for image in images]
@@ -52,7 +52,7 @@ def test_files_that_cannot_be_served_are_refused_before_the_server_starts(folder
         serve(folder / "weights.safetensors", port=0)
     trial = load_trial(folder)
     with pytest.raises(ValueError, match="`--max-batch` must be at least 3"):
-        in_file(servable(trial, 2), trial, folder / "three.onnx", 2)
+        in_file(form_of(trial), trial, folder / "three.onnx", 2)
     cut = folder / "cut.onnx"
     shutil.copy(folder / "any.onnx.json", folder / "cut.onnx.json")
     cut.write_bytes((folder / "any.onnx").read_bytes()[:-100])
@@ -60,7 +60,7 @@ def test_files_that_cannot_be_served_are_refused_before_the_server_starts(folder
         serve(cut, port=0)
     untouched = load_trial(folder.parent / "float")
     with pytest.raises(ValueError, match="another model"):
-        in_file(servable(untouched, 4), untouched, folder / "any.onnx", 4)
+        in_file(form_of(untouched), untouched, folder / "any.onnx", 4)
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_a_file_of_a_detector_finds_the_boxes_of_its_trial(tmp_path, raw):
     export_trial(folder, "onnx", out=folder / "boxes.onnx", raw=raw)
     trial = load_trial(folder)
     own = servable(trial, 2)
-    other = in_file(own, trial, folder / "boxes.onnx", 2)
+    other = in_file(own.form, trial, folder / "boxes.onnx", 2)
     assert other.sizes == (1,)  # the model asks for its batch as a number
     prepared = [own.form.entry(trial.dataset.splits["test"][i]["image"].tolist()) for i in range(2)]
     for one in prepared:

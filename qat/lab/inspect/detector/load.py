@@ -15,9 +15,8 @@ from qat.lab.runs.manifest import Signature
 from qat.lab.runs.models import model_file, read_result
 from qat.lab.runs.study_folder import root_of
 from qat.tasks.detection.decode import Detections, detector
+from qat.tasks.detection.metrics import THRESHOLD, USUAL_THRESHOLD
 
-THRESHOLD = "f33_threshold"  # the metric that says which scores were best taken for a detection
-USUAL = 0.3
 KIND = ("detection", "a detector")
 
 
@@ -71,7 +70,7 @@ def _detector(name: str, trial: Trial, network: Any, variables: Any) -> Detector
         found = jax.device_get(detect(variables, scaled[None]))
         return Detections(*(part[0] for part in found))
 
-    return Detector(name, trial.signature, trial.record.metrics.get(THRESHOLD, USUAL), find)
+    return Detector(name, trial.signature, trial.record.metrics.get(THRESHOLD, USUAL_THRESHOLD), find)
 
 
 def _check_fits(trial: Trial, variables: Any, path: Path) -> None:
